@@ -1,0 +1,44 @@
+# Everything a person needs after a clone: `make demo` runs the main job, `make test` passes the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := $(wildcard engine/*.py engine/*/*.py grammar/*.py repl/*.py)
+
+.PHONY: demo test check bench soak dev clean format tables
+
+# Installed again whenever the set of modules or the package definition changes: an editable install links module by module.
+$(STAMP): pyproject.toml $(shell ls -d engine grammar repl engine/*/ 2>/dev/null)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'setuptools>=77' pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check,bench]'
+	touch $(STAMP)
+
+dev: $(STAMP)
+
+demo: $(STAMP)
+	rm -rf build/demo
+	$(BIN)/geode --target build/demo run examples/quickstart.gql
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench $(BENCH)
+
+soak: $(STAMP)
+	GEODE_SOAK=1 $(BIN)/python -m pytest -q --timeout=5400 $(SOAK)
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build *.egg-info

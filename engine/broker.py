@@ -1,0 +1,280 @@
+"""The seam: what the client and the executor ask of a broker, and nothing of how it does it.
+
+`geode_client.local` implements this protocol on a directory; a networked broker implements the same. Whatever a broker
+cannot do it says by raising `Unsupported`. Times are microseconds since 1970 where a name ends in `_us`.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.message import Chunk, Message
+
+
+class OutgoingMessage(msgspec.Struct, frozen=True):
+    """One message on its way: `body` is any value that becomes JSON, `key` the text form of the partition key.
+
+    None for `priority`, `ttl_us` and `compression` means what the topic says.
+    """
+
+    topic: str
+    body: Any
+    key: str | None = None
+    priority: int = 5
+    ttl_us: int | None = None
+    delay_us: int | None = None
+    compression: str | None = None
+    message_id: str | None = None
+    headers: Mapping[str, Any] | None = None
+    region: str | None = None
+
+
+class OutgoingBatch(msgspec.Struct, frozen=True):
+    """Messages of one topic that are stored together or not at all; `keys`, `ids` and `headers` go by position.
+
+    `body_lines` may hold the bodies already as JSON lines (COPY from JSON lines need not decode them); else `bodies` does.
+    """
+
+    topic: str
+    bodies: Sequence[Any]
+    keys: str | Sequence[str | None] | None = None
+    ids: Sequence[str | None] | None = None
+    headers: Sequence[Mapping[str, Any] | None] | None = None
+    priority: int = 5
+    ttl_us: int | None = None
+    delay_us: int | None = None
+    compression: str | None = None
+    region: str | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """Where a published message is; `duplicate`: it had been there before, and nothing was stored now."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp: Any
+    duplicate: bool = False
+
+
+class BatchReceipt(msgspec.Struct, frozen=True):
+    """What a batch became: messages stored, known ids passed over, and for each partition the offsets given."""
+
+    count: int
+    duplicates: int
+    offsets: dict[int, range]
+
+
+@dataclass(frozen=True, slots=True)
+class FromEnd:
+    """Only what is published from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromBeginning:
+    """All that is retained."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromOffset:
+    """From this offset of each partition on."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class FromTime:
+    """From the first message accepted at or after this time."""
+
+    timestamp_us: int
+
+
+StartPosition = FromEnd | FromBeginning | FromOffset | FromTime
+
+
+class ConditionLike(Protocol):
+    """What a broker needs of a compiled condition."""
+
+    @property
+    def text(self) -> str: ...
+
+    def select(self, chunk: Chunk) -> Sequence[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRequest:
+    """What SUBSCRIBE and `client.subscribe` both become.
+
+    `follow` False ends the subscription with what was there when it started. `group` None is fan-out. `limit` counts
+    messages handed over. `prefetch` bounds what one consumer holds.
+    """
+
+    pattern: str
+    condition: ConditionLike | None = None
+    start: StartPosition = field(default_factory=FromEnd)
+    follow: bool = True
+    group: str | None = None
+    consumer: str | None = None
+    auto_ack: bool = True
+    priority_order: bool = False
+    ordering: bool = False
+    partition: int | None = None
+    key: str | None = None
+    region: str | None = None
+    prefetch: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Messages handed over together: the places `indices` of `chunk`; `missed` were removed before they could be."""
+
+    chunk: Chunk
+    indices: Sequence[int]
+    missed: int = 0
+    attempts: Mapping[int, int] = field(default_factory=dict)
+
+
+class Feed(Protocol):
+    """An open subscription of a broker."""
+
+    @property
+    def subscriber_id(self) -> str: ...
+
+    async def next(self) -> Slice | None:
+        """The next messages, waiting for them; None when the feed has ended.
+
+        Cancellation loses nothing: what was not returned is returned by the next call.
+        """
+        ...
+
+    async def caught_up(self) -> bool:
+        """Whether everything that had been published when this was called has been returned."""
+        ...
+
+    def acknowledge(self, message: Message) -> None:
+        """Note a message of a fan-out feed as handed over (counts for `messages_consumed`)."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRequest:
+    """What SELECT, COPY and TEST FILTER read: the retained messages of these topics in commit order.
+
+    `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending).
+    """
+
+    topics: Sequence[Topic]
+    partition: int | None = None
+    newest_first: bool = False
+    since_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicStatistics:
+    topic: Topic
+    messages_published: int
+    messages_consumed: int
+    messages_retained: int
+    pending_messages: int
+    subscriber_count: int
+    publish_rate: float
+    consume_rate: float
+    error_rate: float
+    bytes_stored: int
+    oldest_message_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatistics:
+    topic_name: str
+    partition: int
+    start_offset: int
+    next_offset: int
+    messages_retained: int
+    bytes_stored: int
+    batches: int
+    expired: int
+    removed: int
+    oldest_message_us: int | None
+    newest_message_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberStatistics:
+    subscriber_id: str
+    topic_name: str
+    consumer_group: str | None
+    filter: str | None
+    lag_messages: int
+    lag_seconds: float
+    last_message_us: int | None
+    in_flight: int
+    redelivered: int
+    messages_delivered: int
+    process_id: int
+    started_us: int
+
+
+class Broker(Protocol):
+    """Topics, publishing, subscriptions and statistics: all that a client needs of a backend."""
+
+    @property
+    def target(self) -> str:
+        """Where the broker is, without secrets, for messages to people."""
+        ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def unsupported(self) -> Mapping[str, str]:
+        """What this backend lacks: capability (a word EXPLAIN shows, such as `groups`) to the reason."""
+        ...
+
+    async def create_topic(self, definition: TopicDefinition, *, if_not_exists: bool = False) -> bool:
+        """Make a topic; False when it was there and `if_not_exists`. Raises TopicExists."""
+        ...
+
+    async def alter_topic(self, name: str, change: TopicChange) -> Topic: ...
+
+    async def drop_topic(self, name: str) -> None: ...
+
+    async def purge_topic(self, name: str) -> int:
+        """Remove all messages; how many those were."""
+        ...
+
+    async def topic(self, name: str) -> Topic:
+        """The topic of this name; raises TopicNotFound with the nearest known name."""
+        ...
+
+    async def topics(self, pattern: str = "**") -> list[Topic]:
+        """Existing topics that the pattern covers, by name; system topics only when the pattern names them."""
+        ...
+
+    async def publish(self, message: OutgoingMessage) -> Receipt:
+        """Store one message; returns once it is as durable as its topic promises."""
+        ...
+
+    async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
+        """Store all messages of the batch or none."""
+        ...
+
+    async def subscribe(self, request: SubscriptionRequest) -> Feed:
+        """Open a subscription; what is published after this returned will be seen by it."""
+        ...
+
+    def scan(self, request: ScanRequest) -> AsyncIterator[Chunk]:
+        """Retained, unexpired chunks as of now; gives way to other tasks between chunks."""
+        ...
+
+    async def topic_statistics(self, pattern: str = "**") -> list[TopicStatistics]: ...
+
+    async def partition_statistics(self, pattern: str = "**") -> list[PartitionStatistics]: ...
+
+    async def subscriber_statistics(self) -> list[SubscriberStatistics]: ...

@@ -1,0 +1,102 @@
+"""What the store knows of a topic, as records: definition, identity, and the changes ALTER makes.
+
+Owns no storage and no parsing; the store writes these records down and the planner makes them from statements.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from geode_client.options import TopicOptions
+from geode_client.schema import Schema
+
+
+class Delivery(StrEnum):
+    """How often a message may arrive, and therefore when a publish returns and when an acknowledgement counts."""
+
+    AT_MOST_ONCE = "at_most_once"
+    AT_LEAST_ONCE = "at_least_once"
+    EXACTLY_ONCE = "exactly_once"
+
+    @property
+    def durable(self) -> bool:
+        """Whether a publish waits for the disk."""
+        return self is not Delivery.AT_MOST_ONCE
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDefinition:
+    """All that CREATE TOPIC says of a topic; `SHOW CREATE TOPIC` prints it back."""
+
+    name: str
+    options: TopicOptions
+    schema: Schema | None = None
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    automatic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic that exists. `topic_id` is never given to another topic, also not after DROP."""
+
+    topic_id: int
+    definition: TopicDefinition
+    schema_version: int
+    created_us: int
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def options(self) -> TopicOptions:
+        return self.definition.options
+
+    @property
+    def schema(self) -> Schema | None:
+        return self.definition.schema
+
+    @property
+    def delivery(self) -> Delivery:
+        return self.definition.delivery
+
+    @property
+    def partitions(self) -> int:
+        return self.definition.options.partitions
+
+
+@dataclass(frozen=True, slots=True)
+class SetOptions:
+    """ALTER TOPIC … SET OPTIONS: the options as they are after the change."""
+
+    options: TopicOptions
+
+
+@dataclass(frozen=True, slots=True)
+class SetDelivery:
+    """ALTER TOPIC … SET DELIVERY."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class SetSchema:
+    """ALTER TOPIC … ADD COLUMN: the schema as it is after the change; a new schema version begins."""
+
+    schema: Schema
+
+
+TopicChange = SetOptions | SetDelivery | SetSchema
+
+
+def changed(definition: TopicDefinition, change: TopicChange) -> TopicDefinition:
+    """The definition after `change`."""
+    match change:
+        case SetOptions(options):
+            return replace(definition, options=options)
+        case SetDelivery(delivery):
+            return replace(definition, delivery=delivery)
+        case SetSchema(schema):
+            return replace(definition, schema=schema)
+        case _:
+            assert_never(change)

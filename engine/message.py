@@ -1,0 +1,320 @@
+"""Messages as they are read: a `Chunk` of the log, and a `Message` that looks into it.
+
+A chunk is what one batch of the store holds, unpacked once and shared by everybody who reads it; it is never changed,
+only its caches grow. A message is a place in a chunk. Bodies are decoded when somebody looks: reading one field through
+`message["field"]` decodes the whole chunk once for all its readers; `message.data` makes a value of the reader's own.
+Knows nothing of stores, brokers or subscriptions; who settles a message is behind the `Settler` protocol.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+
+from geode_client import codec
+from geode_client.errors import GeodeError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NOTHING = msgspec.UNSET
+
+VIRTUAL_COLUMNS = (
+    "_id",
+    "_topic",
+    "_partition",
+    "_offset",
+    "_key",
+    "_priority",
+    "_timestamp",
+    "_expires_at",
+    "_headers",
+)
+
+
+def datetime_of(timestamp_us: int) -> datetime:
+    """UTC datetime of microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=timestamp_us)
+
+
+def microseconds_of(moment: datetime) -> int:
+    """Microseconds since 1970; a datetime without offset is local time."""
+    if moment.tzinfo is None:
+        moment = moment.astimezone()
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+class Attributes(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """What each message of a batch has beside its body: one value that all share, a list, or None where none has any.
+
+    `expires_us` are microseconds since 1970; `ids` are only those that publishers gave.
+    """
+
+    keys: str | list[str | None] | None = None
+    ids: list[str | None] | None = None
+    headers: list[dict[str, Any] | None] | None = None
+    expires_us: int | list[int | None] | None = None
+
+    def key(self, index: int) -> str | None:
+        return self.keys[index] if isinstance(self.keys, list) else self.keys
+
+    def expiry_us(self, index: int) -> int | None:
+        return self.expires_us[index] if isinstance(self.expires_us, list) else self.expires_us
+
+
+NO_ATTRIBUTES = Attributes()
+
+
+class Chunk:
+    """The messages of one stored batch: `count` JSON bodies in `lines`, one a line, and what the batch knows of them."""
+
+    __slots__ = (
+        "_bodies",
+        "_rows",
+        "attributes",
+        "base_offset",
+        "batch_id",
+        "count",
+        "id_prefix",
+        "lines",
+        "partition",
+        "priority",
+        "projections",
+        "schema_version",
+        "timestamp_us",
+        "topic",
+        "topic_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        topic: str,
+        topic_id: int,
+        partition: int,
+        base_offset: int,
+        count: int,
+        lines: bytes,
+        batch_id: int,
+        timestamp_us: int,
+        priority: int = 5,
+        schema_version: int = 0,
+        attributes: Attributes = NO_ATTRIBUTES,
+        id_prefix: str = "",
+    ) -> None:
+        self.topic = topic
+        self.topic_id = topic_id
+        self.partition = partition
+        self.base_offset = base_offset
+        self.count = count
+        self.lines = lines
+        self.batch_id = batch_id
+        self.timestamp_us = timestamp_us
+        self.priority = priority
+        self.schema_version = schema_version
+        self.attributes = attributes
+        self.id_prefix = id_prefix
+        self.projections: dict[object, Any] = {}
+        self._bodies: list[bytes] | None = None
+        self._rows: list[Any] | None = None
+
+    @property
+    def end_offset(self) -> int:
+        """The offset after the last message."""
+        return self.base_offset + self.count
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The JSON text of each message."""
+        if self._bodies is None:
+            self._bodies = codec.split_lines(self.lines)
+        return self._bodies
+
+    @property
+    def rows(self) -> list[Any]:
+        """The decoded bodies, shared by all readers: whoever gets at one must not let its containers out."""
+        if self._rows is None:
+            self._rows = codec.decode_lines(self.lines)
+        return self._rows
+
+    def message_id(self, index: int) -> str:
+        """The id its publisher gave, or one made of store, topic, partition and offset."""
+        ids = self.attributes.ids
+        given = ids[index] if ids is not None else None
+        if given is not None:
+            return given
+        return f"{self.id_prefix}{self.topic_id}-{self.partition}-{self.base_offset + index}"
+
+    def unexpired(self, now_us: int, first: int = 0) -> Sequence[int]:
+        """The places from `first` on whose time to live has not run out."""
+        expires = self.attributes.expires_us
+        if expires is None:
+            return range(first, self.count)
+        if isinstance(expires, int):
+            return range(first, self.count) if expires > now_us else range(0)
+        return [i for i in range(first, self.count) if (at := expires[i]) is None or at > now_us]
+
+    def virtual_column(self, name: str) -> Sequence[Any]:
+        """One value for each message; `name` is one of VIRTUAL_COLUMNS."""
+        return [_VIRTUAL[name](self, index) for index in range(self.count)]
+
+
+def _expires_at(chunk: Chunk, index: int) -> datetime | None:
+    at = chunk.attributes.expiry_us(index)
+    return None if at is None else datetime_of(at)
+
+
+def _headers(chunk: Chunk, index: int) -> dict[str, Any]:
+    headers = chunk.attributes.headers
+    return dict(headers[index] or {}) if headers is not None else {}
+
+
+_VIRTUAL: dict[str, Callable[[Chunk, int], Any]] = {
+    "_id": Chunk.message_id,
+    "_topic": lambda chunk, _: chunk.topic,
+    "_partition": lambda chunk, _: chunk.partition,
+    "_offset": lambda chunk, index: chunk.base_offset + index,
+    "_key": lambda chunk, index: chunk.attributes.key(index),
+    "_priority": lambda chunk, _: chunk.priority,
+    "_timestamp": lambda chunk, _: datetime_of(chunk.timestamp_us),
+    "_expires_at": _expires_at,
+    "_headers": _headers,
+}
+
+
+class Settler(Protocol):
+    """Who is told what became of a message: the subscription that handed it over."""
+
+    async def acknowledge(self, message: "Message") -> None: ...
+
+    async def refuse(
+        self, message: "Message", *, requeue: bool, delay_seconds: float | None, reason: str | None
+    ) -> None: ...
+
+    async def extend(self, message: "Message", seconds: float) -> None: ...
+
+    async def reply(self, message: "Message", value: object) -> None: ...
+
+
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+
+
+class Message(msgspec.Struct, eq=False):
+    """One delivered message: a read-only mapping over its `data`, and what the log knows of it."""
+
+    _chunk: Chunk
+    _index: int
+    _settler: Settler | None = None
+    attempt: int = 1
+    _data: Any = NOTHING
+
+    @property
+    def data(self) -> Any:
+        """The body, decoded for this reader alone; the same object at every look."""
+        if self._data is NOTHING:
+            self._data = codec.decode(self._chunk.bodies[self._index])
+        return self._data
+
+    @property
+    def body(self) -> bytes:
+        """The body as the JSON text that is stored."""
+        return self._chunk.bodies[self._index]
+
+    @property
+    def id(self) -> str:
+        return self._chunk.message_id(self._index)
+
+    @property
+    def topic(self) -> str:
+        return self._chunk.topic
+
+    @property
+    def partition(self) -> int:
+        return self._chunk.partition
+
+    @property
+    def offset(self) -> int:
+        return self._chunk.base_offset + self._index
+
+    @property
+    def key(self) -> str | None:
+        return self._chunk.attributes.key(self._index)
+
+    @property
+    def priority(self) -> int:
+        """0 to 9; low, normal, high and critical are 2, 5, 7 and 9."""
+        return self._chunk.priority
+
+    @property
+    def timestamp(self) -> datetime:
+        """When the store accepted the message (UTC)."""
+        return datetime_of(self._chunk.timestamp_us)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return _expires_at(self._chunk, self._index)
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        return _headers(self._chunk, self._index)
+
+    def __getitem__(self, name: str) -> Any:
+        row = self._chunk.rows[self._index] if self._data is NOTHING else self._data
+        if not isinstance(row, dict):
+            raise TypeError(f"message {self.id} is no object but {type(row).__name__}: use .data")
+        value = row[name]
+        return value if value.__class__ in _SCALARS else self.data[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field `name`, or `default` where the message has none."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def keys(self) -> Any:
+        return self.data.keys()
+
+    def values(self) -> Any:
+        return self.data.values()
+
+    def items(self) -> Any:
+        return self.data.items()
+
+    def __repr__(self) -> str:
+        text = self.body.decode()
+        return f"<Message {self.id} {text if len(text) <= 120 else text[:119] + '…'}>"
+
+    async def ack(self) -> None:
+        """Settle the message as done; returns once that survives the death of the process. Repeating it does nothing."""
+        await self._settled_by().acknowledge(self)
+
+    async def nack(
+        self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None
+    ) -> None:
+        """Give the message back as a failed attempt (after `delay` seconds), or with `requeue=False` to the dead letters."""
+        await self._settled_by().refuse(self, requeue=requeue, delay_seconds=delay, reason=reason)
+
+    async def extend(self, seconds: float) -> None:
+        """Keep the message for `seconds` more before it passes to another consumer."""
+        await self._settled_by().extend(self, seconds)
+
+    async def reply(self, value: object) -> None:
+        """Answer a request: publishes `value` to the topic that the message names as `reply_to`."""
+        await self._settled_by().reply(self, value)
+
+    def _settled_by(self) -> Settler:
+        if self._settler is None:
+            raise GeodeError(f"message {self.id} was not delivered by a subscription: there is nobody to settle it with")
+        return self._settler
+
+
+Mapping.register(Message)
