@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.delivery.fanout import ConditionLike, Slice
 from geode_client.message import Chunk, Message
 
 
@@ -96,15 +97,6 @@ class FromTime:
 StartPosition = FromEnd | FromBeginning | FromOffset | FromTime
 
 
-class ConditionLike(Protocol):
-    """What a broker needs of a compiled condition."""
-
-    @property
-    def text(self) -> str: ...
-
-    def select(self, chunk: Chunk) -> Sequence[int]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class SubscriptionRequest:
     """What SUBSCRIBE and `client.subscribe` both become.
@@ -126,16 +118,6 @@ class SubscriptionRequest:
     key: str | None = None
     region: str | None = None
     prefetch: int = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Messages handed over together: the places `indices` of `chunk`; `missed` were removed before they could be."""
-
-    chunk: Chunk
-    indices: Sequence[int]
-    missed: int = 0
-    attempts: Mapping[int, int] = field(default_factory=dict)
 
 
 class Feed(Protocol):

@@ -37,10 +37,11 @@ class TopicDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic that exists. `topic_id` is never given to another topic, also not after DROP."""
+    """A topic that exists. `topic_id` is never given to another topic, also not after DROP; ALTER raises `revision`."""
 
     topic_id: int
     definition: TopicDefinition
+    revision: int
     schema_version: int
     created_us: int
 

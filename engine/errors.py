@@ -1,0 +1,122 @@
+"""The errors of Geode, in one tree.
+
+    GeodeError
+    ├── GqlError                    the statement is wrong (grammar/errors.py)
+    │   └── GqlSyntaxError
+    ├── TopicNotFound               no topic of this name
+    ├── TopicExists                 CREATE of one that is there
+    ├── InvalidMessage              a value that is no JSON
+    │   ├── SchemaViolation         JSON that the topic's schema refuses
+    │   └── MessageTooLarge
+    ├── SubscriberLimitReached      max_subscribers are there already
+    ├── LeaseLost                   the message has passed to another consumer
+    ├── Unsupported                 this backend cannot do it
+    ├── CorruptData                 stored bytes are not what was written
+    ├── StoreError                  the store cannot be opened, read or written
+    └── ConnectionLost              a networked broker went away (also a builtin ConnectionError)
+"""
+
+from geode_client.grammar.errors import GeodeError, GqlError, GqlSyntaxError, did_you_mean, nearest
+
+__all__ = [
+    "ConnectionLost",
+    "CorruptData",
+    "GeodeError",
+    "GqlError",
+    "GqlSyntaxError",
+    "InvalidMessage",
+    "LeaseLost",
+    "MessageTooLarge",
+    "SchemaViolation",
+    "StoreError",
+    "SubscriberLimitReached",
+    "TopicExists",
+    "TopicNotFound",
+    "Unsupported",
+    "did_you_mean",
+    "nearest",
+]
+
+
+class TopicNotFound(GeodeError):
+    """No topic has this name; `nearest` is the existing one that is closest, if one is close."""
+
+    def __init__(self, name: str, nearest: str | None = None) -> None:
+        hint = f": did you mean {nearest}?" if nearest else "; CREATE TOPIC makes one, SHOW TOPICS lists them"
+        super().__init__(f"there is no topic {name}{hint}")
+        self.name = name
+        self.nearest = nearest
+
+
+class TopicExists(GeodeError):
+    """A topic of this name is there already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a topic {name} already: use CREATE TOPIC IF NOT EXISTS, or another name")
+        self.name = name
+
+
+class InvalidMessage(GeodeError):
+    """A message that cannot be JSON; `message_index` counts from 0 within what was published together."""
+
+    def __init__(self, reason: str, *, message_index: int = 0, pointer: str = "") -> None:
+        place = f" at {pointer}" if pointer else ""
+        super().__init__(f"message {message_index + 1}{place}: {reason}")
+        self.reason = reason
+        self.message_index = message_index
+        self.pointer = pointer
+
+
+class SchemaViolation(InvalidMessage):
+    """A message that its topic's schema refuses; `pointer` is the JSON pointer of the value."""
+
+    def __init__(self, *, message_index: int, pointer: str, expected: str, found: str) -> None:
+        super().__init__(f"expected {expected}, found {found}", message_index=message_index, pointer=pointer)
+        self.expected = expected
+        self.found = found
+
+
+class MessageTooLarge(InvalidMessage):
+    """A message of more bytes than its topic takes."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int, *, message_index: int = 0) -> None:
+        super().__init__(
+            f"{size_bytes} bytes of JSON are more than the {limit_bytes} bytes that max_message_bytes allows",
+            message_index=message_index,
+        )
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class SubscriberLimitReached(GeodeError):
+    """The topic has as many subscribers as its option max_subscribers allows."""
+
+    def __init__(self, topic: str, limit: int) -> None:
+        super().__init__(f"topic {topic} has its {limit} subscribers (option max_subscribers): close one, or raise the option")
+        self.topic = topic
+        self.limit = limit
+
+
+class LeaseLost(GeodeError):
+    """The message was given to another consumer meanwhile: it cannot be settled here any more."""
+
+
+class Unsupported(GeodeError):
+    """What was asked for cannot be done by this backend."""
+
+    def __init__(self, what: str, backend: str = "the embedded store") -> None:
+        super().__init__(f"{what}: not supported by {backend}")
+        self.what = what
+        self.backend = backend
+
+
+class CorruptData(GeodeError):
+    """Stored bytes are not what was written; says what and where. Nothing was deleted."""
+
+
+class StoreError(GeodeError):
+    """The store cannot be opened, read or written."""
+
+
+class ConnectionLost(GeodeError, ConnectionError):
+    """A networked broker cannot be reached any more."""

@@ -1,0 +1,190 @@
+"""An open fan-out subscription on a directory: a cursor, fed from the shared tail or, when behind, from the file.
+
+The follower tells a feed the ids of new batches. A feed remembers a bounded number of them; when more have come, it
+forgets them all and reads the file from its cursor to the watermark. So a stalled subscriber holds no messages, whatever
+is published meanwhile. Nothing is taken from the cursor before it is returned, and nothing is awaited in between: a
+cancelled `next` has lost nothing.
+"""
+
+import asyncio
+from typing import Protocol
+
+from geode_client.broker import SubscriptionRequest
+from geode_client.delivery.fanout import FanoutCursor, Slice
+from geode_client.errors import GeodeError, StoreError
+from geode_client.local.follower import LogFollower
+from geode_client.message import Chunk
+from geode_client.store.log import LogCursor
+from geode_client.store.writer import now_us
+
+NOTICES_MAX = 256
+GIVE_WAY_EVERY_CHUNKS = 16
+
+
+class FeedOwner(Protocol):
+    """What a feed asks of the broker that opened it."""
+
+    @property
+    def follower(self) -> LogFollower: ...
+
+    def backlog(self, feed: "FanoutFeed", through: int) -> LogCursor:
+        """What lies between the feed's cursor and batch `through`."""
+        ...
+
+    async def settle_pending(self) -> None:
+        """Return once all commits that are under way in this client are known to the follower."""
+        ...
+
+    def handed_over(self, feed: "FanoutFeed", handed: Slice) -> None: ...
+
+    def closed(self, feed: "FanoutFeed") -> None: ...
+
+
+class FanoutFeed:
+    """One subscriber; `topic_ids` grows when a topic that the pattern covers appears."""
+
+    __slots__ = (
+        "_backlog",
+        "_backlog_end",
+        "_behind",
+        "_chunks_since_pause",
+        "_closed",
+        "_failure",
+        "_notices",
+        "_owner",
+        "_through",
+        "_waiter",
+        "cursor",
+        "delivered",
+        "last_message_us",
+        "request",
+        "subscriber_id",
+        "topic_ids",
+    )
+
+    def __init__(
+        self,
+        owner: FeedOwner,
+        subscriber_id: str,
+        request: SubscriptionRequest,
+        cursor: FanoutCursor,
+        *,
+        through: int | None,
+    ) -> None:
+        self._owner = owner
+        self.subscriber_id = subscriber_id
+        self.request = request
+        self.cursor = cursor
+        self.topic_ids: set[int] = set()
+        self.delivered = 0
+        self.last_message_us: int | None = None
+        self._through = through
+        self._notices: list[int] = []
+        self._behind = True
+        self._backlog: LogCursor | None = None
+        self._backlog_end = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._chunks_since_pause = 0
+        self._closed = False
+        self._failure: GeodeError | None = None
+
+    def notice(self, batch_id: int) -> None:
+        """The follower tells of a new batch."""
+        if not self._behind:
+            self._notices.append(batch_id)
+            if len(self._notices) > NOTICES_MAX:
+                self._notices = []
+                self._behind = True
+        self._wake()
+
+    def fail(self, failure: GeodeError) -> None:
+        """End the feed with an error, such as that its topic was dropped."""
+        self._failure = failure
+        self._wake()
+
+    async def next(self) -> Slice | None:
+        """The next messages; None when the feed has ended."""
+        while not self._closed:
+            if self._chunks_since_pause >= GIVE_WAY_EVERY_CHUNKS:
+                self._chunks_since_pause = 0
+                await asyncio.sleep(0)
+                continue
+            chunk = self._next_chunk()
+            if chunk is not None:
+                self._chunks_since_pause += 1
+                handed = self.cursor.offer(chunk, now_us())
+                if handed is not None:
+                    self._count(handed)
+                    return handed
+            elif self._failure is not None:
+                raise self._failure
+            elif self._through is not None:
+                return None
+            elif not self._behind:
+                await self._news()
+        return None
+
+    async def caught_up(self) -> bool:
+        """Whether all that had been committed when this was called has been handed over."""
+        await self._owner.settle_pending()
+        while self._owner.follower.look():
+            await asyncio.sleep(0)
+        return not self._behind and self._backlog is None and not self._notices
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._backlog = None
+            self._notices = []
+            self._wake()
+            self._owner.closed(self)
+
+    def _next_chunk(self) -> Chunk | None:
+        """The next chunk in commit order, from the file when behind, else from the shared tail."""
+        if self._backlog is None and self._behind:
+            self._open_backlog()
+        if self._backlog is not None:
+            chunk = next(self._backlog, None)
+            if chunk is not None:
+                return chunk
+            self._backlog = None
+            self.cursor.position = max(self.cursor.position, self._backlog_end)
+            return None
+        while self._notices:
+            batch_id = self._notices[0]
+            chunk = self._owner.follower.chunk(batch_id) if batch_id > self.cursor.position else None
+            del self._notices[0]
+            if chunk is not None:
+                return chunk
+        return None
+
+    def _open_backlog(self) -> None:
+        # What is committed from here on is told by notices again; the file is read through what is known now.
+        self._backlog_end = self._owner.follower.watermark if self._through is None else self._through
+        self._behind = False
+        self._notices = []
+        if self._backlog_end > self.cursor.position:
+            self._backlog = self._owner.backlog(self, self._backlog_end)
+
+    def _count(self, handed: Slice) -> None:
+        self.delivered += len(handed.indices)
+        self.last_message_us = handed.chunk.timestamp_us
+        self._owner.handed_over(self, handed)
+
+    async def _news(self) -> None:
+        """Wait until something was noticed, or the feed was closed or has failed."""
+        if self._notices or self._behind or self._failure is not None or self._closed:
+            return
+        if self._waiter is not None:
+            raise StoreError("a subscription is read by one task at a time: open another one for a second reader")
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+

@@ -1,0 +1,242 @@
+"""The options of topics, of publishing and of COPY: one table each, read from statements and from Python alike.
+
+A table row says what the option is called, what kind of value it takes, and its bounds; everything else (checking, the
+nearest right name, canonical text, storage) follows from the table.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import msgspec
+
+from geode_client.errors import GqlError, did_you_mean
+from geode_client.grammar.names import validate_topic_name
+from geode_client.grammar.source import Span
+from geode_client.units import format_duration, format_size, parse_duration_us, parse_size_bytes
+
+PRIORITY_NAMES = {"low": 2, "normal": 5, "high": 7, "critical": 9}
+COMPRESSIONS = ("lz4", "none")
+
+
+class Entry(Protocol):
+    """An option as a statement gives it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def value(self) -> Any: ...
+
+    @property
+    def span(self) -> Span: ...
+
+    @property
+    def value_span(self) -> Span: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An option as Python gives it: without a place in a text."""
+
+    name: str
+    value: Any
+    span: Span | None = None
+    value_span: Span | None = None
+
+
+def parse_priority(value: object) -> int:
+    """0 to 9, or low, normal, high, critical."""
+    if isinstance(value, str):
+        if value.casefold() in PRIORITY_NAMES:
+            return PRIORITY_NAMES[value.casefold()]
+        hint = did_you_mean(value, PRIORITY_NAMES) or "low, normal, high, critical, or a number from 0 to 9"
+        raise GqlError(f"unknown priority {value!r}", hint=hint)
+    return _whole(0, 9)(value)
+
+
+def _whole(low: int, high: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise GqlError(f"a whole number from {low} to {high} is needed, not {value!r}")
+        if not low <= value <= high:
+            raise GqlError(f"{value} is out of range: a whole number from {low} to {high} is needed")
+        return value
+
+    return parse
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise GqlError(f"true or false is needed, not {value!r}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise GqlError(f"a text is needed, not {value!r}")
+    return value
+
+
+def _one_of(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value.casefold() in words:
+            return value.casefold()
+        right = " or ".join(f"'{word}'" for word in words)
+        hint = did_you_mean(value, words) if isinstance(value, str) else None
+        raise GqlError(f"{right} is needed, not {value!r}", hint=hint)
+
+    return parse
+
+
+def _positive_duration(value: object) -> int:
+    duration_us = parse_duration_us(value)
+    if duration_us == 0:
+        raise GqlError("a duration of more than 0 is needed")
+    return duration_us
+
+
+def _key_text(value: object) -> str:
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    raise GqlError(f"a key is text or a whole number, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of a table: the attribute that holds the value, how it is read, how it is written."""
+
+    attribute: str
+    parse: Callable[[object], Any]
+    description: str
+    format: Callable[[Any], str] | None = None
+
+
+def _duration(attribute: str, description: str) -> Option:
+    return Option(attribute, _positive_duration, description, format_duration)
+
+
+def _size(attribute: str, description: str) -> Option:
+    return Option(attribute, parse_size_bytes, description, format_size)
+
+
+TOPIC_OPTIONS: Mapping[str, Option] = {
+    "partitions": Option("partitions", _whole(1, 4096), "logs that the topic is spread over"),
+    "partition_key": Option("partition_key", _text, "field whose value is the key where publish gives none"),
+    "retention_period": _duration("retention_period_us", "older messages are removed"),
+    "retention_bytes": _size("retention_bytes", "the oldest messages are removed beyond this size"),
+    "retention": Option("retention", _one_of("all", "consumed"), "'consumed' removes what every group has settled"),
+    "message_ttl": _duration("message_ttl_us", "messages are not delivered after this time"),
+    "max_subscribers": Option("max_subscribers", _whole(1, 10**9), "how many may subscribe at a time"),
+    "max_retries": Option("max_retries", _whole(0, 10**6), "failed attempts before a message is a dead letter"),
+    "dead_letter_topic": Option("dead_letter_topic", validate_topic_name, "where dead letters go"),  # type: ignore[arg-type]
+    "dead_letter_expired": Option("dead_letter_expired", _truth, "expired messages of groups become dead letters"),
+    "ack_timeout": _duration("ack_timeout_us", "how long a silent consumer keeps a message"),
+    "retry_backoff": _duration("retry_backoff_us", "wait before the first retry; doubles"),
+    "retry_backoff_max": _duration("retry_backoff_max_us", "longest wait before a retry"),
+    "compression": Option("compression", _one_of(*COMPRESSIONS), "how batches are stored"),
+    "dedupe_window": _duration("dedupe_window_us", "how long a message id is remembered"),
+    "max_message_bytes": _size("max_message_bytes", "largest message as JSON text"),
+    "expire_when_idle": _duration("expire_when_idle_us", "drops an automatically made topic that is not used"),
+    "strict": Option("strict", _truth, "fields that the schema does not name are refused"),
+}
+
+
+class TopicOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The options of a topic; times in microseconds; None: not set. docs: TOPIC_OPTIONS."""
+
+    partitions: int = 1
+    partition_key: str | None = None
+    retention_period_us: int | None = None
+    retention_bytes: int | None = None
+    retention: str = "all"
+    message_ttl_us: int | None = None
+    max_subscribers: int | None = None
+    max_retries: int = 20
+    dead_letter_topic: str | None = None
+    dead_letter_expired: bool = False
+    ack_timeout_us: int = 30_000_000
+    retry_backoff_us: int = 1_000_000
+    retry_backoff_max_us: int = 60_000_000
+    compression: str = "lz4"
+    dedupe_window_us: int | None = None
+    max_message_bytes: int = 1024 * 1024
+    expire_when_idle_us: int | None = None
+    strict: bool = False
+
+    @classmethod
+    def parse(cls, entries: Iterable[Entry | Given] | Mapping[str, Any]) -> Self:
+        """Options from a statement or a mapping; those not named have their defaults."""
+        return cls().changed(entries)
+
+    def changed(self, entries: Iterable[Entry | Given] | Mapping[str, Any]) -> Self:
+        """The same options but for those that are named, as ALTER TOPIC changes them."""
+        return msgspec.structs.replace(self, **parse_options(entries, TOPIC_OPTIONS, "topic option"))
+
+    def named(self) -> list[tuple[str, str, bool]]:
+        """All options that are set or have a default: name, value as GQL text, whether it is the default."""
+        plain = TopicOptions()
+        found = []
+        for name, option in TOPIC_OPTIONS.items():
+            value = getattr(self, option.attribute)
+            if value is not None:
+                found.append((name, _written(option, value), value == getattr(plain, option.attribute)))
+        return found
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        return msgspec.json.decode(text, type=cls)
+
+
+PUBLISH_OPTIONS: Mapping[str, Option] = {
+    "key": Option("key", _key_text, "messages of one key stay in order"),
+    "priority": Option("priority", parse_priority, "0 to 9, or low, normal, high, critical"),
+    "ttl": _duration("ttl_us", "not delivered after this time"),
+    "delay": _duration("delay_us", "not delivered before this time"),
+    "id": Option("message_id", _text, "a known id stores nothing"),
+    "compression": Option("compression", _one_of(*COMPRESSIONS), "how the messages are stored"),
+    "region": Option("region", _text, "where to publish"),
+}
+
+COPY_OPTIONS: Mapping[str, Option] = {
+    "batch_size": Option("batch_size", _whole(1, 100_000), "messages stored together"),
+    "key_field": Option("key_field", _text, "field whose value is the key"),
+}
+
+
+def parse_options(
+    entries: Iterable[Entry | Given] | Mapping[str, Any], table: Mapping[str, Option], what: str
+) -> dict[str, Any]:
+    """Attribute to value for the options given; raises GqlError with the place and the nearest right name."""
+    if isinstance(entries, Mapping):
+        entries = [Given(name, value) for name, value in entries.items()]
+    found: dict[str, Any] = {}
+    for entry in entries:
+        option = table.get(entry.name.casefold())
+        if option is None:
+            hint = did_you_mean(entry.name, table) or f"known are {', '.join(table)}"
+            raise GqlError(f"unknown {what} {entry.name}", span=entry.span, hint=hint)
+        if option.attribute in found:
+            raise GqlError(f"{what} {entry.name} is given twice", span=entry.span)
+        found[option.attribute] = _value(entry, option, what)
+    return found
+
+
+def _value(entry: Entry | Given, option: Option, what: str) -> Any:
+    try:
+        return option.parse(entry.value)
+    except GqlError as error:
+        raise GqlError(
+            f"{what} {entry.name}: {error.message}", span=entry.value_span, hint=error.hint
+        ) from error
+
+
+def _written(option: Option, value: Any) -> str:
+    if option.format is not None:
+        value = option.format(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,226 @@
+"""The file of a store: finding, making, checking and opening it through APSW.
+
+Owns the directory's layout and the refusals (foreign or newer file, network file system, no permission, forked child).
+Nothing here knows what the tables mean. A directory holds `geode.db` (with SQLite's `-wal` and `-shm`), `geode.lock` and
+`geode.turn` for the fair lock, `presence.db`, and `wake/` with one pipe a process; all of mode 0600 in a 0700 directory.
+"""
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from geode_client.errors import CorruptData, StoreError
+from geode_client.store.locks import FairLock, NoLock
+
+APPLICATION_ID = 0x47454F44
+FORMAT_VERSION = 1
+BUSY_TIMEOUT_MILLISECONDS = 10_000
+CHECKPOINT_PAGES = 2_000
+CACHE_KIBIBYTES = 32_768
+MEMORY = ":memory:"
+
+_NETWORK_FILE_SYSTEMS = frozenset(
+    "nfs nfs4 cifs smb smb2 smb3 smbfs 9p afs ceph glusterfs lustre gpfs beegfs ncpfs coda davfs fuse.sshfs"
+    " fuse.glusterfs fuse.ceph fuse.s3fs fuse.rclone fuse.davfs2 virtiofs.remote orangefs pvfs2".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the parts of a store are; None for one that lives in memory."""
+
+    directory: Path | None
+
+    @property
+    def database(self) -> str:
+        return MEMORY if self.directory is None else str(self.directory / "geode.db")
+
+    def lock(self) -> FairLock | NoLock:
+        """Each caller gets descriptors of its own: a lock is held by an open file, not by a process."""
+        if self.directory is None:
+            return NoLock()
+        return FairLock(self.directory / "geode.lock", self.directory / "geode.turn")
+
+
+def prepare(target: str) -> Layout:
+    """Make the directory when it is missing, and refuse one that cannot carry a store."""
+    if target == MEMORY:
+        return Layout(None)
+    directory = Path(target).expanduser().absolute()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise StoreError(f"{directory} is a file: a store is a directory; name another one") from None
+    except OSError as error:
+        raise StoreError(f"cannot make the directory {directory}: {error.strerror}") from error
+    _refuse_network_file_system(directory)
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise StoreError(f"cannot write in {directory}: give this user read, write and search permission on it")
+    return Layout(directory)
+
+
+def _refuse_network_file_system(directory: Path) -> None:
+    kind = _file_system_of(directory.resolve())
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise StoreError(
+            f"{directory} is on a network file system ({kind}), whose locks do not protect a store:"
+            " use a local directory, or a cluster through nats://"
+        )
+
+
+def _file_system_of(directory: Path) -> str | None:
+    """The file system type from /proc/self/mountinfo; None where the system has no such file."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return None
+    best, kind = "", None
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        mount = fields.split(" ")[4].encode().decode("unicode_escape")
+        inside = directory.is_relative_to(mount)
+        if inside and len(mount) >= len(best):
+            best, kind = mount, rest.split(" ")[0]
+    return kind
+
+
+class Database:
+    """One connection. `open` makes and checks the file; a connection is used by one thread at a time."""
+
+    __slots__ = ("_process", "connection", "cursor", "layout")
+
+    def __init__(self, layout: Layout, connection: apsw.Connection) -> None:
+        self.layout = layout
+        self.connection = connection
+        self.cursor = connection.cursor()
+        self._process = os.getpid()
+
+    def check_process(self) -> None:
+        """Refuse a handle that a fork carried into another process."""
+        if os.getpid() != self._process:
+            raise StoreError(
+                "this process was forked after the store was opened, and may not use its parent's handle:"
+                " open a client of its own after the fork"
+            )
+
+    def rows(self, sql: str, bindings: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one statement: no read transaction outlives the call."""
+        return self.connection.execute(sql, bindings).fetchall()
+
+    def row(self, sql: str, bindings: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        found = self.connection.execute(sql, bindings).fetchall()
+        return found[0] if found else None
+
+    def close(self) -> None:
+        if os.getpid() == self._process:
+            self.connection.close()
+
+
+def open_writer(layout: Layout) -> Database:
+    """Open for writing; makes a new store where there is none."""
+    lock = layout.lock()
+    try:
+        lock.acquire()
+        try:
+            if layout.directory is not None:
+                _create_private(Path(layout.database))
+            database = Database(layout, _connect(layout))
+            _found(database)
+        finally:
+            lock.release()
+    except apsw.Error as error:
+        raise _explained(error, layout) from error
+    except OSError as error:
+        raise StoreError(f"cannot open {layout.database}: {error.strerror}") from error
+    finally:
+        lock.close()
+    return database
+
+
+def open_reader(layout: Layout, writer: Database) -> Database:
+    """Open beside a writer; what lives in memory has one connection only."""
+    if layout.directory is None:
+        return writer
+    try:
+        connection = _connect(layout)
+        connection.execute("PRAGMA query_only = ON")
+    except apsw.Error as error:
+        raise _explained(error, layout) from error
+    return Database(layout, connection)
+
+
+def _create_private(path: Path) -> None:
+    # Only a file that is not there is opened here: closing a descriptor of one that SQLite uses would drop its locks.
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise StoreError(f"cannot read and write {path}: this user lacks the permission") from None
+
+
+def _connect(layout: Layout) -> apsw.Connection:
+    connection = apsw.Connection(layout.database)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
+    # A store is data from elsewhere: nothing in its schema may run code or reach outside.
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+    return connection
+
+
+def _found(database: Database) -> None:
+    """Check what the file is; found a new store in an empty one."""
+    connection = database.connection
+    application = connection.pragma("application_id")
+    version = connection.pragma("user_version")
+    tables = database.rows("SELECT count(*) FROM sqlite_schema")[0][0]
+    if application != APPLICATION_ID and (application or version or tables):
+        raise StoreError(f"{database.layout.database} is another program's SQLite file, no Geode store: name another directory")
+    if application == APPLICATION_ID and version != FORMAT_VERSION:
+        raise StoreError(
+            f"{database.layout.database} has store format {version}; this program reads and writes format"
+            f" {FORMAT_VERSION}: use the version of Geode that made it"
+        )
+    if database.layout.directory is not None:
+        connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full")
+    connection.pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+    if application == 0:
+        _create_tables(connection)
+
+
+def _create_tables(connection: apsw.Connection) -> None:
+    with connection:
+        connection.execute(files("geode_client.store").joinpath("schema.sql").read_text())
+        connection.execute(
+            "INSERT INTO store_state VALUES ('store_id', ?), ('catalog_version', 1), ('batch_id_floor', 1)",
+            (uuid.uuid4().hex[:12],),
+        )
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", FORMAT_VERSION)
+
+
+def _explained(error: apsw.Error, layout: Layout) -> StoreError | CorruptData:
+    path = layout.database
+    match error:
+        case apsw.NotADBError():
+            return StoreError(f"{path} is no Geode store (and no SQLite file): name another directory")
+        case apsw.CorruptError():
+            return CorruptData(f"{path} is damaged ({error}): nothing was changed; restore it from a backup")
+        case apsw.FullError():
+            return StoreError(f"the disk of {path} is full: free some space and open the store again")
+        case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
+            return StoreError(f"cannot open {path} for writing ({error}): check the permissions of the file and its directory")
+        case _:
+            return StoreError(f"{path}: {error}")
+
+
+def explain(error: apsw.Error, layout: Layout) -> StoreError | CorruptData:
+    """SQLite's error in words that a person can act on."""
+    return _explained(error, layout)

@@ -1,0 +1,235 @@
+"""Reading the log: single batches, the newest commits, and a cursor over partitions in commit order.
+
+Every call is one or two short queries that are read to their end, so that no read transaction lives longer than a call
+and checkpoints are never held up. What a cursor has not reached may be removed under it: it goes on with what is left.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import apsw
+import msgspec
+
+from geode_client.message import Chunk
+from geode_client.store.batch import READ_COLUMNS, unpack
+from geode_client.store.database import Database, explain
+from geode_client.store.writer import Append
+
+HEADERS_AT_ONCE = 64
+BYTES_AT_ONCE = 1024 * 1024
+FOLLOW_AT_ONCE = 512
+# How far the wall clock may have been set back between two batches without `first_offset_since` missing any.
+CLOCK_STEP_US = 60_000_000
+
+_RETAINED = (
+    " FROM batches WHERE topic_id = ?1 AND partition = ?2 AND base_offset >= max(?3, coalesce((SELECT start_offset FROM"
+    " partitions WHERE topic_id = ?1 AND partition = ?2), 0))"
+)
+_HEADERS_UP = f"SELECT batch_id, base_offset, count, stored_bytes{_RETAINED} ORDER BY base_offset LIMIT {HEADERS_AT_ONCE}"
+_HEADERS_DOWN = (
+    f"SELECT batch_id, base_offset, count, stored_bytes{_RETAINED} AND base_offset < ?4 ORDER BY base_offset DESC"
+    f" LIMIT {HEADERS_AT_ONCE}"
+)
+_ROWS = f"SELECT {READ_COLUMNS} FROM batches WHERE topic_id = ? AND partition = ? AND base_offset BETWEEN ? AND ?"
+_CONTAINING = (
+    "SELECT max(base_offset) FROM batches WHERE topic_id = ? AND partition = ? AND base_offset <= ?"
+)
+_FOLLOW = f"SELECT batch_id, topic_id, partition, base_offset, count FROM batches WHERE batch_id > ? ORDER BY batch_id LIMIT {FOLLOW_AT_ONCE}"
+_END = 2**62
+
+
+class Header(msgspec.Struct, frozen=True):
+    """A newly committed batch, without its payload."""
+
+    batch_id: int
+    topic_id: int
+    partition: int
+    base_offset: int
+    count: int
+
+
+class LogReader:
+    """Reads batches through one connection; `name_of` gives the name of a topic for messages and errors."""
+
+    def __init__(self, database: Database, name_of: Callable[[int], str], id_prefix: str) -> None:
+        self._database = database
+        self._name_of = name_of
+        self._id_prefix = id_prefix
+
+    def rows(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query, with SQLite's errors in our words."""
+        self._database.check_process()
+        try:
+            return self._database.rows(sql, bindings)
+        except apsw.Error as error:
+            raise explain(error, self._database.layout) from error
+
+    def last_batch_id(self) -> int:
+        """The id of the newest batch in the file, or 0."""
+        return self.rows("SELECT coalesce(max(batch_id), 0) FROM batches")[0][0]  # type: ignore[no-any-return]
+
+    def data_version(self) -> int:
+        """A number that changes when another connection has written to the file."""
+        return self.rows("PRAGMA data_version")[0][0]  # type: ignore[no-any-return]
+
+    def committed_after(self, batch_id: int) -> list[Header]:
+        """The next batches in commit order, at most FOLLOW_AT_ONCE."""
+        return [Header(*row) for row in self.rows(_FOLLOW, (batch_id,))]
+
+    def chunk(self, batch_id: int) -> Chunk | None:
+        """One batch, or None when it has been removed."""
+        found = self.rows(f"SELECT {READ_COLUMNS} FROM batches WHERE batch_id = ?", (batch_id,))
+        return self.unpacked(found[0]) if found else None
+
+    def unpacked(self, row: tuple[Any, ...]) -> Chunk:
+        return unpack(row, self._name_of(row[1]), self._id_prefix)
+
+    def appended(self, append: Append) -> Chunk:
+        """The chunk that reading the batch just written would give."""
+        return Chunk(
+            batch_id=append.batch_id,
+            topic=append.topic,
+            topic_id=append.topic_id,
+            partition=append.partition,
+            base_offset=append.base_offset,
+            count=append.count,
+            priority=append.priority,
+            timestamp_us=append.timestamp_us,
+            schema_version=append.schema_version,
+            lines=append.lines,
+            attributes=append.attributes,
+            id_prefix=self._id_prefix,
+        )
+
+    def batch_containing(self, topic_id: int, partition: int, offset: int) -> int:
+        """The base offset of the batch that holds `offset`, or `offset` itself when no batch starts before it."""
+        found = self.rows(_CONTAINING, (topic_id, partition, offset))[0][0]
+        return offset if found is None else int(found)
+
+    def next_offset(self, topic_id: int, partition: int) -> int:
+        """The offset that the next message of the partition will have."""
+        sql = "SELECT next_offset FROM partitions WHERE topic_id = ? AND partition = ?"
+        found = self.rows(sql, (topic_id, partition))
+        return int(found[0][0]) if found else 0
+
+    def first_offset_since(self, topic_id: int, partition: int, timestamp_us: int) -> int:
+        """A base offset before which nothing was accepted at or after the time; what follows is still to be filtered."""
+        sql = (
+            "SELECT base_offset, count, timestamp_us FROM batches WHERE topic_id = ? AND partition = ? AND base_offset >= ?"
+            " ORDER BY base_offset LIMIT 1"
+        )
+        low, high = 0, self.next_offset(topic_id, partition)
+        while low < high:
+            middle = (low + high) // 2
+            found = self.rows(sql, (topic_id, partition, middle))
+            if not found or found[0][2] >= timestamp_us - CLOCK_STEP_US:
+                high = middle
+            else:
+                low = found[0][0] + found[0][1]
+        return low
+
+    def offset_after(self, topic_id: int, partition: int, batch_id: int) -> int:
+        """The base offset of the partition's first batch after `batch_id` in commit order."""
+        sql = "SELECT base_offset, count, batch_id FROM batches WHERE topic_id = ? AND partition = ? ORDER BY base_offset DESC"
+        first = self.next_offset(topic_id, partition)
+        try:
+            for base, _, number in self._database.connection.execute(sql, (topic_id, partition)):
+                if number <= batch_id:
+                    break
+                first = base
+        except apsw.Error as error:
+            raise explain(error, self._database.layout) from error
+        return int(first)
+
+
+class _Source:
+    """One partition of a cursor: headers read ahead, and rows read for the next of them."""
+
+    __slots__ = ("bound", "descending", "headers", "log", "next_base", "partition", "rows", "topic_id")
+
+    def __init__(self, log: LogReader, topic_id: int, partition: int, first: int, *, descending: bool) -> None:
+        self.log = log
+        self.topic_id = topic_id
+        self.partition = partition
+        self.next_base = first
+        self.bound = _END
+        self.descending = descending
+        self.headers: list[tuple[int, int, int, int]] = []
+        self.rows: dict[int, tuple[Any, ...]] = {}
+
+    def peek(self) -> int | None:
+        """The batch id of the next batch; None when there is no more."""
+        if not self.headers:
+            self._read_headers()
+        return self.headers[-1][0] if self.headers else None
+
+    def take(self) -> tuple[Any, ...] | None:
+        """The row of the next batch; None when it was removed meanwhile."""
+        if not self.rows:
+            self._read_rows()
+        header = self.headers.pop()
+        return self.rows.pop(header[1], None)
+
+    def _read_headers(self) -> None:
+        key = (self.topic_id, self.partition, self.next_base)
+        if self.descending:
+            found = self.log.rows(_HEADERS_DOWN, (*key, self.bound))
+            if found:
+                self.bound = found[-1][1]
+        else:
+            found = self.log.rows(_HEADERS_UP, key)
+            if found:
+                self.next_base = found[-1][1] + found[-1][2]
+        found.reverse()
+        self.headers = found  # type: ignore[assignment]
+        self.rows = {}
+
+    def _read_rows(self) -> None:
+        size, last = 0, self.headers[-1]
+        for header in reversed(self.headers):
+            size += header[3]
+            if size > BYTES_AT_ONCE and header is not self.headers[-1]:
+                break
+            last = header
+        ends = sorted((self.headers[-1][1], last[1]))
+        rows = self.log.rows(_ROWS, (self.topic_id, self.partition, *ends))
+        self.rows = {row[3]: row for row in rows}
+
+
+class LogCursor:
+    """Batches of some partitions in commit order (or from the newest back), up to and with batch `through`.
+
+    `sources`: topic id, partition, first base offset. Not to be used by two tasks at once.
+    """
+
+    def __init__(
+        self, log: LogReader, sources: Iterable[tuple[int, int, int]], *, through: int, descending: bool = False
+    ) -> None:
+        self._log = log
+        self._through = through
+        self._sign = -1 if descending else 1
+        self._heap: list[tuple[int, int, _Source]] = []
+        for number, (topic_id, partition, first) in enumerate(sources):
+            self._push(number, _Source(log, topic_id, partition, first, descending=descending))
+        heapq.heapify(self._heap)
+
+    def _push(self, number: int, source: _Source) -> None:
+        following = source.peek()
+        while following is not None and following > self._through and self._sign < 0:
+            source.take()
+            following = source.peek()
+        if following is not None and following <= self._through:
+            heapq.heappush(self._heap, (self._sign * following, number, source))
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        while self._heap:
+            _, number, source = heapq.heappop(self._heap)
+            row = source.take()
+            self._push(number, source)
+            if row is not None:
+                return self._log.unpacked(row)
+        raise StopIteration

@@ -1,0 +1,207 @@
+"""Who is here: processes, their subscribers and positions, and the traffic of the last minutes.
+
+A second SQLite file beside the store, written without waiting for the disk: nothing in it must survive a power loss, and
+a file that cannot be read is thrown away and made anew. Rows of processes whose wake pipe is closed are removed by
+whoever looks.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from geode_client.errors import StoreError, SubscriberLimitReached
+from geode_client.grammar.names import matches
+from geode_client.store import wake
+
+TRAFFIC_SECONDS = 5
+TRAFFIC_KEPT_SECONDS = 3600
+BUSY_TIMEOUT_MILLISECONDS = 5_000
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS subscribers (
+    subscriber_id TEXT PRIMARY KEY,
+    process TEXT NOT NULL,
+    process_id INTEGER NOT NULL,
+    pattern TEXT NOT NULL,
+    consumer_group TEXT,
+    filter TEXT,
+    started_us INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    delivered INTEGER NOT NULL DEFAULT 0,
+    last_message_us INTEGER
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS subscribers_by_pattern ON subscribers (pattern);
+CREATE TABLE IF NOT EXISTS traffic (
+    topic_id INTEGER NOT NULL,
+    slot INTEGER NOT NULL,
+    published INTEGER NOT NULL,
+    consumed INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, slot)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS traffic_by_slot ON traffic (slot);
+CREATE TABLE IF NOT EXISTS consumed (topic_id INTEGER PRIMARY KEY, messages INTEGER NOT NULL);
+"""
+
+
+class SubscriberRow(msgspec.Struct, frozen=True):
+    """One open subscription of any process; `position` is the batch id through which it has delivered."""
+
+    subscriber_id: str
+    process: str
+    process_id: int
+    pattern: str
+    consumer_group: str | None
+    filter: str | None
+    started_us: int
+    position: int
+    delivered: int = 0
+    last_message_us: int | None = None
+
+
+class Traffic(msgspec.Struct):
+    """Messages of one topic counted since the last report."""
+
+    published: int = 0
+    consumed: int = 0
+    failed: int = 0
+
+
+_FIELDS = SubscriberRow.__struct_fields__
+_COLUMNS = ", ".join(_FIELDS)
+
+
+class Presence:
+    """One client's end of the presence file; `folder` None keeps it in memory for a private store."""
+
+    def __init__(self, directory: Path | None, process: str) -> None:
+        self._directory = directory
+        self._process = process
+        self._connection = _open(directory)
+
+    @property
+    def process(self) -> str:
+        return self._process
+
+    def add(self, subscriber: SubscriberRow, limits: Mapping[str, int]) -> None:
+        """Enter a subscriber; `limits` are the topics it covers that take only so many subscribers.
+
+        Raises SubscriberLimitReached when one of them has as many living ones already.
+        """
+        if limits:
+            self._remove_dead()
+        row = [getattr(subscriber, name) for name in _FIELDS]
+        with self._transaction():
+            for topic, limit in limits.items():
+                if self._count(topic) >= limit:
+                    raise SubscriberLimitReached(topic, limit)
+            sql = f"INSERT INTO subscribers ({_COLUMNS}) VALUES ({', '.join('?' * len(row))})"
+            self._connection.execute(sql, row)
+
+    def _count(self, topic: str) -> int:
+        """Subscribers of a topic: those that name it, and those whose pattern covers it."""
+        sql = "SELECT count(*) FROM subscribers WHERE pattern = ?"
+        named: int = self._connection.execute(sql, (topic,)).fetchall()[0][0]
+        sql = "SELECT pattern, count(*) FROM subscribers WHERE instr(pattern, '*') GROUP BY pattern"
+        wild = self._connection.execute(sql).fetchall()
+        return named + sum(count for pattern, count in wild if matches(pattern, topic))
+
+    def remove(self, subscriber_id: str) -> None:
+        self._connection.execute("DELETE FROM subscribers WHERE subscriber_id = ?", (subscriber_id,))
+
+    def report(
+        self, positions: Iterable[tuple[int, int, int | None, str]], traffic: dict[int, Traffic], now_seconds: int
+    ) -> None:
+        """Write down how far subscribers have come (position, delivered, time of the last message, id) and add traffic."""
+        slot = now_seconds // TRAFFIC_SECONDS
+        with self._transaction():
+            self._connection.executemany(
+                "UPDATE subscribers SET position = ?, delivered = ?, last_message_us = ? WHERE subscriber_id = ?",
+                positions,
+            )
+            self._connection.executemany(
+                "INSERT INTO traffic VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " published = published + excluded.published, consumed = consumed + excluded.consumed,"
+                " failed = failed + excluded.failed",
+                [(topic, slot, t.published, t.consumed, t.failed) for topic, t in traffic.items()],
+            )
+            self._connection.executemany(
+                "INSERT INTO consumed VALUES (?, ?) ON CONFLICT DO UPDATE SET messages = messages + excluded.messages",
+                [(topic, t.consumed) for topic, t in traffic.items() if t.consumed],
+            )
+            self._connection.execute("DELETE FROM traffic WHERE slot < ?", (slot - TRAFFIC_KEPT_SECONDS // TRAFFIC_SECONDS,))
+
+    def subscribers(self) -> list[SubscriberRow]:
+        """All subscribers of living processes."""
+        self._remove_dead()
+        rows = self._connection.execute(f"SELECT {_COLUMNS} FROM subscribers").fetchall()
+        return [SubscriberRow(*row) for row in rows]
+
+    def consumed(self) -> dict[int, int]:
+        """Deliveries settled, by topic id, since the presence file was made."""
+        return dict(self._connection.execute("SELECT topic_id, messages FROM consumed").fetchall())
+
+    def traffic(self, now_seconds: int, window_seconds: int) -> dict[int, Traffic]:
+        """Messages by topic id over the last `window_seconds`, in steps of TRAFFIC_SECONDS."""
+        sql = (
+            "SELECT topic_id, sum(published), sum(consumed), sum(failed) FROM traffic WHERE slot > ? GROUP BY topic_id"
+        )
+        first = (now_seconds - window_seconds) // TRAFFIC_SECONDS
+        rows: Sequence[tuple[Any, ...]] = self._connection.execute(sql, (first,)).fetchall()
+        return {row[0]: Traffic(row[1], row[2], row[3]) for row in rows}
+
+    def close(self) -> None:
+        with contextlib.suppress(apsw.Error):
+            self._connection.execute("DELETE FROM subscribers WHERE process = ?", (self._process,))
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Any:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def _remove_dead(self) -> None:
+        if self._directory is None:
+            return
+        processes = self._connection.execute("SELECT DISTINCT process FROM subscribers").fetchall()
+        for (process,) in processes:
+            if process != self._process and not wake.alive(self._directory / "wake", process):
+                self._connection.execute("DELETE FROM subscribers WHERE process = ?", (process,))
+
+
+def _open(directory: Path | None) -> apsw.Connection:
+    path = ":memory:" if directory is None else str(directory / "presence.db")
+    for attempt in range(2):
+        try:
+            return _connect(path)
+        except (apsw.NotADBError, apsw.CorruptError) as error:
+            if attempt or directory is None:
+                raise StoreError(f"{path} cannot be read ({error}) nor made anew") from error
+            for suffix in ("", "-wal", "-shm"):
+                (directory / f"presence.db{suffix}").unlink(missing_ok=True)
+        except apsw.Error as error:
+            raise StoreError(f"cannot open {path}: {error}") from error
+    raise AssertionError("unreachable")
+
+
+def _connect(path: str) -> apsw.Connection:
+    if path != ":memory:":
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    connection = apsw.Connection(path)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
+    if path != ":memory:":
+        connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "normal")
+    connection.execute(_TABLES)
+    return connection

@@ -1,0 +1,245 @@
+"""Topics in the store: the works that make, change and remove them, and the reader that finds them by name or number.
+
+The reader keeps what it has read until the catalog's version, which every change raises, has moved on. A topic is
+dropped by a mark: its name is free at once, its rows are removed by the sweeper in slices.
+"""
+
+import difflib
+from collections.abc import Iterator
+
+import msgspec
+
+from geode_client import options as topic_options
+from geode_client.catalog import Delivery, Topic, TopicChange, TopicDefinition, changed
+from geode_client.errors import GeodeError, StoreError, TopicExists, TopicNotFound
+from geode_client.grammar.names import literal_prefix, matches
+from geode_client.schema import Schema
+from geode_client.store.log import LogReader
+from geode_client.store.writer import Transaction, now_us
+
+NAMES_COMPARED_MAX = 5_000
+_COLUMNS = "topic_id, name, delivery, automatic, revision, schema_version, created_us, options"
+
+
+class CreateTopic(msgspec.Struct, eq=False):
+    """Make a topic; `created` False: it was there, and `if_not_exists`."""
+
+    definition: TopicDefinition
+    if_not_exists: bool
+    durable: bool = True
+    error: GeodeError | None = None
+    created: bool = False
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        definition = self.definition
+        sql = "SELECT 1 FROM topics WHERE name = ? AND dropped = 0"
+        if transaction.database.row(sql, (definition.name,)):
+            if self.if_not_exists:
+                return
+            raise TopicExists(definition.name)
+        transaction.database.cursor.execute(
+            "INSERT INTO topics (name, delivery, automatic, schema_version, created_us, swept, options)"
+            " VALUES (?, ?, ?, 1, ?, ?, ?)",
+            (
+                definition.name,
+                definition.delivery.value,
+                definition.automatic,
+                now_us(),
+                _is_swept(definition),
+                definition.options.to_json(),
+            ),
+        )
+        topic_id = transaction.database.connection.last_insert_rowid()
+        _write_schema(transaction, topic_id, 1, definition.schema)
+        transaction.catalog_changed = True
+        self.created = True
+
+
+class AlterTopic(msgspec.Struct, eq=False):
+    """Change a topic that exists."""
+
+    name: str
+    change: TopicChange
+    durable: bool = True
+    error: GeodeError | None = None
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        topic = _require(transaction, self.name)
+        definition = changed(topic.definition, self.change)
+        if definition.options.partitions != topic.partitions and _is_used(transaction, topic):
+            raise GeodeError(
+                f"topic {self.name} holds messages: the number of partitions may change only while a topic is empty"
+                f" (it has {topic.partitions}); make a new topic, or PURGE this one first"
+            )
+        version = topic.schema_version
+        if definition.schema != topic.schema:
+            version += 1
+            _write_schema(transaction, topic.topic_id, version, definition.schema)
+        transaction.database.cursor.execute(
+            "UPDATE topics SET delivery = ?, revision = revision + 1, schema_version = ?, swept = ?, options = ?"
+            " WHERE topic_id = ?",
+            (definition.delivery.value, version, _is_swept(definition), definition.options.to_json(), topic.topic_id),
+        )
+        transaction.catalog_changed = True
+
+
+class DropTopic(msgspec.Struct, eq=False):
+    """Free the name and make the messages unreachable; with `idle_since_us`, only when nothing came after that time."""
+
+    name: str
+    durable: bool = True
+    error: GeodeError | None = None
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        topic = _require(transaction, self.name)
+        transaction.database.cursor.execute(
+            "UPDATE topics SET dropped = 1, swept = 1, revision = revision + 1 WHERE topic_id = ?", (topic.topic_id,)
+        )
+        transaction.catalog_changed = True
+
+
+class PurgeTopic(msgspec.Struct, eq=False):
+    """Make all messages unreachable at once; their rows are removed by the sweeper. `purged` says how many they were."""
+
+    name: str
+    durable: bool = True
+    error: GeodeError | None = None
+    topic_id: int = 0
+    purged: int = 0
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        topic = _require(transaction, self.name)
+        self.topic_id = topic.topic_id
+        sql = (
+            "SELECT coalesce(sum(b.count), 0) FROM batches AS b JOIN partitions AS p USING (topic_id, partition)"
+            " WHERE b.topic_id = ? AND b.base_offset >= p.start_offset"
+        )
+        self.purged = transaction.database.rows(sql, (topic.topic_id,))[0][0]
+        transaction.database.cursor.execute(
+            "UPDATE partitions SET start_offset = next_offset WHERE topic_id = ?", (topic.topic_id,)
+        )
+
+
+class TopicReader:
+    """Finds topics; used on one thread."""
+
+    def __init__(self, log: LogReader) -> None:
+        self._log = log
+        self._version = -1
+        self._by_name: dict[str, Topic] = {}
+        self._by_id: dict[int, Topic] = {}
+
+    @property
+    def version(self) -> int:
+        """The version of the catalog that what was returned belongs to."""
+        return self._version
+
+    def refresh(self) -> bool:
+        """Forget everything when the catalog has changed; True when it had."""
+        version = self._log.rows("SELECT value FROM store_state WHERE name = 'catalog_version'")[0][0]
+        if version == self._version:
+            return False
+        self._version = version
+        self._by_name.clear()
+        self._by_id.clear()
+        return True
+
+    def get(self, name: str) -> Topic | None:
+        """The topic of this name, from memory where it has been read before."""
+        topic = self._by_name.get(name)
+        return topic if topic is not None else self._read("name = ? AND dropped = 0", name)
+
+    def require(self, name: str) -> Topic:
+        topic = self.get(name)
+        if topic is None:
+            raise TopicNotFound(name, self.nearest(name))
+        return topic
+
+    def by_id(self, topic_id: int) -> Topic | None:
+        """The topic of this number, unless it was dropped."""
+        topic = self._by_id.get(topic_id)
+        return topic if topic is not None else self._read("topic_id = ? AND dropped = 0", topic_id)
+
+    def name_of(self, topic_id: int) -> str:
+        """A name for messages and errors, also of a dropped topic."""
+        topic = self._by_id.get(topic_id)
+        if topic is not None:
+            return topic.name
+        found = self._log.rows("SELECT name FROM topics WHERE topic_id = ?", (topic_id,))
+        return str(found[0][0]) if found else f"#{topic_id}"
+
+    def covered(self, pattern: str) -> Iterator[Topic]:
+        """Topics that the pattern covers, by name."""
+        prefix = literal_prefix(pattern)
+        sql = f"SELECT {_COLUMNS} FROM topics WHERE dropped = 0 AND name >= ? AND name < ? ORDER BY name"
+        for row in self._log.rows(sql, (prefix, prefix + "\U0010ffff")):
+            if matches(pattern, row[1]):
+                yield self._by_id.get(row[0]) or self._remember(row)
+
+    def nearest(self, name: str) -> str | None:
+        """The existing name that is closest to `name`, if one is close."""
+        rows = self._log.rows("SELECT name FROM topics WHERE dropped = 0 LIMIT ?", (NAMES_COMPARED_MAX,))
+        close = difflib.get_close_matches(name, [row[0] for row in rows], n=1)
+        return close[0] if close else None
+
+    def _read(self, condition: str, value: str | int) -> Topic | None:
+        found = self._log.rows(f"SELECT {_COLUMNS} FROM topics WHERE {condition}", (value,))
+        return self._remember(found[0]) if found else None
+
+    def _remember(self, row: tuple[object, ...]) -> Topic:
+        sql = "SELECT definition FROM schema_versions WHERE topic_id = ? AND version = ?"
+        found = self._log.rows(sql, (row[0], row[5]))
+        topic = _topic(row, found[0][0] if found else None)
+        self._by_name[topic.name] = self._by_id[topic.topic_id] = topic
+        return topic
+
+
+def _topic(row: tuple[object, ...], schema: bytes | None) -> Topic:
+    topic_id, name, delivery, automatic, revision, schema_version, created_us, options = row
+    try:
+        definition = TopicDefinition(
+            name=str(name),
+            options=topic_options.TopicOptions.from_json(options),  # type: ignore[arg-type]
+            schema=None if schema is None else Schema.from_json(schema),
+            delivery=Delivery(str(delivery)),
+            automatic=bool(automatic),
+        )
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise StoreError(f"the catalog entry of topic {name} cannot be read: {error}") from error
+    return Topic(topic_id, definition, revision, schema_version, created_us)  # type: ignore[arg-type]
+
+
+def _require(transaction: Transaction, name: str) -> Topic:
+    sql = f"SELECT {_COLUMNS} FROM topics WHERE name = ? AND dropped = 0"
+    row = transaction.database.row(sql, (name,))
+    if row is None:
+        raise TopicNotFound(name, None)
+    sql = "SELECT definition FROM schema_versions WHERE topic_id = ? AND version = ?"
+    schema = transaction.database.row(sql, (row[0], row[5]))
+    return _topic(row, schema[0] if schema else None)
+
+
+def _write_schema(transaction: Transaction, topic_id: int, version: int, schema: Schema | None) -> None:
+    if schema is not None:
+        transaction.database.cursor.execute(
+            "INSERT INTO schema_versions VALUES (?, ?, ?)", (topic_id, version, schema.to_json())
+        )
+
+
+def _is_used(transaction: Transaction, topic: Topic) -> bool:
+    sql = "SELECT 1 FROM partitions WHERE topic_id = ? AND next_offset > start_offset"
+    return transaction.database.row(sql, (topic.topic_id,)) is not None
+
+
+def _is_swept(definition: TopicDefinition) -> bool:
+    """Whether the sweeper has to look at the topic although nothing was dropped or purged."""
+    options = definition.options
+    return any((options.retention_period_us, options.retention_bytes, options.expire_when_idle_us))

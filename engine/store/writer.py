@@ -1,0 +1,311 @@
+"""Group commit: everything that waits to be written goes into one transaction, and one fsync serves all who wait.
+
+A `Work` is a piece of writing. `Writer.submit` hands it to the writer's thread, which takes all that waits, runs it in
+one transaction under the fair lock, and reports the outcome to `on_commit`. A work that waits alone may be committed at
+once by its own thread (`try_now`): no hand-over, only the disk. Works do their checks before they write, so that a work
+refused with a `GeodeError` has written nothing and the rest of the group goes on; any other failure rolls the whole group
+back. After a failed write of the file (disk full, failed fsync) the writer refuses everything until the store is opened
+again, because what the file holds is then known only to a new recovery.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import apsw
+import msgspec
+
+from geode_client.errors import GeodeError, StoreError
+from geode_client.message import Attributes
+from geode_client.store import batch
+from geode_client.store.database import Database, explain
+from geode_client.store.locks import FairLock, NoLock
+
+ENDS_CACHED_MAX = 20_000
+
+_INSERT_BATCH = (
+    "INSERT INTO batches (batch_id, topic_id, partition, base_offset, count, priority, timestamp_us, expires_first_us,"
+    " expires_last_us, schema_version, codec, raw_bytes, stored_bytes, checksum, attributes, payload)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_MOVE_END = (
+    "INSERT INTO partitions (topic_id, partition, next_offset, stored_bytes) VALUES (?1, ?2, ?3, ?4)"
+    " ON CONFLICT DO UPDATE SET next_offset = ?3, stored_bytes = stored_bytes + ?4"
+)
+
+
+def now_us() -> int:
+    """The wall clock in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Append(msgspec.Struct):
+    """Messages to be appended to one partition; `base_offset` and `batch_id` are filled in by the transaction.
+
+    At most ROW_MESSAGES_MAX messages; `lines` holds their JSON bodies, each with its newline.
+    """
+
+    topic: str
+    topic_id: int
+    partition: int
+    priority: int
+    count: int
+    lines: bytes
+    attributes: Attributes
+    timestamp_us: int
+    schema_version: int
+    compress: bool
+    expires_first_us: int | None = None
+    expires_last_us: int | None = None
+    packed: batch.PackedBatch | None = None
+    base_offset: int = -1
+    batch_id: int = -1
+
+    def pack(self) -> batch.PackedBatch:
+        """Compress, once; done before the locks are taken."""
+        if self.packed is None:
+            self.packed = batch.pack(self.lines, self.attributes, compress=self.compress)
+        return self.packed
+
+
+class Transaction:
+    """What a work may do inside the write transaction; offsets and batch ids are given out here."""
+
+    __slots__ = ("_ends", "_next_batch_id", "appended", "catalog_changed", "catalog_version", "database")
+
+    def __init__(
+        self, database: Database, ends: dict[tuple[int, int], int], next_batch_id: int, catalog_version: int
+    ) -> None:
+        self.database = database
+        self.catalog_version = catalog_version
+        self.appended: list[Append] = []
+        self.catalog_changed = False
+        self._ends = ends
+        self._next_batch_id = next_batch_id
+
+    @property
+    def next_batch_id(self) -> int:
+        return self._next_batch_id
+
+    def append(self, append: Append) -> None:
+        """Write one row and give it its offsets."""
+        packed = append.pack()
+        base = self.next_offset(append.topic_id, append.partition)
+        number = self._next_batch_id
+        identity = (
+            number,
+            append.topic_id,
+            append.partition,
+            base,
+            append.count,
+            append.priority,
+            append.timestamp_us,
+            append.expires_first_us,
+            append.expires_last_us,
+            append.schema_version,
+            packed.raw_bytes * 256 + packed.codec,
+        )
+        check = batch.checksum(identity, packed.attributes, packed.payload)
+        size = packed.stored_bytes
+        row = (*identity[:10], packed.codec, packed.raw_bytes, size, check, packed.attributes, packed.payload)
+        self.database.cursor.execute(_INSERT_BATCH, row)
+        end = base + append.count
+        self.database.cursor.execute(_MOVE_END, (append.topic_id, append.partition, end, size))
+        self._ends[append.topic_id, append.partition] = end
+        self._next_batch_id = number + 1
+        append.base_offset, append.batch_id = base, number
+        self.appended.append(append)
+
+    def next_offset(self, topic_id: int, partition: int) -> int:
+        """The offset that the next message of the partition will have."""
+        end = self._ends.get((topic_id, partition))
+        if end is None:
+            sql = "SELECT next_offset FROM partitions WHERE topic_id = ? AND partition = ?"
+            found = self.database.row(sql, (topic_id, partition))
+            end = self._ends[topic_id, partition] = found[0] if found else 0
+        return end
+
+
+class Work(Protocol):
+    """A piece of writing. `durable`: its commit must wait for the disk. `error` is set when the work was refused."""
+
+    durable: bool
+    error: GeodeError | None
+
+    def prepare(self) -> None:
+        """What can be done before the locks are taken, such as compressing."""
+        ...
+
+    def run(self, transaction: Transaction) -> None:
+        """Check, then write; a GeodeError raised before the first write refuses this work only."""
+        ...
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """The outcome of one transaction: all `works` with the same `error`, or None and what they appended."""
+
+    works: Sequence[Work]
+    appended: Sequence[Append]
+    error: GeodeError | None
+    inline: bool
+
+
+class Writer:
+    """The only way into the file for one client."""
+
+    def __init__(
+        self, database: Database, lock: FairLock | NoLock, on_commit: Callable[[Committed], None]
+    ) -> None:
+        self._database = database
+        self._lock = lock
+        self._on_commit = on_commit
+        self._mutex = threading.Lock()
+        self._wanted = threading.Condition()
+        self._waiting: list[Work] = []
+        self._stopping = False
+        self._failure: StoreError | None = None
+        self._ends: dict[tuple[int, int], int] = {}
+        self._data_version = -1
+        self._next_batch_id = 1
+        self._catalog_version = 0
+        self._synchronous = True
+        self._thread: threading.Thread | None = None
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Why the writer has stopped, if it has."""
+        return self._failure
+
+    def submit(self, work: Work) -> None:
+        """Queue a work for the next group; the outcome comes through `on_commit`, in the writer's thread.
+
+        A store in memory has nothing to wait for and one connection: there the calling thread commits.
+        """
+        self._database.check_process()
+        if self._database.layout.directory is None:
+            assert self.try_now([work])
+            return
+        with self._wanted:
+            if self._stopping:
+                raise StoreError("the store is closed")
+            self._waiting.append(work)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="geode-writer", daemon=True)
+                self._thread.start()
+            self._wanted.notify()
+
+    def try_now(self, works: list[Work]) -> bool:
+        """Commit in the calling thread; False, and nothing done, when anybody else is writing or waits."""
+        self._database.check_process()
+        if self._stopping:
+            raise StoreError("the store is closed")
+        if self._waiting or not self._mutex.acquire(blocking=False):
+            return False
+        try:
+            if not self._lock.try_acquire():
+                return False
+            for work in works:
+                work.prepare()
+            outcome = self._commit(works, inline=True)
+        finally:
+            self._mutex.release()
+        self._on_commit(outcome)
+        return True
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        with self._wanted:
+            self._stopping = True
+            self._wanted.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self._lock.close()
+
+    def _serve(self) -> None:
+        while True:
+            with self._wanted:
+                while not self._waiting and not self._stopping:
+                    self._wanted.wait()
+                works, self._waiting = self._waiting, []
+                if not works:
+                    return
+            for work in works:
+                work.prepare()
+            with self._mutex:
+                self._lock.acquire()
+                outcome = self._commit(works, inline=False)
+            self._on_commit(outcome)
+
+    def _commit(self, works: list[Work], *, inline: bool) -> Committed:
+        """One transaction; takes over the fair lock, which the caller holds."""
+        error: GeodeError | None = self._failure
+        appended: list[Append] = []
+        try:
+            if error is None:
+                appended = self._run(works)
+        except apsw.Error as failure:
+            error = self._failed(failure)
+        except BaseException as failure:
+            self._roll_back()
+            error = StoreError(f"a write was given up because of an internal error: {failure!r}")
+            error.__cause__ = failure
+        finally:
+            self._lock.release()
+        return Committed(works, appended, error, inline)
+
+    def _run(self, works: list[Work]) -> list[Append]:
+        cursor = self._database.cursor
+        self._choose_durability(any(work.durable for work in works))
+        cursor.execute("BEGIN IMMEDIATE")
+        self._refresh()
+        transaction = Transaction(self._database, self._ends, self._next_batch_id, self._catalog_version)
+        for work in works:
+            try:
+                work.run(transaction)
+            except GeodeError as refusal:
+                work.error = refusal
+        if transaction.catalog_changed:
+            cursor.execute("UPDATE store_state SET value = value + 1 WHERE name = 'catalog_version'")
+        cursor.execute("COMMIT")
+        self._catalog_version += transaction.catalog_changed
+        self._next_batch_id = transaction.next_batch_id
+        return transaction.appended
+
+    def _choose_durability(self, durable: bool) -> None:
+        # Without the fsync a commit still survives the death of the process: the log is in the kernel's hands.
+        if durable != self._synchronous:
+            self._database.cursor.execute(f"PRAGMA synchronous = {'full' if durable else 'normal'}")
+            self._synchronous = durable
+
+    def _refresh(self) -> None:
+        """Forget what is remembered of the file when another connection has written to it."""
+        version = self._database.cursor.execute("PRAGMA data_version").fetchall()[0][0]
+        if version == self._data_version and len(self._ends) < ENDS_CACHED_MAX:
+            return
+        self._ends.clear()
+        sql = (
+            "SELECT max(coalesce((SELECT max(batch_id) + 1 FROM batches), 1),"
+            " (SELECT value FROM store_state WHERE name = 'batch_id_floor'))"
+        )
+        self._next_batch_id = self._database.rows(sql)[0][0]
+        sql = "SELECT value FROM store_state WHERE name = 'catalog_version'"
+        self._catalog_version = self._database.rows(sql)[0][0]
+        self._data_version = version
+
+    def _failed(self, failure: apsw.Error) -> GeodeError:
+        self._roll_back()
+        error = explain(failure, self._database.layout)
+        if isinstance(failure, apsw.FullError | apsw.IOError | apsw.CorruptError) and isinstance(error, StoreError):
+            self._failure = StoreError(f"{error} (the store writes nothing more until it is opened again)")
+            return self._failure
+        return error
+
+    def _roll_back(self) -> None:
+        self._data_version = -1
+        if self._database.connection.in_transaction:
+            try:
+                self._database.cursor.execute("ROLLBACK")
+            except apsw.Error:
+                # SQLite rolls back by itself on the worst errors; the next open recovers whatever is left.
+                self._failure = self._failure or StoreError("the store could not undo a failed write: open it again")
