@@ -36,6 +36,9 @@ bench: $(STAMP)
 soak: $(STAMP)
 	GEODE_SOAK=1 $(BIN)/python -m pytest -q --timeout=5400 $(SOAK)
 
+tables: $(STAMP)
+	$(BIN)/python -m geode_client.grammar.tables grammar/gql.tables
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -1,8 +1,9 @@
 """The root of the error tree, and the errors that a text can have.
 
     GeodeError
-    └── GqlError            a statement that means nothing here; knows the place where it can
-        └── GqlSyntaxError  a text that is no statement; always knows the place
+    └── GqlError                a statement that means nothing here; knows the place where it can
+        └── GqlSyntaxError      a text that is no statement; always knows the place
+            └── Unfinished      a text that only lacks its end
 
 Imports nothing heavy: whoever catches an error need not load the parser.
 """
@@ -69,6 +70,10 @@ class GqlSyntaxError(GqlError):
 
     def __init__(self, message: str, *, span: Span, source: Source | None = None, hint: str | None = None) -> None:
         super().__init__(message, span=span, source=source, hint=hint)
+
+
+class Unfinished(GqlSyntaxError):
+    """A text that ends inside a string, comment or bracket: with more of it, it may be right."""
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:

@@ -1,0 +1,232 @@
+"""Text to statements: cuts the text, parses each piece, and turns the parser's complaints into errors a person can use."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+
+from geode_client.grammar import ast, scan, tables
+from geode_client.grammar.errors import GqlError, GqlSyntaxError, Unfinished, did_you_mean
+from geode_client.grammar.source import Source, Span
+from geode_client.grammar.transform import Transformer
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+EXPECTED_SHOWN_MAX = 12
+STATEMENT_TOKENS_BYTES_MAX = 1024 * 1024
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+_SIGNS = {
+    "LPAR": "(",
+    "RPAR": ")",
+    "LSQB": "[",
+    "RSQB": "]",
+    "COMMA": ",",
+    "COLON": ":",
+    "DOT": ".",
+    "STAR": "*",
+    "SLASH": "/",
+    "PERCENT": "%",
+    "LESSTHAN": "<",
+    "MORETHAN": ">",
+    "CONCAT": "||",
+}
+_DESCRIPTIONS = {
+    "NAME": "a name",
+    "TOPIC_NAME": "a topic",
+    "QUOTED_NAME": "a name",
+    "BACKQUOTED_NAME": "a name",
+    "STRING": "a 'text'",
+    "NUMBER": "a number",
+    "PARAMETER": "a $parameter",
+    "COMPARISON": "a comparison (= <> < <= > >=)",
+    "SIGN": "+ or -",
+    "JSON": "a JSON value",
+    "FUNCTION": "a function",
+    "SYSTEM_TABLE": "a SYSTEM table",
+    "IF_NOT_EXISTS": "IF NOT EXISTS",
+    "IF_EXISTS": "IF EXISTS",
+    "DEAD_LETTERS_OF": "DEAD LETTERS OF",
+    "NULLS_FIRST": "NULLS FIRST",
+    "NULLS_LAST": "NULLS LAST",
+    "UNION_ALL": "ALL",
+    "INTERVAL_LITERAL": "INTERVAL",
+    "TIMESTAMP_LITERAL": "TIMESTAMP",
+    "DATE_LITERAL": "DATE",
+    "$END": "the end of the statement",
+}
+
+
+@cache
+def _parser() -> Lark:
+    return tables.load()
+
+
+def parse(text: str, *, name: str = "<text>") -> ast.Statement:
+    """The one statement of a text; raises GqlSyntaxError, also when there is none or more than one."""
+    source = Source(text, name)
+    found = list(scan.pieces(source))
+    if not found:
+        raise GqlSyntaxError("there is no statement here", span=Span(0, len(text)), source=source)
+    if len(found) > 1:
+        span = Span(found[1].start, found[1].end)
+        raise GqlSyntaxError("one statement is wanted here, and this is a second one", span=_trimmed(source, span), source=source)
+    return parse_piece(source, found[0])
+
+
+def parse_script(text: str, *, name: str = "<text>") -> tuple[ast.Statement, ...]:
+    """All statements of a text; raises GqlSyntaxError for the first that is wrong."""
+    source = Source(text, name)
+    return tuple(parse_piece(source, piece) for piece in scan.pieces(source))
+
+
+def iterate_script(source: Source) -> Iterator[ast.Statement | GqlError]:
+    """The statements of a text one by one; a wrong one comes as its error, and the iteration goes on after it."""
+    place = 0
+    while place < len(source.text):
+        try:
+            piece, following = scan.next_piece(source, place)
+        except GqlError as error:
+            yield error
+            place = scan.after_error(source, place)
+            continue
+        place = following
+        if piece is not None:
+            try:
+                statement: ast.Statement | GqlError = parse_piece(source, piece)
+            except GqlError as error:
+                statement = error
+            yield statement
+
+
+def parse_condition(text: str, *, name: str = "<condition>") -> "exp.Expression":
+    """A condition by itself, as `filter=` takes it."""
+    source = Source(text, name)
+    found = list(scan.pieces(source))
+    if not found:
+        raise GqlSyntaxError("there is no condition here", span=Span(0, len(text)), source=source)
+    if len(found) > 1 or text.rstrip().endswith(";"):
+        raise GqlSyntaxError("a condition holds no ;", span=Span(found[0].end, found[0].end + 1), source=source)
+    piece = found[0]
+    tree = _parsed(source, piece, "condition")
+    return _placed(source, lambda: Transformer(source, piece.start, {}).condition(tree))
+
+
+def statement_is_complete(text: str) -> bool:
+    """Whether a shell may run the text: its last statement ends with `;`, and nothing is left open."""
+    source = Source(text)
+    place = 0
+    try:
+        while place < len(text):
+            piece, place = scan.next_piece(source, place)
+            if piece is not None and (place == piece.end or not text[piece.end : place].startswith(";")):
+                return False
+    except Unfinished:
+        return False
+    except GqlError:
+        return text.rstrip().endswith(";")
+    return True
+
+
+def accepted_words(text: str) -> set[str]:
+    """What may follow a text that is the beginning of a statement: names of terminals."""
+    source = Source(text)
+    start = 0
+    for piece in scan.pieces(source):
+        start = piece.start
+    interactive = _parser().parse_interactive(text[start:], start="statement")
+    interactive.exhaust_lexer()
+    return set(interactive.accepts())
+
+
+def parse_piece(source: Source, piece: scan.Piece) -> ast.Statement:
+    """The statement of a piece that was cut out of a source."""
+    tree = _parsed(source, piece, "statement")
+    return _placed(source, lambda: Transformer(source, piece.start, piece.values).statement(tree))
+
+
+def _placed(source: Source, make: Any) -> Any:
+    try:
+        return make()
+    except GqlError as error:
+        raise error.at(source) from error.__cause__
+    except RecursionError:
+        span = Span(0, min(len(source.text), 80))
+        raise GqlSyntaxError("this is nested too deeply", span=span, source=source) from None
+
+
+def _parsed(source: Source, piece: scan.Piece, start: str) -> "Tree[Token]":
+    words = len(piece.masked) - piece.masked.count(" ")
+    if words > STATEMENT_TOKENS_BYTES_MAX:
+        span = Span(piece.start, min(piece.end, piece.start + 80))
+        limit = STATEMENT_TOKENS_BYTES_MAX
+        raise GqlSyntaxError(f"a statement has at most {limit} characters beside its JSON", span=span, source=source)
+    try:
+        return _parser().parse(piece.masked, start=start)
+    except UnexpectedInput as error:
+        raise _explained(source, piece, start, error) from None
+
+
+def _explained(source: Source, piece: scan.Piece, start: str, error: UnexpectedInput) -> GqlSyntaxError:
+    expected = _expected(error)
+    place = piece.end if _at_end(error) else piece.start + (error.pos_in_stream or 0)
+    if place >= piece.end or not source.text[place : piece.end].strip():
+        end = piece.start + len(piece.masked.rstrip())
+        return GqlSyntaxError(
+            f"the statement ends here, but it should go on with {_listed(expected)}", span=Span(end, end + 1), source=source
+        )
+    found = _WORD.match(source.text, place)
+    end = max(_token_end(error, piece), found.end() if found else place + 1)
+    word = source.text[place:end]
+    message = f"{_shown(word)} cannot stand here; expected {_listed(expected)}"
+    hint = did_you_mean(word, [name for name in expected if name.isupper()]) if word.isidentifier() else None
+    if start == "statement" and hint is None and place == piece.start:
+        hint = "a statement begins with a word such as CREATE, PUBLISH, SUBSCRIBE or SELECT"
+    return GqlSyntaxError(message, span=Span(place, end), source=source, hint=hint)
+
+
+def _at_end(error: UnexpectedInput) -> bool:
+    return isinstance(error, UnexpectedEOF) or (isinstance(error, UnexpectedToken) and error.token.type == "$END")
+
+
+def _token_end(error: UnexpectedInput, piece: scan.Piece) -> int:
+    if isinstance(error, UnexpectedToken) and error.token.end_pos is not None:
+        return piece.start + int(error.token.end_pos)
+    return 0
+
+
+def _expected(error: UnexpectedInput) -> list[str]:
+    """What could have stood there: keywords as they are written, then signs, then kinds of tokens."""
+    match error:
+        case UnexpectedToken():
+            names = set(error.accepts or error.expected)
+        case UnexpectedCharacters():
+            names = set(error.allowed or ())
+        case _:
+            names = set(getattr(error, "expected", ()) or ())
+    names -= {"WHITESPACE", "LINE_COMMENT", "BLOCK_COMMENT", "ERROR"}
+    words = {_DESCRIPTIONS.get(name, _SIGNS.get(name, name)) for name in names}
+    return sorted(words, key=lambda word: (not word.isupper(), word))
+
+
+def _listed(expected: list[str]) -> str:
+    if not expected:
+        return "nothing more"
+    shown = expected[:EXPECTED_SHOWN_MAX]
+    rest = len(expected) - len(shown)
+    if rest:
+        return ", ".join(shown) + f" or {rest} other words"
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " or " + shown[-1]
+
+
+def _shown(word: str) -> str:
+    return repr(word) if len(word) <= 40 else repr(word[:39] + "…")
+
+
+def _trimmed(source: Source, span: Span) -> Span:
+    text = source.text[span.start : span.end]
+    return Span(span.start + len(text) - len(text.lstrip()), span.end - (len(text) - len(text.rstrip())))
