@@ -1,1 +1,84 @@
-""""""
+"""Geode: an embeddable, SQL-speaking, durable publish-subscribe engine. A directory is the broker.
+
+    from geode_client import Client
+
+    async with Client("./data") as client:
+        await client.publish("orders", {"id": 1, "total": 99.5})
+
+What a program does not use is not imported.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from geode_client.errors import (
+    ConnectionLost,
+    CorruptData,
+    GeodeError,
+    GqlError,
+    GqlSyntaxError,
+    InvalidMessage,
+    LeaseLost,
+    MessageTooLarge,
+    SchemaViolation,
+    StoreError,
+    SubscriberLimitReached,
+    TopicExists,
+    TopicNotFound,
+    Unsupported,
+)
+
+if TYPE_CHECKING:
+    from geode_client.broker import BatchReceipt, Receipt
+    from geode_client.client import Client
+    from geode_client.conditions import compile_filter
+    from geode_client.message import Message
+    from geode_client.query.result import Result
+    from geode_client.subscription import Subscription
+    from geode_client.sync import SyncClient
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "BatchReceipt": "broker",
+    "Client": "client",
+    "Message": "message",
+    "Receipt": "broker",
+    "Result": "query.result",
+    "Subscription": "subscription",
+    "SyncClient": "sync",
+    "compile_filter": "conditions",
+}
+
+__all__ = [
+    "BatchReceipt",
+    "Client",
+    "ConnectionLost",
+    "CorruptData",
+    "GeodeError",
+    "GqlError",
+    "GqlSyntaxError",
+    "InvalidMessage",
+    "LeaseLost",
+    "Message",
+    "MessageTooLarge",
+    "Receipt",
+    "Result",
+    "SchemaViolation",
+    "StoreError",
+    "SubscriberLimitReached",
+    "Subscription",
+    "SyncClient",
+    "TopicExists",
+    "TopicNotFound",
+    "Unsupported",
+    "compile_filter",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"geode_client.{module}"), name)

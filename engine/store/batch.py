@@ -90,7 +90,7 @@ def unpack(row: tuple[Any, ...], topic: str, id_prefix: str) -> Chunk:
         raise CorruptData(f"{place} fails its checksum: the file was damaged; the batch is not delivered and not deleted")
     try:
         lines = _unpack_payload(codec, raw_bytes, payload)
-        described = _unpack_attributes(codec, attributes)
+        described = unpack_attributes(codec, attributes)
     except (lz4.block.LZ4BlockError, msgspec.DecodeError, MemoryError, ValueError) as error:
         raise CorruptData(f"{place} cannot be unpacked: {error}") from error
     return Chunk(
@@ -120,7 +120,8 @@ def _unpack_payload(codec: int, raw_bytes: int, payload: bytes) -> bytes:
     return lines
 
 
-def _unpack_attributes(codec: int, attributes: bytes | None) -> Attributes:
+def unpack_attributes(codec: int, attributes: bytes | None) -> Attributes:
+    """The attributes of a row; raises an error of lz4, msgspec or ValueError when they are damaged."""
     if attributes is None:
         return NO_ATTRIBUTES
     if codec & ATTRIBUTES_LZ4:

@@ -1,0 +1,309 @@
+"""From outgoing messages to works of the store: encode, check, route, and group what waits.
+
+`prepare` makes the parts of one batch: bodies to JSON lines in one call, sizes and schema checked, messages routed to
+partitions by key, rows cut to the store's bounds. `Outbox` gathers single messages that are published in the same turn of
+the event loop, so that a thousand tasks publishing at once become one batch; a message that alone is wrong is refused
+alone.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from geode_client import codec
+from geode_client.broker import OutgoingBatch, OutgoingMessage
+from geode_client.catalog import Delivery, Topic
+from geode_client.errors import InvalidMessage, MessageTooLarge
+from geode_client.message import NO_ATTRIBUTES, Attributes
+from geode_client.store.batch import RAW_BYTES_MAX, ROW_BYTES_TARGET, ROW_MESSAGES_MAX
+from geode_client.store.publishing import Part, PublishWork
+from geode_client.store.writer import Append, now_us
+
+KEY_CHARACTERS_MAX = 1024
+MESSAGE_ID_CHARACTERS_MAX = 256
+HEADERS_BYTES_MAX = 64 * 1024
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a key: CRC-32 of its UTF-8 text, modulo the number of partitions. Never to be changed."""
+    return zlib.crc32(key.encode()) % partitions
+
+
+class Router:
+    """Gives messages without a key to the partitions in turn, a batch at a time."""
+
+    def __init__(self) -> None:
+        self._turns: dict[int, int] = {}
+
+    def next_partition(self, topic: Topic) -> int:
+        turn = self._turns.get(topic.topic_id, -1) + 1
+        self._turns[topic.topic_id] = turn
+        return turn % topic.partitions
+
+
+def prepare(topic: Topic, batch: OutgoingBatch, catalog_version: int, router: Router) -> PublishWork:
+    """The work that stores a batch; raises InvalidMessage (with the message's index) when any message is refused."""
+    lines = codec.encode_lines(batch.bodies)
+    return prepare_lines(topic, batch, lines, len(batch.bodies), catalog_version, router)
+
+
+def prepare_lines(
+    topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, catalog_version: int, router: Router
+) -> PublishWork:
+    """The same for bodies that are JSON lines already."""
+    _check_sizes(topic, lines)
+    if topic.schema is not None:
+        lines = topic.schema.check(lines, strict=topic.options.strict)
+    timestamp_us = now_us()
+    attributes = _attributes(topic, batch, lines, count, timestamp_us)
+    columns = _Columns(topic, batch.priority, batch.compression, timestamp_us)
+    parts = _parts(columns, lines, count, attributes, router)
+    return PublishWork(
+        topic_id=topic.topic_id,
+        topic_revision=topic.revision,
+        catalog_version=catalog_version,
+        durable=topic.delivery.durable,
+        parts=parts,
+        dedupe_after_us=_dedupe_after_us(topic, timestamp_us),
+    )
+
+
+def _dedupe_after_us(topic: Topic, timestamp_us: int) -> int | None:
+    if topic.delivery is Delivery.AT_MOST_ONCE:
+        return None
+    window = topic.options.dedupe_window_us
+    return 0 if window is None else timestamp_us - window
+
+
+def _check_sizes(topic: Topic, lines: bytes) -> None:
+    limit = topic.options.max_message_bytes
+    if len(lines) > limit:
+        for index, line in enumerate(codec.split_lines(lines)):
+            if len(line) > limit:
+                raise MessageTooLarge(len(line), limit, message_index=index)
+    if len(lines) > RAW_BYTES_MAX:
+        raise InvalidMessage(f"the batch has {len(lines)} bytes; at most {RAW_BYTES_MAX} are stored at once: use a smaller batch_size")
+
+
+def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, timestamp_us: int) -> Attributes:
+    keys = _keys(topic, batch, lines)
+    ttl_us = batch.ttl_us if batch.ttl_us is not None else topic.options.message_ttl_us
+    if keys is None and batch.ids is None and batch.headers is None and ttl_us is None:
+        return NO_ATTRIBUTES
+    if batch.ids is not None:
+        _check_ids(batch.ids)
+    return Attributes(
+        keys=keys,
+        ids=list(batch.ids) if batch.ids is not None and any(batch.ids) else None,
+        headers=_checked_headers(batch.headers) if batch.headers is not None else None,
+        expires_us=None if ttl_us is None else timestamp_us + ttl_us,
+    )
+
+
+def _check_ids(ids: Sequence[str | None]) -> None:
+    for index, message_id in enumerate(ids):
+        if message_id is not None and not (isinstance(message_id, str) and 0 < len(message_id) <= MESSAGE_ID_CHARACTERS_MAX):
+            reason = f"a message id is text of 1 to {MESSAGE_ID_CHARACTERS_MAX} characters, not {message_id!r:.80}"
+            raise InvalidMessage(reason, message_index=index)
+
+
+def _checked_headers(headers: Sequence[Mapping[str, Any] | None]) -> list[dict[str, Any] | None]:
+    found: list[dict[str, Any] | None] = []
+    for index, header in enumerate(headers):
+        try:
+            text = codec.encode(dict(header)) if header else b"{}"
+        except InvalidMessage as error:
+            raise InvalidMessage(f"headers: {error.reason}", message_index=index, pointer=error.pointer) from error
+        if len(text) > HEADERS_BYTES_MAX:
+            raise InvalidMessage(f"headers of {len(text)} bytes are more than {HEADERS_BYTES_MAX}", message_index=index)
+        found.append(codec.decode(text) if header else None)
+    return found
+
+
+def _keys(topic: Topic, batch: OutgoingBatch, lines: bytes) -> str | list[str | None] | None:
+    """The keys that publish gave, else those of the topic's partition_key field."""
+    if batch.keys is not None:
+        keys = batch.keys if isinstance(batch.keys, str) else list(batch.keys)
+        for key in [keys] if isinstance(keys, str) else keys:
+            if key is not None and len(key) > KEY_CHARACTERS_MAX:
+                raise InvalidMessage(f"a key has at most {KEY_CHARACTERS_MAX} characters, not {len(key)}")
+        return keys
+    field = topic.options.partition_key
+    return None if field is None else _field_keys(lines, field)
+
+
+def _field_keys(lines: bytes, field: str) -> list[str | None] | None:
+    struct = msgspec.defstruct("KeyOnly", [("key", Any, None)], rename={"key": field}, gc=False)
+    try:
+        rows = msgspec.json.Decoder(struct).decode_lines(lines)
+    except (msgspec.MsgspecError, RecursionError):
+        rows = [row if isinstance(row, dict) else {} for row in codec.decode_lines(lines)]
+        found = [row.get(field) for row in rows]
+    else:
+        found = [row.key for row in rows]
+    keys: list[str | None] = []
+    for index, value in enumerate(found):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
+            reason = f"the key field {field} must be text or a whole number, not {value!r:.60}"
+            raise InvalidMessage(reason, message_index=index, pointer=f"/{field}")
+        keys.append(None if value is None else str(value))
+    return keys if any(key is not None for key in keys) else None
+
+
+class _Columns(msgspec.Struct, frozen=True):
+    """What all rows of a batch share."""
+
+    topic: Topic
+    priority: int
+    compression: str | None
+    timestamp_us: int
+
+    def part(self, partition: int, lines: bytes, attributes: Attributes, positions: Sequence[int]) -> Part:
+        expires = attributes.expires_us
+        ends = [at for at in expires if at is not None] if isinstance(expires, list) else [expires] if expires else []
+        everything_expires = bool(ends) and (not isinstance(expires, list) or len(ends) == len(expires))
+        append = Append(
+            topic=self.topic.name,
+            topic_id=self.topic.topic_id,
+            partition=partition,
+            priority=self.priority,
+            count=len(positions),
+            lines=lines,
+            attributes=attributes,
+            timestamp_us=self.timestamp_us,
+            schema_version=self.topic.schema_version,
+            compress=(self.compression or self.topic.options.compression) == "lz4",
+            expires_first_us=min(ends) if ends else None,
+            expires_last_us=max(ends) if everything_expires else None,
+        )
+        return Part(append, positions)
+
+
+def _parts(columns: _Columns, lines: bytes, count: int, attributes: Attributes, router: Router) -> list[Part]:
+    topic, keys = columns.topic, attributes.keys
+    if topic.partitions == 1 or isinstance(keys, str):
+        partition = 0 if topic.partitions == 1 else partition_of(str(keys), topic.partitions)
+        return _rows(columns, partition, lines, attributes, range(count))
+    if keys is None:
+        return _rows(columns, router.next_partition(topic), lines, attributes, range(count))
+    places: dict[int, list[int]] = {}
+    keyless = router.next_partition(topic)
+    for index, key in enumerate(keys):
+        partition = keyless if key is None else partition_of(key, topic.partitions)
+        places.setdefault(partition, []).append(index)
+    bodies = codec.split_lines(lines)
+    parts: list[Part] = []
+    for partition, chosen in places.items():
+        text = b"".join([bodies[index] + b"\n" for index in chosen])
+        parts += _rows(columns, partition, text, pick(attributes, chosen), chosen)
+    return parts
+
+
+def _rows(
+    columns: _Columns, partition: int, lines: bytes, attributes: Attributes, positions: Sequence[int]
+) -> list[Part]:
+    """One row where the bounds allow it, else several."""
+    count = len(positions)
+    if count <= ROW_MESSAGES_MAX and len(lines) <= ROW_BYTES_TARGET:
+        return [columns.part(partition, lines, attributes, positions)] if count else []
+    bodies = codec.split_lines(lines)
+    parts: list[Part] = []
+    first = size = 0
+    for index, body in enumerate(bodies):
+        if index > first and (index - first >= ROW_MESSAGES_MAX or size + len(body) > ROW_BYTES_TARGET):
+            parts.append(_row(columns, partition, bodies, attributes, positions, first, index))
+            first, size = index, 0
+        size += len(body) + 1
+    parts.append(_row(columns, partition, bodies, attributes, positions, first, count))
+    return parts
+
+
+def _row(
+    columns: _Columns,
+    partition: int,
+    bodies: list[bytes],
+    attributes: Attributes,
+    positions: Sequence[int],
+    first: int,
+    end: int,
+) -> Part:
+    lines = b"\n".join(bodies[first:end]) + b"\n"
+    return columns.part(partition, lines, pick(attributes, range(first, end)), positions[first:end])
+
+
+def pick(attributes: Attributes, places: Sequence[int]) -> Attributes:
+    """The attributes of only these messages."""
+    if attributes is NO_ATTRIBUTES:
+        return attributes
+    columns = (attributes.keys, attributes.ids, attributes.headers, attributes.expires_us)
+    return Attributes(*[[c[i] for i in places] if isinstance(c, list) else c for c in columns])  # type: ignore[arg-type]
+
+
+class Waiting(msgspec.Struct, frozen=True, eq=False):
+    """A single message and who waits for it."""
+
+    topic: Topic
+    message: OutgoingMessage
+    done: "asyncio.Future[Any]"
+
+
+class Group(msgspec.Struct, eq=False):
+    """Single messages of one topic that are stored by one work, in their order."""
+
+    work: PublishWork
+    waiting: list[Waiting]
+
+
+def group(waiting: list[Waiting], catalog_version: int, router: Router) -> list[Group]:
+    """Works for single messages: runs of one topic, priority and compression each; refused ones are told so at once."""
+    groups: list[Group] = []
+    by_topic: dict[int, list[Waiting]] = {}
+    for item in waiting:
+        by_topic.setdefault(item.topic.topic_id, []).append(item)
+    for items in by_topic.values():
+        for run in _runs(items):
+            groups += _grouped(run, catalog_version, router)
+    return groups
+
+
+def _runs(items: list[Waiting]) -> list[list[Waiting]]:
+    """Cut where priority, time to live or compression changes: those belong to a row, and order is kept across rows."""
+    runs: list[list[Waiting]] = []
+    last: tuple[Any, ...] | None = None
+    for item in items:
+        message = item.message
+        kind = (message.priority, message.ttl_us, message.compression)
+        if kind != last:
+            runs.append([])
+            last = kind
+        runs[-1].append(item)
+    return runs
+
+
+def _grouped(run: list[Waiting], catalog_version: int, router: Router) -> list[Group]:
+    try:
+        return [Group(prepare(run[0].topic, _batch_of(run), catalog_version, router), run)]
+    except InvalidMessage as error:
+        if len(run) == 1:
+            run[0].done.set_exception(error)
+            return []
+    # One of them is wrong: each by itself, so that only that one is refused.
+    return [made for item in run for made in _grouped([item], catalog_version, router)]
+
+
+def _batch_of(run: list[Waiting]) -> OutgoingBatch:
+    first = run[0].message
+    messages = [item.message for item in run]
+    return OutgoingBatch(
+        topic=first.topic,
+        bodies=[message.body for message in messages],
+        keys=[message.key for message in messages] if any(m.key is not None for m in messages) else None,
+        ids=[message.message_id for message in messages] if any(m.message_id is not None for m in messages) else None,
+        headers=[message.headers for message in messages] if any(m.headers for m in messages) else None,
+        priority=first.priority,
+        ttl_us=first.ttl_us,
+        compression=first.compression,
+    )

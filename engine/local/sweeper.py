@@ -1,0 +1,111 @@
+"""The task that removes what retention, expiry, PURGE and DROP let go.
+
+One process of a store sweeps: the one that holds a lock which the kernel frees when it ends. It looks every few seconds,
+and at once after a PURGE or DROP of its own.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from geode_client.catalog import Topic
+from geode_client.errors import GeodeError
+from geode_client.grammar.names import matches
+from geode_client.store import sweeping
+from geode_client.store.log import LogReader
+from geode_client.store.presence import Presence
+from geode_client.store.topics import DropTopic, TopicReader
+from geode_client.store.writer import Work, now_us
+
+SWEEP_SECONDS = 5.0
+
+Write = Callable[[Work], Awaitable[None]]
+
+
+class Sweeper:
+    """Started and stopped by the broker; `write` hands a work to its writer."""
+
+    def __init__(
+        self, log: LogReader, topics: TopicReader, presence: Presence, write: Write, directory: Path | None
+    ) -> None:
+        self._log = log
+        self._topics = topics
+        self._presence = presence
+        self._write = write
+        self._directory = directory
+        self._lock: int | None = None
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="geode-sweeper")
+
+    def sweep_soon(self) -> None:
+        """Sweep without waiting for the next turn."""
+        self._wanted.set()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._lock is not None:
+            os.close(self._lock)
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), SWEEP_SECONDS)
+            self._wanted.clear()
+            if self._is_ours():
+                with contextlib.suppress(GeodeError):  # it is tried again, and the publishers are told of a broken store
+                    await self.sweep()
+
+    def _is_ours(self) -> bool:
+        if self._directory is None or self._lock is not None:
+            return True
+        descriptor = os.open(self._directory / "geode.sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._lock = descriptor
+        return True
+
+    async def sweep(self) -> None:
+        """Remove all that is to be removed now."""
+        await self._remove_all(lambda: sweeping.unreachable(self._log), "removed")
+        await self._remove_all(lambda: sweeping.expired(self._log), "expired")
+        for topic_id in sweeping.dropped_topics(self._log):
+            await self._remove_all(lambda topic_id=topic_id: sweeping.of_dropped(self._log, topic_id), "removed")  # type: ignore[misc]
+            await self._write(sweeping.ForgetTopic(topic_id))
+        for topic_id in sweeping.retained_topics(self._log):
+            topic = self._topics.by_id(topic_id)
+            if topic is not None:
+                await self._retain(topic)
+
+    async def _retain(self, topic: Topic) -> None:
+        if topic.options.retention_period_us is not None or topic.options.retention_bytes is not None:
+            await self._remove_all(lambda: sweeping.beyond_retention(self._log, topic), "removed")
+        idle_us = topic.options.expire_when_idle_us
+        if idle_us is not None and topic.definition.automatic and self._is_idle(topic, idle_us):
+            await self._write(DropTopic(topic.name))
+
+    def _is_idle(self, topic: Topic, idle_us: int) -> bool:
+        before_us = now_us() - idle_us
+        if topic.created_us > before_us:
+            return False
+        sql = "SELECT 1 FROM batches WHERE topic_id = ? AND timestamp_us > ? LIMIT 1"
+        if self._log.rows(sql, (topic.topic_id, before_us)):
+            return False
+        return not any(matches(row.pattern, topic.name) for row in self._presence.subscribers())
+
+    async def _remove_all(self, choose: Callable[[], list[int]], counter: str) -> None:
+        # A slice each turn, so that publishers get theirs in between.
+        while batch_ids := choose():
+            await self._write(sweeping.RemoveBatches(batch_ids, counter))
+            await asyncio.sleep(0)

@@ -1,0 +1,98 @@
+"""From what a person asks of a subscription to the one record that all of them become.
+
+`client.subscribe(...)` and `SUBSCRIBE TO ...` both end here.
+"""
+
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from geode_client.broker import FromBeginning, FromEnd, FromOffset, FromTime, StartPosition, SubscriptionRequest
+from geode_client.errors import GqlError
+from geode_client.grammar.names import is_pattern, validate_topic_pattern
+from geode_client.message import microseconds_of
+from geode_client.units import parse_duration_us
+
+if TYPE_CHECKING:
+    from geode_client.conditions import Condition
+
+PREFETCH_MAX = 100_000
+
+
+def request_of(
+    pattern: str,
+    *,
+    filter: "str | Condition | None" = None,
+    params: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    consumer: str | None = None,
+    auto_ack: bool = True,
+    priority_order: bool = False,
+    ordering: bool = False,
+    partition: int | None = None,
+    key: str | None = None,
+    from_beginning: bool = False,
+    from_offset: int | None = None,
+    since: datetime | timedelta | str | None = None,
+    follow: bool | None = None,
+    region: str | None = None,
+    prefetch: int = 1000,
+) -> SubscriptionRequest:
+    """The checked request; raises GqlError for what contradicts itself."""
+    start = _start(from_beginning, from_offset, since)
+    if partition is not None and (isinstance(partition, bool) or not isinstance(partition, int) or partition < 0):
+        raise GqlError(f"partition is a whole number from 0, not {partition!r}")
+    if isinstance(start, FromOffset) and is_pattern(pattern):
+        raise GqlError("an offset belongs to one topic: it cannot be used with a pattern")
+    if consumer is not None and group is None:
+        raise GqlError("a consumer is a member of a group: name the group too")
+    if isinstance(prefetch, bool) or not isinstance(prefetch, int) or not 1 <= prefetch <= PREFETCH_MAX:
+        raise GqlError(f"prefetch is a whole number from 1 to {PREFETCH_MAX}, not {prefetch!r}")
+    replay = not isinstance(start, FromEnd)
+    return SubscriptionRequest(
+        pattern=validate_topic_pattern(pattern),
+        condition=_condition(filter, params),
+        start=start,
+        # A replay ends with what was there, unless it is to go on; a group is always live.
+        follow=(group is not None or not replay) if follow is None else follow or group is not None,
+        group=group,
+        consumer=consumer,
+        auto_ack=auto_ack,
+        priority_order=priority_order,
+        ordering=ordering,
+        partition=partition,
+        key=key,
+        region=region,
+        prefetch=prefetch,
+    )
+
+
+def _condition(filter: "str | Condition | None", params: Mapping[str, Any] | None) -> "Condition | None":
+    if filter is None:
+        return None
+    from geode_client import conditions
+
+    return conditions.compile_filter(filter, params) if isinstance(filter, str) else filter
+
+
+def _start(from_beginning: bool, from_offset: int | None, since: datetime | timedelta | str | None) -> StartPosition:
+    given = [from_beginning, from_offset is not None, since is not None]
+    if sum(given) > 1:
+        raise GqlError("from_beginning, from_offset and since exclude each other: give one")
+    if from_beginning:
+        return FromBeginning()
+    if from_offset is not None:
+        if isinstance(from_offset, bool) or not isinstance(from_offset, int) or from_offset < 0:
+            raise GqlError(f"from_offset is a whole number from 0, not {from_offset!r}")
+        return FromOffset(from_offset)
+    return FromEnd() if since is None else FromTime(since_us(since))
+
+
+def since_us(since: datetime | timedelta | str) -> int:
+    """Microseconds since 1970 of a time, or of so long ago."""
+    if isinstance(since, datetime):
+        return microseconds_of(since)
+    if isinstance(since, timedelta | str):
+        return time.time_ns() // 1000 - parse_duration_us(since)
+    raise GqlError(f"since is a datetime, a timedelta or text such as '1 hour', not {type(since).__name__}")

@@ -1,0 +1,142 @@
+"""Removing what retention, expiry, PURGE and DROP leave behind, in slices of whole batches.
+
+Each slice is one short transaction: it removes rows, the message ids that they hold, and counts what it removed. A batch
+id or offset is never given again: the floor of the batch ids is raised when the newest rows go.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from geode_client.catalog import Topic
+from geode_client.errors import GeodeError
+from geode_client.store.batch import unpack_attributes
+from geode_client.store.log import LogReader
+from geode_client.store.writer import Transaction, now_us
+
+SLICE_BATCHES = 500
+
+_COLUMNS = "batch_id, topic_id, partition, base_offset, count, stored_bytes, codec, attributes"
+
+
+class RemoveBatches(msgspec.Struct, eq=False):
+    """Remove these batches; `counter` is the column of `partitions` that counts them: removed or expired."""
+
+    batch_ids: Sequence[int]
+    counter: str
+    durable: bool = False
+    error: GeodeError | None = None
+    messages: int = 0
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        assert self.counter in ("removed", "expired")
+        cursor = transaction.database.cursor
+        for batch_id in self.batch_ids:
+            row = transaction.database.row(f"SELECT {_COLUMNS} FROM batches WHERE batch_id = ?", (batch_id,))
+            if row is None:
+                continue
+            _forget_ids(transaction, row)
+            cursor.execute("DELETE FROM batches WHERE batch_id = ?", (batch_id,))
+            cursor.execute(
+                f"UPDATE partitions SET stored_bytes = stored_bytes - ?3, {self.counter} = {self.counter} + ?4"
+                " WHERE topic_id = ?1 AND partition = ?2",
+                (row[1], row[2], row[5], row[4]),
+            )
+            self.messages += row[4]
+        sql = "UPDATE store_state SET value = max(value, ?) WHERE name = 'batch_id_floor'"
+        cursor.execute(sql, (transaction.next_batch_id,))
+
+
+def _forget_ids(transaction: Transaction, row: tuple[Any, ...]) -> None:
+    try:
+        ids = unpack_attributes(row[6], row[7]).ids
+    except Exception:
+        return  # damaged attributes name no ids; the ids that stay only keep copies out
+    if ids is not None:
+        transaction.database.cursor.executemany(
+            "DELETE FROM message_ids WHERE topic_id = ? AND message_id = ? AND partition = ? AND offset = ?",
+            [(row[1], known, row[2], row[3] + index) for index, known in enumerate(ids) if known is not None],
+        )
+
+
+class ForgetTopic(msgspec.Struct, eq=False):
+    """Remove what is left of a dropped topic whose batches are gone."""
+
+    topic_id: int
+    durable: bool = False
+    error: GeodeError | None = None
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        for table in ("partitions", "message_ids", "schema_versions"):
+            transaction.database.cursor.execute(f"DELETE FROM {table} WHERE topic_id = ?", (self.topic_id,))
+        # The row stays out of reach of every query but keeps its number: AUTOINCREMENT never gives it again.
+        transaction.database.cursor.execute("DELETE FROM topics WHERE topic_id = ?", (self.topic_id,))
+
+
+def unreachable(log: LogReader) -> list[int]:
+    """Batches below the start of their partition, which PURGE has moved: at most a slice."""
+    sql = (
+        "SELECT b.batch_id FROM partitions AS p JOIN batches AS b ON b.topic_id = p.topic_id AND b.partition = p.partition"
+        f" AND b.base_offset < p.start_offset WHERE p.start_offset > 0 LIMIT {SLICE_BATCHES}"
+    )
+    return [row[0] for row in log.rows(sql)]
+
+
+def expired(log: LogReader) -> list[int]:
+    """Batches all of whose messages have expired: at most a slice."""
+    sql = f"SELECT batch_id FROM batches WHERE expires_last_us <= ? ORDER BY expires_last_us LIMIT {SLICE_BATCHES}"
+    return [row[0] for row in log.rows(sql, (now_us(),))]
+
+
+def of_dropped(log: LogReader, topic_id: int) -> list[int]:
+    """Batches of a dropped topic: at most a slice."""
+    sql = f"SELECT batch_id FROM batches WHERE topic_id = ? LIMIT {SLICE_BATCHES}"
+    return [row[0] for row in log.rows(sql, (topic_id,))]
+
+
+def dropped_topics(log: LogReader) -> list[int]:
+    return [row[0] for row in log.rows("SELECT topic_id FROM topics WHERE swept = 1 AND dropped = 1")]
+
+
+def retained_topics(log: LogReader) -> list[int]:
+    """Topics with a retention or an idle time."""
+    return [row[0] for row in log.rows("SELECT topic_id FROM topics WHERE swept = 1 AND dropped = 0")]
+
+
+def beyond_retention(log: LogReader, topic: Topic) -> list[int]:
+    """The oldest batches of a topic that its retention lets go: at most a slice. The newest batch always stays."""
+    options = topic.options
+    rows = [row for partition in range(topic.partitions) for row in _oldest(log, topic.topic_id, partition)]
+    rows.sort()
+    chosen: list[int] = []
+    if options.retention_period_us is not None:
+        before_us = now_us() - options.retention_period_us
+        chosen = [row[0] for row in rows if row[1] < before_us]
+    if options.retention_bytes is not None:
+        sql = "SELECT coalesce(sum(stored_bytes), 0) FROM partitions WHERE topic_id = ?"
+        excess = log.rows(sql, (topic.topic_id,))[0][0] - options.retention_bytes
+        chosen += [number for number in _oldest_beyond(rows, excess) if number not in chosen]
+    return chosen[:SLICE_BATCHES]
+
+
+def _oldest(log: LogReader, topic_id: int, partition: int) -> list[tuple[Any, ...]]:
+    sql = (
+        "SELECT batch_id, timestamp_us, stored_bytes FROM batches WHERE topic_id = ? AND partition = ?"
+        f" ORDER BY base_offset LIMIT {SLICE_BATCHES}"
+    )
+    return log.rows(sql, (topic_id, partition))
+
+
+def _oldest_beyond(rows: list[tuple[Any, ...]], excess: int) -> list[int]:
+    chosen: list[int] = []
+    for batch_id, _, size in rows[:-1]:
+        if excess <= 0:
+            break
+        chosen.append(batch_id)
+        excess -= size
+    return chosen

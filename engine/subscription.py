@@ -1,0 +1,200 @@
+"""The subscription a program reads: `async with`, `async for`, `get`, `batches`, over the feed of any broker.
+
+Messages are made from the slices that the feed hands over; at most one slice is in hand. A message counts as handled when
+the loop asks for the next one. Cancellation while waiting loses nothing; a reader that leaves in the middle of a slice
+leaves the rest of it unread.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from geode_client import codec
+from geode_client.broker import Broker, Feed, SubscriptionRequest
+from geode_client.delivery.fanout import Slice
+from geode_client.errors import GeodeError, Unsupported
+from geode_client.message import Message
+
+logger = logging.getLogger("geode_client")
+
+
+class FanoutSettler:
+    """Settles messages of subscribers without a group: they are done when they are handed over."""
+
+    async def acknowledge(self, message: Message) -> None:
+        """Nothing is left to be done."""
+
+    async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
+        raise Unsupported("nack (giving messages back needs groups, which come with the next release)")
+
+    async def extend(self, message: Message, seconds: float) -> None:
+        """Nothing expires that could be extended."""
+
+    async def reply(self, message: Message, value: object) -> None:
+        raise Unsupported("reply (request-reply comes with the next release)")
+
+
+_FANOUT = FanoutSettler()
+
+
+class Subscription:
+    """An open, or not yet opened, subscription; made by `client.subscribe` and by SUBSCRIBE.
+
+    `limit` counts messages handed over; `timeout_seconds` ends the iteration after so long without a message;
+    `decoder` turns the JSON text of a message into what is handed over instead of a Message.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        request: SubscriptionRequest,
+        *,
+        limit: int | None = None,
+        timeout_seconds: float | None = None,
+        decoder: Callable[[bytes], Any] | None = None,
+        before_open: Callable[[], Any] | None = None,
+    ) -> None:
+        self._broker = broker
+        self.request = request
+        self._limit = limit
+        self._timeout_seconds = timeout_seconds
+        self._decoder = decoder
+        self._before_open = before_open
+        self._feed: Feed | None = None
+        self._slice: Slice | None = None
+        self._next_index = 0
+        self._ended = False
+        self.received = 0
+        self.missed = 0
+
+    @property
+    def subscriber_id(self) -> str:
+        return self._opened().subscriber_id
+
+    async def open(self) -> Self:
+        """Subscribe; messages published from now on will be seen. Repeating it does nothing."""
+        if self._feed is None:
+            if self._before_open is not None:
+                await self._before_open()
+            self._feed = await self._broker.subscribe(self.request)
+        return self
+
+    async def close(self) -> None:
+        """End the subscription. Repeating it does nothing."""
+        self._ended = True
+        self._slice = None
+        if self._feed is not None:
+            await self._feed.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        await self.open()
+        while True:
+            messages = await self._take(None if self._limit is None else self._limit - self.received)
+            if not messages:
+                return
+            for message in messages:
+                # Counted before it is handed over: a reader that leaves here has had it.
+                self._next_index += 1
+                self.received += 1
+                yield message
+
+    async def get(self, timeout: float | None = None) -> Any | None:
+        """The next message, or None when none came within `timeout` seconds or the subscription has ended."""
+        await self.open()
+        messages = await self._take(1, timeout)
+        if not messages:
+            return None
+        self._next_index += 1
+        self.received += 1
+        return messages[0]
+
+    async def batches(self, max_messages: int = 1000, max_wait: float = 0.05) -> AsyncIterator[list[Any]]:
+        """Lists of up to `max_messages`; after the first message of a list waits at most `max_wait` seconds for more."""
+        if max_messages < 1:
+            raise GeodeError(f"max_messages is at least 1, not {max_messages}")
+        await self.open()
+        while True:
+            batch: list[Any] = []
+            deadline: float | None = None
+            while len(batch) < max_messages:
+                wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+                wanted = max_messages - len(batch)
+                if self._limit is not None:
+                    wanted = min(wanted, self._limit - self.received)
+                messages = await self._take(wanted, wait)
+                if not messages:
+                    break
+                batch += messages
+                self._next_index += len(messages)
+                self.received += len(messages)
+                deadline = deadline or time.monotonic() + max_wait
+            if not batch:
+                return
+            yield batch
+
+    async def caught_up(self) -> bool:
+        """Whether all that had been published when this was called has been handed over."""
+        return self._ended or (not self._has_rest() and await self._opened().caught_up())
+
+    def _has_rest(self) -> bool:
+        return self._slice is not None and self._next_index < len(self._slice.indices)
+
+    async def _take(self, wanted: int | None, timeout: float | None = None) -> list[Any]:
+        """Up to `wanted` messages that are not yet counted as handed over; empty at the end or after the time."""
+        if self._ended or (wanted is not None and wanted <= 0) or (self._limit is not None and self.received >= self._limit):
+            return []
+        if not self._has_rest() and not await self._next_slice(timeout):
+            return []
+        assert self._slice is not None
+        chunk = self._slice.chunk
+        end = None if wanted is None else self._next_index + wanted
+        chosen: Sequence[int] = self._slice.indices[self._next_index : end]
+        if self._decoder is None:
+            return [Message(chunk, index, _FANOUT) for index in chosen]
+        return [codec.decode_with(self._decoder, chunk.bodies[index]) for index in chosen]
+
+    async def _next_slice(self, timeout: float | None) -> bool:
+        feed = self._opened()
+        if timeout is None:
+            timeout = self._timeout_seconds
+        try:
+            while True:
+                # A timeout cancels the wait only: a feed takes nothing out before it returns it.
+                async with asyncio.timeout(timeout):
+                    found = await feed.next()
+                if found is None:
+                    self._ended = True
+                    return False
+                self._note_missed(found.missed)
+                if found.indices:
+                    self._slice, self._next_index = found, 0
+                    return True
+        except TimeoutError:
+            return False
+
+    def _note_missed(self, missed: int) -> None:
+        if missed:
+            self.missed += missed
+            logger.warning(
+                "subscriber %s of %s missed %d messages: they were removed before it read them",
+                self.subscriber_id,
+                self.request.pattern,
+                missed,
+            )
+
+    def _opened(self) -> Feed:
+        if self._feed is None:
+            raise GeodeError("the subscription is not open: use it with 'async with'")
+        return self._feed
+
