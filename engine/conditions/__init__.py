@@ -1,1 +1,123 @@
-""""""
+"""Conditions and expressions: compiled once, run over batches.
+
+`compile_filter(text)` is public: a condition as text. `compile_condition(tree)` is the same for a tree, with the columns
+that a schema declares. A `Condition` selects the places of a chunk where it is TRUE, decoding only the fields it reads; it
+also judges a single mapping. `compile_rows` makes a function from a batch of rows to tuples of values, for SELECT; its
+`reference` says what the rows are (rows.py). Nothing here loads sqlglot before something is compiled.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from geode_client.conditions.fields import ABSENT, MessageChunk, Projection
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+    from geode_client.conditions.rows import MessageReference, TupleReference
+    from geode_client.grammar.ast import TypeNode
+
+__all__ = ["Condition", "compile_condition", "compile_filter", "compile_rows"]
+
+
+def present(value: Any) -> Any:
+    """A field that may be marked as absent, as a value."""
+    return None if value is ABSENT else value
+
+
+class Condition:
+    """A compiled condition. `fields` are the paths it reads, `virtual` the virtual columns, `notices` what a person
+    should know of it, `text` its canonical text, `tree` what it was compiled from."""
+
+    __slots__ = ("_now", "_projection", "_select", "_value", "fields", "notices", "text", "tree", "virtual")
+
+    def __init__(
+        self,
+        tree: "exp.Expression",
+        parameters: Mapping[str, Any] | None = None,
+        columns: "Mapping[str, TypeNode] | None" = None,
+        alias: str | None = None,
+    ) -> None:
+        from geode_client.conditions import generate
+        from geode_client.grammar.unparse import unparse_expression
+
+        made = generate.condition(tree, parameters, columns, alias)
+        self.tree = tree
+        self.text = unparse_expression(tree)
+        self.fields: tuple[str, ...] = tuple(made.reference.paths)
+        self.virtual: tuple[str, ...] = tuple(made.reference.virtual)
+        self.notices: tuple[str, ...] = tuple(made.reference.notices)
+        self._projection = Projection(made.reference.names, frozenset(made.reference.present))
+        self._select = made.select
+        self._value = made.value
+
+    def select(self, chunk: MessageChunk) -> list[int]:
+        """The places of a chunk where the condition is TRUE, ascending."""
+        rows = self._projection.rows(chunk)
+        found: list[int] = self._select(rows, datetime.now(UTC), *[chunk.virtual_column(name) for name in self.virtual])
+        return found
+
+    def truths(self, chunk: MessageChunk) -> list[bool | None]:
+        """TRUE, FALSE or UNKNOWN (None) for each message of a chunk."""
+        rows = self._projection.rows(chunk)
+        columns = [chunk.virtual_column(name) for name in self.virtual]
+        now = datetime.now(UTC)
+        return [_truth(self._value(row, now, *[column[i] for column in columns])) for i, row in enumerate(rows)]
+
+    def evaluate(self, message: Any) -> bool | None:
+        """TRUE, FALSE or UNKNOWN (None) for one message; virtual columns are taken from a delivered Message."""
+        virtual = [getattr(message, name[1:], None) for name in self.virtual]
+        body = getattr(message, "data", message)
+        return _truth(self._value(self._projection.row(_plain(body)), datetime.now(UTC), *virtual))
+
+    def matches(self, message: Any) -> bool:
+        """Whether the condition is TRUE for one message."""
+        return self.evaluate(message) is True
+
+    def __repr__(self) -> str:
+        return f"<Condition {self.text}>"
+
+
+def _truth(value: Any) -> bool | None:
+    return value if value.__class__ is bool else None
+
+
+def _plain(body: Any) -> Any:
+    return dict(body) if isinstance(body, Mapping) and not isinstance(body, dict) else body
+
+
+def compile_condition(
+    tree: "exp.Expression",
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    columns: "Mapping[str, TypeNode] | None" = None,
+    alias: str | None = None,
+) -> Condition:
+    """A condition from its tree; raises GqlError with the place of what is wrong in it."""
+    return Condition(tree, parameters, columns, alias)
+
+
+def compile_filter(text: str, parameters: Mapping[str, Any] | None = None) -> Condition:
+    """A condition from its text, such as "priority = 'high' AND total > $limit"; raises GqlError with line and caret."""
+    from geode_client.errors import GqlError
+    from geode_client.grammar.parser import parse_condition
+    from geode_client.grammar.source import Source
+
+    if not isinstance(text, str):
+        raise GqlError(f"a condition is text, not {type(text).__name__}")
+    try:
+        return Condition(parse_condition(text), parameters)
+    except GqlError as error:
+        raise error.at(Source(text, "<condition>")) from error.__cause__
+
+
+def compile_rows(
+    expressions: "Sequence[exp.Expression]",
+    reference: "MessageReference | TupleReference",
+    parameters: Mapping[str, Any] | None = None,
+) -> Callable[..., list[tuple[Any, ...]]]:
+    """A function from rows (and the time, and virtual columns) to one tuple of values a row."""
+    from geode_client.conditions import generate
+
+    return generate.rows(expressions, reference, parameters)

@@ -1,0 +1,497 @@
+"""From a `sqlglot.exp` tree to a Python function over a batch of rows, through Python's `ast`.
+
+Nothing of a condition ever becomes source text: nodes of the tree become nodes of Python's syntax tree, constants and field
+names are bound to generated names. Every expression has a value form, which is None for NULL and UNKNOWN; a condition has
+besides a *true form*, which holds exactly when the condition is TRUE, and a *false form*, exactly when it is FALSE. WHERE
+needs only the true form: AND and OR become Python's `and` and `or`, and NOT changes the form, so that three-valued logic
+costs nothing where no value is needed. Comparisons with constants are written out with the check of the value's class.
+"""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from types import CodeType, FunctionType
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlglot import exp
+
+from geode_client.conditions import functions
+from geode_client.conditions.fields import ABSENT
+from geode_client.errors import GqlError, did_you_mean
+from geode_client.grammar.source import Span
+from geode_client.units import parse_duration_us
+from geode_client.values import JSON_NUMBERS, equal
+
+_COMPARE: Mapping[type[exp.Expression], tuple[type[ast.cmpop], Callable[[Any, Any], bool | None]]] = {
+    exp.EQ: (ast.Eq, equal),
+    exp.NEQ: (ast.NotEq, functions.not_equal),
+    exp.LT: (ast.Lt, functions.less),
+    exp.LTE: (ast.LtE, functions.less_equal),
+    exp.GT: (ast.Gt, functions.greater),
+    exp.GTE: (ast.GtE, functions.greater_equal),
+}
+_OPPOSITE: Mapping[type[exp.Expression], type[exp.Expression]] = {
+    exp.EQ: exp.NEQ,
+    exp.NEQ: exp.EQ,
+    exp.LT: exp.GTE,
+    exp.GTE: exp.LT,
+    exp.GT: exp.LTE,
+    exp.LTE: exp.GT,
+}
+_MIRRORED: Mapping[type[exp.Expression], type[exp.Expression]] = {
+    exp.EQ: exp.EQ,
+    exp.NEQ: exp.NEQ,
+    exp.LT: exp.GT,
+    exp.GT: exp.LT,
+    exp.LTE: exp.GTE,
+    exp.GTE: exp.LTE,
+}
+_ARITHMETIC: Mapping[type[exp.Expression], Callable[[Any, Any], Any]] = {
+    exp.Add: functions.add,
+    exp.Sub: functions.subtract,
+    exp.Mul: functions.multiply,
+    exp.Div: functions.divide,
+    exp.Mod: functions.remainder,
+    exp.DPipe: functions.concat,
+}
+
+
+class Reference(Protocol):
+    """How a path or column is read from a row."""
+
+    def value(self, compiler: "Compiler", node: exp.Expression) -> ast.expr:
+        """The Python expression of a Column, Dot or Bracket; raises GqlError for what is not there."""
+        ...
+
+    def exists(self, compiler: "Compiler", node: exp.Expression) -> ast.expr: ...
+
+
+class Constant:
+    """A value known when the condition is compiled."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Compiler:
+    """Compiles expressions over one kind of row; `names` collects what the generated code is bound to."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        check_types: Callable[[exp.Expression, Any], None] | None = None,
+    ) -> None:
+        self._reference = reference
+        self._parameters = parameters or {}
+        self._check_types = check_types
+        self.names: dict[str, Any] = {}
+        self.uses_now = False
+
+    # ── binding ──
+    def bind(self, value: Any) -> ast.expr:
+        """A name for a value that is known now."""
+        if value is None or value is True or value is False:
+            return ast.Constant(value)
+        name = f"c{len(self.names)}"
+        self.names[name] = value
+        return ast.Name(name, ast.Load())
+
+    def call(self, function: Callable[..., Any], *arguments: ast.expr) -> ast.expr:
+        return ast.Call(self.bind(function), list(arguments), [])
+
+    def temporary(self, value: ast.expr) -> tuple[ast.expr, ast.expr]:
+        """An expression that computes and keeps a value, and one that reads what was kept."""
+        name = f"t{len(self.names)}"
+        self.names[name] = None
+        return ast.NamedExpr(ast.Name(name, ast.Store()), value), ast.Name(name, ast.Load())
+
+    def error(self, message: str, node: exp.Expression, hint: str | None = None) -> GqlError:
+        span = node.meta.get("span")
+        return GqlError(message, span=span if isinstance(span, Span) else None, hint=hint)
+
+    # ── the three forms ──
+    def true_form(self, node: exp.Expression) -> ast.expr:
+        """Holds exactly when the condition is TRUE."""
+        node = _bare(node)
+        match node:
+            case exp.And():
+                return ast.BoolOp(ast.And(), [self.true_form(part) for part in _flat(node, exp.And)])
+            case exp.Or():
+                return ast.BoolOp(ast.Or(), [self.true_form(part) for part in _flat(node, exp.Or)])
+            case exp.Not():
+                return self.false_form(node.this)
+            case exp.EQ() | exp.NEQ() | exp.LT() | exp.LTE() | exp.GT() | exp.GTE():
+                return self._holds(type(node), node.this, node.expression)
+            case exp.In() if not node.args.get("query"):
+                return self._in_true(node)
+            case exp.Is():
+                return self._is(node)
+            case exp.Exists():
+                return self._reference.exists(self, node.this)
+            case exp.Between() if _is_path(_bare(node.this)):
+                low = self._holds(exp.GTE, node.this, node.args["low"])
+                return ast.BoolOp(ast.And(), [low, self._holds(exp.LTE, node.this, node.args["high"])])
+            case exp.Boolean():
+                return ast.Constant(bool(node.this))
+            case _:
+                return ast.Compare(self.value(node), [ast.Is()], [ast.Constant(True)])
+
+    def false_form(self, node: exp.Expression) -> ast.expr:
+        """Holds exactly when the condition is FALSE."""
+        node = _bare(node)
+        match node:
+            case exp.And():
+                return ast.BoolOp(ast.Or(), [self.false_form(part) for part in _flat(node, exp.And)])
+            case exp.Or():
+                return ast.BoolOp(ast.And(), [self.false_form(part) for part in _flat(node, exp.Or)])
+            case exp.Not():
+                return self.true_form(node.this)
+            case exp.EQ() | exp.NEQ() | exp.LT() | exp.LTE() | exp.GT() | exp.GTE():
+                return self._holds(_OPPOSITE[type(node)], node.this, node.expression)
+            case exp.Is() | exp.Exists():
+                return ast.UnaryOp(ast.Not(), self.true_form(node))
+            case exp.Boolean():
+                return ast.Constant(not node.this)
+            case _:
+                return ast.Compare(self.value(node), [ast.Is()], [ast.Constant(False)])
+
+    def value(self, node: exp.Expression) -> ast.expr:
+        """The value, None for NULL and UNKNOWN."""
+        node = _bare(node)
+        constant = self.constant(node)
+        if constant is not None:
+            return self.bind(constant.value)
+        kind = type(node)
+        if kind in _ARITHMETIC:
+            return self._chain(node)
+        if kind in _COMPARE:
+            self._check(node.this, node.expression)
+            return self.call(_COMPARE[kind][1], self.value(node.this), self.value(node.expression))
+        method = _VALUES.get(kind)
+        if method is None:
+            if isinstance(node, exp.AggFunc):
+                raise self.error(f"{kind.__name__.upper()} is an aggregate: it stands in SELECT, HAVING or ORDER BY", node)
+            raise self.error("this cannot stand in a condition", node)
+        return method(self, node)
+
+    # ── constants ──
+    def constant(self, node: exp.Expression) -> Constant | None:
+        """The value of an expression that does not depend on the row, for the simple ones; else None."""
+        node = _bare(node)
+        match node:
+            case exp.Literal():
+                return Constant(str(node.this) if node.is_string else number_of(str(node.this)))
+            case exp.Null():
+                return Constant(None)
+            case exp.Boolean():
+                return Constant(bool(node.this))
+            case exp.Parameter():
+                return Constant(self._parameter(node))
+            case exp.Neg():
+                inner = self.constant(node.this)
+                return None if inner is None else Constant(functions.negate(inner.value))
+            case exp.Interval():
+                return Constant(self._interval(node))
+            case exp.Cast() | exp.TryCast() if isinstance(node.this, exp.Literal):
+                return Constant(self._cast_literal(node))
+            case _:
+                return None
+
+    def _parameter(self, node: exp.Expression) -> Any:
+        name = node.this.name
+        if name not in self._parameters:
+            hint = did_you_mean(name, self._parameters) or f"give it a value: params={{'{name}': …}}, or --param {name}=…"
+            raise self.error(f"parameter ${name} has no value", node, hint)
+        return plain_value(self._parameters[name])
+
+    def _interval(self, node: exp.Expression) -> timedelta:
+        try:
+            return timedelta(microseconds=parse_duration_us(str(node.this.this)))
+        except GqlError as failure:
+            raise self.error(failure.message, node, failure.hint) from failure
+
+    def _cast_literal(self, node: exp.Expression) -> Any:
+        kind = node.args["to"].this
+        value = functions.caster(kind.name)(self.constant(node.this).value)  # type: ignore[union-attr]
+        if value is None and kind in (exp.DataType.Type.TIMESTAMPTZ, exp.DataType.Type.DATE) and not isinstance(node, exp.TryCast):
+            raise self.error(f"{node.this.this!r} is no time", node, "write TIMESTAMP '2026-01-31T12:00:00Z'")
+        return value
+
+    # ── comparisons ──
+    def _check(self, left: exp.Expression, right: exp.Expression) -> None:
+        """Refuse a comparison of a declared column with a constant of another kind."""
+        if self._check_types is None:
+            return
+        for side, other in ((left, right), (right, left)):
+            constant = self.constant(other)
+            if constant is not None and constant.value is not None:
+                self._check_types(_bare(side), constant.value)
+
+    def _holds(self, kind: type[exp.Expression], left: exp.Expression, right: exp.Expression) -> ast.expr:
+        """Holds exactly when `left kind right` is TRUE."""
+        self._check(left, right)
+        left, right = _bare(left), _bare(right)
+        constant = self.constant(right)
+        if constant is None and self.constant(left) is not None:
+            left, right, kind = right, left, _MIRRORED[kind]
+            constant = self.constant(right)
+        if constant is not None and _is_path(left):
+            written_out = self._with_constant(kind, left, constant.value)
+            if written_out is not None:
+                return written_out
+        compared = self.call(_COMPARE[kind][1], self.value(left), self.value(right))
+        return ast.Compare(compared, [ast.Is()], [ast.Constant(True)])
+
+    def _with_constant(self, kind: type[exp.Expression], path: exp.Expression, constant: Any) -> ast.expr | None:
+        """A path compared with a constant, written out where the path holds plain JSON values."""
+        operator = _COMPARE[kind][0]()
+        value = self.value(path)
+        if constant is None:
+            return ast.Constant(False)
+        if self._reference_is_special(path):
+            return None
+        if constant.__class__ is str and kind is exp.EQ:
+            return ast.Compare(value, [ast.Eq()], [self.bind(constant)])
+        if constant.__class__ is bool:
+            if kind not in (exp.EQ, exp.NEQ):
+                return ast.Constant(False)
+            return ast.Compare(value, [ast.Is()], [ast.Constant(constant if kind is exp.EQ else not constant)])
+        keep, kept = self.temporary(value) if not isinstance(value, ast.Name | ast.Attribute) else (value, value)
+        cls = ast.Attribute(keep, "__class__", ast.Load())
+        if constant.__class__ is str:
+            right_kind: ast.expr = ast.Compare(cls, [ast.Is()], [self.bind(str)])
+        elif constant.__class__ in JSON_NUMBERS:
+            right_kind = ast.Compare(cls, [ast.In()], [self.bind(JSON_NUMBERS)])
+        else:
+            return None
+        return ast.BoolOp(ast.And(), [right_kind, ast.Compare(kept, [operator], [self.bind(constant)])])
+
+    def _reference_is_special(self, path: exp.Expression) -> bool:
+        special = getattr(self._reference, "is_special", None)
+        return bool(special and special(path))
+
+    def _in_true(self, node: exp.Expression) -> ast.expr:
+        for item in node.expressions:
+            self._check(node.this, item)
+        constants = [self.constant(item) for item in node.expressions]
+        if _is_path(_bare(node.this)) and not self._reference_is_special(_bare(node.this)) and None not in constants:
+            values = [constant.value for constant in constants if constant is not None and constant.value is not None]
+            kinds = {value.__class__ for value in values}
+            if kinds <= {str}:
+                subject = self.value(node.this)
+                keep, kept = self.temporary(subject)
+                cls = ast.Compare(ast.Attribute(keep, "__class__", ast.Load()), [ast.Is()], [self.bind(str)])
+                return ast.BoolOp(ast.And(), [cls, ast.Compare(kept, [ast.In()], [self.bind(frozenset(values))])])
+            if kinds <= {str, int, float}:
+                keep, kept = self.temporary(self.value(node.this))
+                accepted = self.bind(frozenset((str, int, float)))
+                cls = ast.Compare(ast.Attribute(keep, "__class__", ast.Load()), [ast.In()], [accepted])
+                return ast.BoolOp(ast.And(), [cls, ast.Compare(kept, [ast.In()], [self.bind(frozenset(values))])])
+        return ast.Compare(self._in_value(node), [ast.Is()], [ast.Constant(True)])
+
+    def _in_value(self, node: exp.Expression) -> ast.expr:
+        if node.args.get("query"):
+            raise self.error("a sub-query cannot stand in a condition yet", node)
+        constants = [self.constant(item) for item in node.expressions]
+        if None not in constants:
+            items = tuple(constant.value for constant in constants if constant is not None)
+            return self.call(_in_constants(items), self.value(node.this))
+        return self.call(functions.in_list, self.value(node.this), *[self.value(item) for item in node.expressions])
+
+    def _is(self, node: exp.Expression) -> ast.expr:
+        match node.expression:
+            case exp.Null():
+                return ast.Compare(self.value(node.this), [ast.Is()], [ast.Constant(None)])
+            case exp.Boolean(this=True):
+                return self.true_form(node.this)
+            case exp.Boolean():
+                return self.false_form(node.this)
+            case _:
+                either = [self.call(functions.truth, self.value(node.this))]
+                return ast.Compare(either[0], [ast.Is()], [ast.Constant(None)])
+
+    # ── values of single kinds of nodes ──
+    def _chain(self, node: exp.Expression) -> ast.expr:
+        links: list[tuple[Callable[[Any, Any], Any], exp.Expression]] = []
+        inner = node
+        while type(inner) in _ARITHMETIC:
+            links.append((_ARITHMETIC[type(inner)], inner.expression))
+            inner = _bare(inner.this)
+        first = self.value(inner)
+        if len(links) == 1:
+            return self.call(links[0][0], first, self.value(links[0][1]))
+        arguments = [first]
+        for function, right in reversed(links):
+            arguments += [self.bind(function), self.value(right)]
+        return self.call(functions.fold, *arguments)
+
+    def _path(self, node: exp.Expression) -> ast.expr:
+        return self._reference.value(self, node)
+
+    def _logic(self, node: exp.Expression) -> ast.expr:
+        kind = type(node)
+        function = functions.and3 if kind is exp.And else functions.or3
+        parts = [self.value(part) for part in _flat(node, kind)]
+        return self.call(function, *parts)
+
+    def _not(self, node: exp.Expression) -> ast.expr:
+        return self.call(functions.not3, self.value(node.this))
+
+    def _two_valued(self, node: exp.Expression) -> ast.expr:
+        return self.true_form(node)
+
+    def _between(self, node: exp.Expression) -> ast.expr:
+        self._check(node.this, node.args["low"])
+        self._check(node.this, node.args["high"])
+        low, high = self.value(node.args["low"]), self.value(node.args["high"])
+        return self.call(functions.between, self.value(node.this), low, high)
+
+    def _like(self, node: exp.Expression, escape: str | None = None) -> ast.expr:
+        subject, pattern = self.value(node.this), self.value(node.expression)
+        fold = isinstance(node, exp.ILike)
+        return self.call(functions.like, subject, pattern, self.bind(escape), ast.Constant(fold))
+
+    def _escape(self, node: exp.Expression) -> ast.expr:
+        return self._like(node.this, str(node.expression.this))
+
+    def _negative(self, node: exp.Expression) -> ast.expr:
+        return self.call(functions.negate, self.value(node.this))
+
+    def _case(self, node: exp.Expression) -> ast.expr:
+        operand = node.args.get("this")
+        keep = kept = None
+        if operand is not None:
+            keep, kept = self.temporary(self.value(operand))
+        default = node.args.get("default")
+        made: ast.expr = ast.Constant(None) if default is None else self.value(default)
+        branches: list[tuple[ast.expr, ast.expr]] = []
+        for index, branch in enumerate(node.args["ifs"]):
+            if kept is None:
+                test = self.true_form(branch.this)
+            else:
+                subject = keep if index == 0 else kept
+                assert subject is not None
+                same = self.call(equal, subject, self.value(branch.this))
+                test = ast.Compare(same, [ast.Is()], [ast.Constant(True)])
+            branches.append((test, self.value(branch.args["true"])))
+        for test, value in reversed(branches):
+            made = ast.IfExp(test, value, made)
+        return made
+
+    def _function(self, node: exp.Expression) -> ast.expr:
+        name = str(node.this)
+        if name == "NOW":
+            self.uses_now = True
+            return ast.Name("now", ast.Load())
+        return self.call(functions.SCALARS[name], *[self.value(argument) for argument in node.expressions])
+
+    def _cast(self, node: exp.Expression) -> ast.expr:
+        return self.call(functions.caster(node.args["to"].this.name), self.value(node.this))
+
+
+_VALUES: Mapping[type[exp.Expression], Callable[[Compiler, Any], ast.expr]] = {
+    exp.Column: Compiler._path,
+    exp.Dot: Compiler._path,
+    exp.Bracket: Compiler._path,
+    exp.And: Compiler._logic,
+    exp.Or: Compiler._logic,
+    exp.Not: Compiler._not,
+    exp.Is: Compiler._two_valued,
+    exp.Exists: Compiler._two_valued,
+    exp.In: Compiler._in_value,
+    exp.Between: Compiler._between,
+    exp.Like: Compiler._like,
+    exp.ILike: Compiler._like,
+    exp.Escape: Compiler._escape,
+    exp.Neg: Compiler._negative,
+    exp.Case: Compiler._case,
+    exp.Anonymous: Compiler._function,
+    exp.Cast: Compiler._cast,
+    exp.TryCast: Compiler._cast,
+}
+
+
+def _bare(node: exp.Expression) -> exp.Expression:
+    while isinstance(node, exp.Paren):
+        node = node.this
+    return node
+
+
+def _flat(node: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
+    """The parts of a chain of one operator, in order, without recursion."""
+    parts: list[exp.Expression] = []
+    waiting = [node]
+    while waiting:
+        current = _bare(waiting.pop())
+        if type(current) is kind:
+            waiting += [current.expression, current.this]
+        else:
+            parts.append(current)
+    return parts
+
+
+def _is_path(node: exp.Expression) -> bool:
+    return isinstance(node, exp.Column | exp.Dot | exp.Bracket)
+
+
+def number_of(text: str) -> int | float:
+    """The number that a literal means; one too large for a float is an error of whoever wrote it."""
+    if text.isdigit():
+        return int(text)
+    found = float(text)
+    if found in (float("inf"), float("-inf")):
+        raise GqlError(f"the number {text[:40]} is too large")
+    return found
+
+
+def plain_value(value: Any) -> Any:
+    """A parameter as a value of the language."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC) if value.tzinfo is None else value
+    if value is None or isinstance(value, bool | int | float | str | Decimal | date | timedelta | list | dict):
+        return value
+    raise GqlError(f"a parameter cannot be a {type(value).__name__}")
+
+
+def _in_constants(items: tuple[Any, ...]) -> Callable[[Any], bool | None]:
+    """IN over constants: by hash where value and item are plain, one by one else."""
+    plain = frozenset(item for item in items if item.__class__ in (str, int, float))
+    one_kind = {str} if all(i.__class__ is str for i in items) else set(JSON_NUMBERS)
+    same_kind = all(item.__class__ in one_kind for item in items)
+
+    def holds(value: Any) -> bool | None:
+        cls = value.__class__
+        if cls is str or cls in JSON_NUMBERS:
+            if value in plain:
+                return True
+            if same_kind and cls in one_kind:
+                return False
+            if cls is not str and same_kind:
+                return None
+        return functions.in_list(value, *items)
+
+    return holds
+
+
+def build(name: str, arguments: Sequence[str], body: ast.expr, names: dict[str, Any]) -> Callable[..., Any]:
+    """A function that returns `body`; `names` are what it may refer to beside its arguments."""
+    signature = ast.arguments(
+        posonlyargs=[], args=[ast.arg(argument) for argument in arguments], kwonlyargs=[], kw_defaults=[], defaults=[]
+    )
+    definition = ast.FunctionDef(name=name, args=signature, body=[ast.Return(body)], decorator_list=[])
+    module = ast.fix_missing_locations(ast.Module([definition], []))
+    scope: dict[str, Any] = {"__builtins__": {"enumerate": enumerate, "zip": zip}, **names, "ABSENT": ABSENT}
+    try:
+        code = compile(module, f"<{name}>", "exec")
+    except RecursionError:
+        raise GqlError("this is nested too deeply") from None
+    inner = next(constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return FunctionType(inner, scope, name)

@@ -1,0 +1,109 @@
+"""Functions over whole batches, made of the expressions that the compiler gives.
+
+Generated functions take the rows, the time for NOW(), and one sequence for each virtual column.
+"""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlglot import exp
+
+from geode_client.conditions import present
+from geode_client.conditions.compile import Compiler, build
+from geode_client.conditions.rows import MessageReference, TupleReference
+from geode_client.errors import GqlError
+from geode_client.grammar.ast import TypeNode
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """`select`: rows to places where the condition is TRUE. `value`: one row to its value."""
+
+    select: Callable[..., list[int]]
+    value: Callable[..., Any]
+    reference: MessageReference
+
+
+def condition(
+    tree: exp.Expression,
+    parameters: Mapping[str, Any] | None,
+    columns: Mapping[str, TypeNode] | None,
+    alias: str | None,
+) -> Generated:
+    """The functions of a condition over messages."""
+    reference = MessageReference(columns, alias)
+    _find_present(tree, reference)
+    compiler = Compiler(reference, parameters)
+    compiler = Compiler(
+        reference, parameters, check_types=lambda node, constant: reference.check(compiler, node, constant)
+    )
+    try:
+        holds = compiler.true_form(tree)
+        value = compiler.value(tree)
+    except RecursionError:
+        raise GqlError("this condition is nested too deeply") from None
+    names = {**compiler.names, "present": present}
+    virtual = [f"v{name}" for name in reference.virtual]
+    select = build("select", ["rows", "now", *[f"{name}s" for name in virtual]], _places(holds, virtual), names)
+    single = build("value", ["r", "now", *virtual], value, names)
+    return Generated(select, single, reference)
+
+
+def rows(
+    expressions: Sequence[exp.Expression],
+    reference: MessageReference | TupleReference,
+    parameters: Mapping[str, Any] | None,
+) -> Callable[..., list[tuple[Any, ...]]]:
+    """A function from rows to tuples of the expressions' values."""
+    if isinstance(reference, MessageReference):
+        for expression in expressions:
+            _find_present(expression, reference)
+    compiler = Compiler(reference, parameters)
+    try:
+        values = ast.Tuple([compiler.value(expression) for expression in expressions], ast.Load())
+    except RecursionError:
+        raise GqlError("this expression is nested too deeply") from None
+    virtual = [f"v{name}" for name in reference.virtual] if isinstance(reference, MessageReference) else []
+    names = {**compiler.names, "present": present}
+    body = ast.ListComp(values, [_loop(virtual, numbered=False, test=None)])
+    return build("compute", ["rows", "now", *[f"{name}s" for name in virtual]], body, names)
+
+
+def predicate(
+    tree: exp.Expression, reference: TupleReference, parameters: Mapping[str, Any] | None
+) -> Callable[..., list[int]]:
+    """A function from tuples to the places where the condition is TRUE."""
+    compiler = Compiler(reference, parameters)
+    try:
+        holds = compiler.true_form(tree)
+    except RecursionError:
+        raise GqlError("this condition is nested too deeply") from None
+    return build("select", ["rows", "now"], _places(holds, []), dict(compiler.names))
+
+
+def _find_present(tree: exp.Expression, reference: MessageReference) -> None:
+    """Fields under EXISTS have to be known before anything that reads them is compiled."""
+    for node in tree.find_all(exp.Exists):
+        name, virtual, _ = reference.resolve(node.this)
+        if not virtual:
+            reference.present.add(name)
+
+
+def _places(holds: ast.expr, virtual: Sequence[str]) -> ast.expr:
+    """`[i for i, r in enumerate(rows) if holds]`, with the virtual columns beside the rows."""
+    return ast.ListComp(ast.Name("i", ast.Load()), [_loop(virtual, numbered=True, test=holds)])
+
+
+def _loop(virtual: Sequence[str], *, numbered: bool, test: ast.expr | None) -> ast.comprehension:
+    row: ast.expr = ast.Name("r", ast.Store())
+    source: ast.expr = ast.Name("rows", ast.Load())
+    if virtual:
+        row = ast.Tuple([row, *[ast.Name(name, ast.Store()) for name in virtual]], ast.Store())
+        columns = [ast.Name(f"{name}s", ast.Load()) for name in virtual]
+        source = ast.Call(ast.Name("zip", ast.Load()), [source, *columns], [])
+    if numbered:
+        row = ast.Tuple([ast.Name("i", ast.Store()), row], ast.Store())
+        source = ast.Call(ast.Name("enumerate", ast.Load()), [source], [])
+    return ast.comprehension(row, source, [] if test is None else [test], 0)
