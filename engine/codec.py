@@ -4,16 +4,24 @@ A message is any JSON value. Datetimes, dates, UUIDs, bytes (base64), Decimals (
 and pydantic models become JSON. A datetime without offset is local time and is stored with its offset. NaN, infinity,
 lone surrogates and what has no JSON form are refused with the message's number and the JSON pointer of the place.
 
-A batch is encoded in one call. msgspec writes NaN as `null` and a datetime without offset as it stands, without asking;
-so the text is searched for the only forms that these can take, and only a batch that has such a form is walked.
+A batch is encoded in one call. msgspec writes some values without asking: NaN as `null`, a datetime without offset as it
+stands, a Decimal as any text it has, raw JSON unseen. So every batch is looked at afterwards, by the cheapest means that
+cannot miss anything:
+
+    only plain values (no datetime, Decimal, object)    NaN is the one danger: messages whose text has `null` are walked
+    anything else                                       the same; the text is decoded once, which proves that it is JSON;
+                                                        messages whose text has a time without offset are walked
+
+What a msgspec.Raw inside a message says is believed; one that is a message is checked.
 """
 
 import dataclasses
+import marshal
 import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +30,19 @@ import msgspec
 from geode_client.errors import InvalidMessage
 
 _NAIVE_TIME = re.compile(rb'T\d\d:\d\d:\d\d(?:\.\d{6})?"')
+_ENCODING_ERRORS = (
+    TypeError,
+    ValueError,
+    RecursionError,
+    OverflowError,
+    AttributeError,
+    msgspec.MsgspecError,
+)
+_FINITE = frozenset((str, int, bool, type(None), bytes, datetime))
+_NOT_FINITE = "NaN and infinity have no JSON form"
+_TOO_DEEP = "it is nested too deeply"
 POINTER_CHARACTERS_MAX = 200
+NAME_CHARACTERS_SHOWN = 60
 
 
 def _hook(value: Any) -> Any:
@@ -31,7 +51,15 @@ def _hook(value: Any) -> Any:
         return dump()
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
+    for plain in (str, int, float):
+        # A subclass, such as numpy.float64: msgspec takes only the types themselves.
+        if isinstance(value, plain) and not isinstance(value, bool):
+            return plain(value)
+    raise TypeError(_no_form(value))
+
+
+def _no_form(value: Any) -> str:
+    return f"a value of type {type(value).__name__} has no JSON form"
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_hook, decimal_format="number")
@@ -47,34 +75,111 @@ def encode_lines(messages: Sequence[Any]) -> bytes:
     """Each message as JSON text and a newline; raises InvalidMessage for the first that has no JSON form."""
     try:
         lines = _encoder.encode_lines(messages)
-    except (TypeError, ValueError, RecursionError, OverflowError, AttributeError, msgspec.MsgspecError) as error:
+    except _ENCODING_ERRORS as error:
         _refuse(messages, error)
         raise InvalidMessage(str(error)) from error
     if b"null" in lines:
-        for index, message in enumerate(messages):
-            _find(message, _is_not_finite, index, "NaN and infinity have no JSON form")
-    if _NAIVE_TIME.search(lines) is not None:
-        lines = _localise(messages)
+        _check_numbers(messages, lines)
     if lines.count(b"\n") != len(messages):
-        raise InvalidMessage("a message of raw JSON text may not contain a line break")
-    return lines
+        raise _raw_line_break(messages)
+    return lines if _is_plain(messages) else _checked(messages, lines)
 
 
-def _localise(messages: Sequence[Any]) -> bytes:
+def _is_plain(messages: Sequence[Any]) -> bool:
+    """Whether the messages hold nothing but None, bool, int, float, str, bytes, list, tuple, set and dict.
+
+    The marshal module knows exactly these types and visits a batch faster than anything else that comes with Python;
+    what it writes is thrown away.
+    """
     try:
-        return _encoder.encode_lines([_localised(message) for message in messages])
-    except RecursionError as error:
-        raise InvalidMessage("a message is nested too deeply") from error
+        marshal.dumps(messages)  # type: ignore[arg-type]
+    except ValueError:
+        return False
+    # Raw JSON text passes for bytes there.
+    return msgspec.Raw not in map(type, messages)
+
+
+def _checked(messages: Sequence[Any], lines: bytes) -> bytes:
+    try:
+        decode_lines(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        _name_unreadable(messages, lines)
+    return lines if _NAIVE_TIME.search(lines) is None else _localise(messages, lines)
+
+
+def _raw_line_break(messages: Sequence[Any]) -> InvalidMessage:
+    breaks = (index for index, message in enumerate(messages) if b"\n" in _encoder.encode(message))
+    return InvalidMessage("raw JSON text may not contain a line break", message_index=next(breaks, 0))
+
+
+def _name_unreadable(messages: Sequence[Any], lines: bytes) -> None:
+    for index, (message, line) in enumerate(zip(messages, split_lines(lines), strict=True)):
+        try:
+            decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            _find_name(message, index)
+            _find(message, _is_not_finite, index, _NOT_FINITE)
+            _find(message, _cannot_be_read, index, "a number with too many digits, or too large an exponent")
+            raise InvalidMessage(f"what it encodes to is no JSON: {error}", message_index=index) from error
+
+
+def _check_numbers(messages: Sequence[Any], lines: bytes) -> None:
+    """Raise InvalidMessage where a `null` of the text was no None."""
+    if lines.count(b"\n") != len(messages):
+        raise _raw_line_break(messages)
+    for index, (message, line) in enumerate(zip(messages, split_lines(lines), strict=True)):
+        if b"null" in line and not _seems_finite(message):
+            _find(message, _is_not_finite, index, _NOT_FINITE)
+
+
+def _seems_finite(message: Any) -> bool:
+    """Whether the message holds neither NaN nor infinity; may say False of what needs a closer look."""
+    try:
+        return _is_finite(message)
+    except RecursionError:
+        return False
+
+
+def _is_finite(value: Any) -> bool:
+    kind = type(value)
+    if kind is dict:
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return kind in _FINITE or (kind is float and math.isfinite(value))
+    for item in value:
+        kind = type(item)
+        if kind not in _FINITE and not _is_finite(item):
+            return False
+    return True
+
+
+def _localise(messages: Sequence[Any], lines: bytes) -> bytes:
+    found: list[Any] = []
+    for index, (message, line) in enumerate(zip(messages, split_lines(lines), strict=True)):
+        if _NAIVE_TIME.search(line) is None:
+            found.append(message)
+            continue
+        try:
+            found.append(_localised(message))
+        except RecursionError as error:
+            raise InvalidMessage(_TOO_DEEP, message_index=index) from error
+        except (OverflowError, ValueError, OSError) as error:
+            reason = "a datetime without offset that is no local time; give it an offset"
+            raise InvalidMessage(reason, message_index=index) from error
+    return _encoder.encode_lines(found)
 
 
 def encode_raw_lines(lines: Sequence[bytes]) -> bytes:
     """Lines that hold JSON text already, checked and joined; raises InvalidMessage with the index of a bad one."""
     for index, line in enumerate(lines):
         try:
-            _decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            decode(line)
+        except InvalidMessage as error:
+            raise InvalidMessage(error.reason, message_index=index) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidMessage(f"no JSON: {error}", message_index=index) from error
-    return b"".join(line.strip() + b"\n" for line in lines)
+    # JSON has line breaks only between its tokens, where a blank is as good.
+    return b"".join(line.strip().replace(b"\n", b" ") + b"\n" for line in lines)
 
 
 def decode(text: bytes | str) -> Any:
@@ -117,15 +222,17 @@ def _shallow(decode: Callable[..., Any], text: Any) -> Any:
         thread.start()
         thread.join()
         value, error = outcome[0]
+        if isinstance(error, RecursionError):
+            raise InvalidMessage("it is nested too deeply to be decoded") from error
         if error is not None:
-            raise InvalidMessage("a message is nested too deeply to be decoded") from error
+            raise error from None
         return value
 
 
 def _attempt(decode: Callable[..., Any], text: Any) -> tuple[Any, Exception | None]:
     try:
         return decode(text), None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a decoder made elsewhere may raise anything; it is raised again
         return None, error
 
 
@@ -135,8 +242,9 @@ def _refuse(messages: Sequence[Any], failure: Exception) -> None:
         try:
             _encoder.encode(message)
         except RecursionError as error:
-            raise InvalidMessage("it is nested too deeply", message_index=index) from error
-        except (TypeError, ValueError, OverflowError, AttributeError, msgspec.MsgspecError) as error:
+            raise InvalidMessage(_TOO_DEEP, message_index=index) from error
+        except _ENCODING_ERRORS as error:
+            _find_name(message, index)
             _find(message, _cannot_encode, index, None)
             raise InvalidMessage(str(error), message_index=index) from error
     raise InvalidMessage(str(failure)) from failure
@@ -148,44 +256,69 @@ def _is_not_finite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _cannot_encode(value: Any) -> bool:
-    if isinstance(value, Mapping | list | tuple | set | frozenset):
+def _cannot_be_read(value: Any) -> bool:
+    try:
+        _decoder.decode(_encoder.encode(value))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return True
+    except _ENCODING_ERRORS:
         return False
+    return False
+
+
+def _cannot_encode(value: Any) -> bool:
     try:
         _encoder.encode(value)
-    except Exception:
+    except _ENCODING_ERRORS:
         return True
     return False
 
 
 def _find(message: Any, wrong: Callable[[Any], bool], index: int, reason: str | None) -> None:
     """Raise InvalidMessage for the first place of which `wrong` is true."""
-    for pointer, value in _places(message):
-        if wrong(value):
-            raise InvalidMessage(
-                reason or _reason(value), message_index=index, pointer=pointer[:POINTER_CHARACTERS_MAX]
-            )
+    for pointer, value, inner in _places(message):
+        if inner is None and wrong(value):
+            raise InvalidMessage(reason or _reason(value), message_index=index, pointer=pointer)
+
+
+def _find_name(message: Any, index: int) -> None:
+    """Raise InvalidMessage for the first field whose name cannot be one."""
+    for pointer, value, inner in _places(message):
+        if not isinstance(value, Mapping):
+            continue
+        for name, _ in inner or ():
+            if _cannot_encode({name: None}) or _cannot_be_read({name: None}):
+                reason = f"{_shown(name)} cannot be the name of a field: names are text, whole numbers, dates or UUIDs"
+                raise InvalidMessage(reason, message_index=index, pointer=pointer)
+
+
+def _shown(name: Any) -> str:
+    text = ascii(name)
+    return text if len(text) <= NAME_CHARACTERS_SHOWN else f"{text[:NAME_CHARACTERS_SHOWN]}…"
 
 
 def _reason(value: Any) -> str:
     if isinstance(value, str):
         return "text with a lone surrogate, which is no character"
-    return f"a value of type {type(value).__name__} has no JSON form"
+    if isinstance(value, int):
+        return "a whole number with too many digits"
+    return _no_form(value)
 
 
-def _places(message: Any) -> Iterable[tuple[str, Any]]:
-    """All values inside a message with their JSON pointers, without recursion."""
+def _places(message: Any) -> Iterable[tuple[str, Any, list[tuple[Any, Any]] | None]]:
+    """All values inside a message in their order: JSON pointer, value, and what is inside it. Without recursion."""
     waiting: list[tuple[str, Any]] = [("", message)]
     while waiting:
         pointer, value = waiting.pop()
         inner = _inner(value)
-        if inner is None:
-            yield pointer, value
-            continue
-        for name, item in inner:
-            yield f"{pointer} (a name)", name
-            escaped = str(name).replace("~", "~0").replace("/", "~1")
-            waiting.append((f"{pointer}/{escaped}", item))
+        yield pointer, value, inner
+        for name, item in reversed(inner or []):
+            waiting.append((f"{pointer}/{_escaped(name)}"[:POINTER_CHARACTERS_MAX], item))
+
+
+def _escaped(name: Any) -> str:
+    text = str(name).encode(errors="backslashreplace").decode()
+    return text.replace("~", "~0").replace("/", "~1")
 
 
 def _inner(value: Any) -> list[tuple[Any, Any]] | None:
@@ -204,9 +337,9 @@ def _inner(value: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _localised(value: Any) -> Any:
-    """The value with every datetime that lacks an offset made local time; containers are copied only where needed."""
+    """The value with every datetime that lacks an offset made local time; containers are copied."""
     if isinstance(value, datetime):
-        return value.astimezone() if value.tzinfo is None else value
+        return _with_offset(value)
     inner = _inner(value)
     if inner is None:
         return value
@@ -216,3 +349,12 @@ def _localised(value: Any) -> Any:
         return {_localised(name): _localised(item) for name, item in inner}
     changed = msgspec.to_builtins(value, builtin_types=(datetime, Decimal), enc_hook=_hook)
     return _localised(changed)
+
+
+def _with_offset(value: datetime) -> datetime:
+    if value.tzinfo is not None:
+        return value
+    local = value.astimezone()
+    # JSON text has offsets of whole minutes; those of before the railways have seconds too.
+    whole = (local.utcoffset() or timedelta()) % timedelta(minutes=1) == timedelta()
+    return local if whole else local.astimezone(UTC)

@@ -1,19 +1,19 @@
 """The errors of Geode, in one tree.
 
-    GeodeError
-    ├── GqlError                    the statement is wrong (grammar/errors.py)
-    │   └── GqlSyntaxError
-    ├── TopicNotFound               no topic of this name
-    ├── TopicExists                 CREATE of one that is there
-    ├── InvalidMessage              a value that is no JSON
-    │   ├── SchemaViolation         JSON that the topic's schema refuses
-    │   └── MessageTooLarge
-    ├── SubscriberLimitReached      max_subscribers are there already
-    ├── LeaseLost                   the message has passed to another consumer
-    ├── Unsupported                 this backend cannot do it
-    ├── CorruptData                 stored bytes are not what was written
-    ├── StoreError                  the store cannot be opened, read or written
-    └── ConnectionLost              a networked broker went away (also a builtin ConnectionError)
+GeodeError
+├── GqlError                    the statement is wrong (grammar/errors.py)
+│   └── GqlSyntaxError
+├── TopicNotFound               no topic of this name
+├── TopicExists                 CREATE of one that is there
+├── InvalidMessage              a value that is no JSON
+│   ├── SchemaViolation         JSON that the topic's schema refuses
+│   └── MessageTooLarge
+├── SubscriberLimitReached      max_subscribers are there already
+├── LeaseLost                   the message has passed to another consumer
+├── Unsupported                 this backend cannot do it
+├── CorruptData                 stored bytes are not what was written
+├── StoreError                  the store cannot be opened, read or written
+└── ConnectionLost              a networked broker went away (also a builtin ConnectionError)
 """
 
 from geode_client.grammar.errors import GeodeError, GqlError, GqlSyntaxError, did_you_mean, nearest
@@ -92,7 +92,9 @@ class SubscriberLimitReached(GeodeError):
     """The topic has as many subscribers as its option max_subscribers allows."""
 
     def __init__(self, topic: str, limit: int) -> None:
-        super().__init__(f"topic {topic} has its {limit} subscribers (option max_subscribers): close one, or raise the option")
+        super().__init__(
+            f"topic {topic} has its {limit} subscribers (option max_subscribers): close one, or raise the option"
+        )
         self.topic = topic
         self.limit = limit
 

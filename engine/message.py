@@ -313,7 +313,9 @@ class Message(msgspec.Struct, eq=False):
 
     def _settled_by(self) -> Settler:
         if self._settler is None:
-            raise GeodeError(f"message {self.id} was not delivered by a subscription: there is nobody to settle it with")
+            raise GeodeError(
+                f"message {self.id} was not delivered by a subscription: there is nobody to settle it with"
+            )
         return self._settler
 
 

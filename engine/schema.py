@@ -20,7 +20,7 @@ from typing import Annotated, Any, Self, assert_never
 import msgspec
 
 from geode_client import codec
-from geode_client.errors import GqlError, SchemaViolation
+from geode_client.errors import GqlError, InvalidMessage, SchemaViolation
 from geode_client.grammar.ast import (
     ColumnDefinition,
     DefaultValue,
@@ -37,7 +37,7 @@ FOUND_CHARACTERS_MAX = 60
 COLUMNS_MAX = 1_000
 
 
-class _Text(str):
+class _Text:
     """Base of the marker types that stand for texts of a form; `right` says whether a text has it."""
 
     __slots__ = ()
@@ -99,11 +99,11 @@ _DECIMAL_NUMBER = int | float | str
 
 
 def _hook(kind: type, value: Any) -> Any:
-    """Called by msgspec for the marker types."""
+    """Called by msgspec for the marker types; what is decoded is thrown away, so any instance will do."""
     if issubclass(kind, _Text):
         try:
             if isinstance(value, str) and kind.right(value):
-                return value
+                return kind()
         except (ValueError, InvalidOperation, binascii.Error):
             pass
     raise ValueError(f"Expected `{kind.__name__}`")
@@ -139,9 +139,9 @@ class Schema:
         decoder = self._strict_decoder if strict else self._decoder
         try:
             decoder.decode_lines(lines)
-        except (msgspec.MsgspecError, RecursionError):
+        except (msgspec.MsgspecError, RecursionError) as error:
             self._name_violation(codec.decode_lines(lines), strict=strict)
-            raise
+            raise InvalidMessage(f"the schema refuses it: {error}") from error
         if self._formed:
             self._check_forms(lines)
         return self._fill(lines) if self._defaults else lines
@@ -191,7 +191,9 @@ class Schema:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        return cls(tuple(_column_from(record) for record in msgspec.json.decode(text, type=list[_ColumnRecord])))
+        return cls(
+            tuple(_column_from(record) for record in msgspec.json.decode(text, type=list[_ColumnRecord]))
+        )
 
 
 def _check_columns(columns: tuple[ColumnDefinition, ...]) -> None:
@@ -205,7 +207,8 @@ def _check_columns(columns: tuple[ColumnDefinition, ...]) -> None:
         if column.default is not None and column.default.value is not None:
             for _, expected, found in _violations(column.default.value, column.type, "", strict=True):
                 raise GqlError(
-                    f"the DEFAULT of column {column.name} is {found}, but its type is {expected}", span=column.span
+                    f"the DEFAULT of column {column.name} is {found}, but its type is {expected}",
+                    span=column.span,
                 )
 
 
@@ -223,7 +226,9 @@ def _struct(name: str, columns: tuple[ColumnDefinition, ...], *, strict: bool) -
             fields.append((field, _not_null(kind), msgspec.UNSET))
         else:
             fields.append((field, _not_null(kind)))
-    return msgspec.defstruct(name, fields, rename=rename, forbid_unknown_fields=strict, kw_only=True, gc=False)
+    return msgspec.defstruct(
+        name, fields, rename=rename, forbid_unknown_fields=strict, kw_only=True, gc=False
+    )
 
 
 def _not_null(kind: Any) -> Any:
@@ -270,7 +275,9 @@ def _holds_decimal(node: TypeNode) -> bool:
 Violation = tuple[str, str, str]
 
 
-def _object_violations(value: Any, columns: tuple[ColumnDefinition, ...], pointer: str, *, strict: bool) -> list[Violation]:
+def _object_violations(
+    value: Any, columns: tuple[ColumnDefinition, ...], pointer: str, *, strict: bool
+) -> list[Violation]:
     if not isinstance(value, dict):
         return [(pointer, "an object with the fields of the schema", _found(value))]
     found: list[Violation] = []
@@ -285,7 +292,11 @@ def _object_violations(value: Any, columns: tuple[ColumnDefinition, ...], pointe
     if strict:
         names = {column.name for column in columns}
         found += [
-            (f"{pointer}/{_escaped(name)}", "only fields that the schema names (option strict)", "another field")
+            (
+                f"{pointer}/{_escaped(name)}",
+                "only fields that the schema names (option strict)",
+                "another field",
+            )
             for name in value
             if name not in names
         ]
@@ -312,7 +323,9 @@ def _violations(value: Any, node: TypeNode, pointer: str, *, strict: bool) -> li
             assert_never(node)
 
 
-def _inner_violations(items: list[tuple[str, Any]], node: TypeNode, pointer: str, *, strict: bool) -> list[Violation]:
+def _inner_violations(
+    items: list[tuple[str, Any]], node: TypeNode, pointer: str, *, strict: bool
+) -> list[Violation]:
     found: list[Violation] = []
     for name, item in items:
         if item is not None:
@@ -378,7 +391,11 @@ class _ColumnRecord:
 
 
 def _column_record(column: ColumnDefinition) -> dict[str, Any]:
-    record: dict[str, Any] = {"name": column.name, "type": _type_record(column.type), "not_null": column.not_null}
+    record: dict[str, Any] = {
+        "name": column.name,
+        "type": _type_record(column.type),
+        "not_null": column.not_null,
+    }
     if column.default is not None:
         record["default"] = column.default.value
     return record

@@ -27,7 +27,9 @@ class FanoutSettler:
     async def acknowledge(self, message: Message) -> None:
         """Nothing is left to be done."""
 
-    async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
+    async def refuse(
+        self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None
+    ) -> None:
         raise Unsupported("nack (giving messages back needs groups, which come with the next release)")
 
     async def extend(self, message: Message, seconds: float) -> None:
@@ -152,7 +154,11 @@ class Subscription:
 
     async def _take(self, wanted: int | None, timeout: float | None = None) -> list[Any]:
         """Up to `wanted` messages that are not yet counted as handed over; empty at the end or after the time."""
-        if self._ended or (wanted is not None and wanted <= 0) or (self._limit is not None and self.received >= self._limit):
+        if (
+            self._ended
+            or (wanted is not None and wanted <= 0)
+            or (self._limit is not None and self.received >= self._limit)
+        ):
             return []
         if not self._has_rest() and not await self._next_slice(timeout):
             return []
@@ -197,4 +203,3 @@ class Subscription:
         if self._feed is None:
             raise GeodeError("the subscription is not open: use it with 'async with'")
         return self._feed
-

@@ -30,6 +30,13 @@ class ParameterReference:
 
 
 @dataclass(frozen=True, slots=True)
+class RawText:
+    """A value that is written as it stands; never made by the parser."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class OptionEntry:
     """`name: value` inside OPTIONS."""
 

@@ -99,7 +99,8 @@ class Builder:
         span = self.span(tree)
         if span.end - span.start > CONDITION_CHARACTERS_MAX and not _has_long_list(tree):
             raise self._error(
-                f"a condition has at most {CONDITION_CHARACTERS_MAX} characters; this one has {span.end - span.start}", tree
+                f"a condition has at most {CONDITION_CHARACTERS_MAX} characters; this one has {span.end - span.start}",
+                tree,
             )
         self._check_bounds(tree)
         return self.expression(tree)
@@ -134,9 +135,19 @@ class Builder:
 
     def _check_items(self, node: _Tree) -> None:
         if len(node.children) > IN_ITEMS_MAX:
-            raise self._error(f"IN takes at most {IN_ITEMS_MAX} items; this list has {len(node.children)}", node)
+            raise self._error(
+                f"IN takes at most {IN_ITEMS_MAX} items; this list has {len(node.children)}", node
+            )
         for child in node.children:
-            if isinstance(child, Tree) and child.data not in ("number", "string", "true", "false", "null", "signed", "parameter"):
+            if isinstance(child, Tree) and child.data not in (
+                "number",
+                "string",
+                "true",
+                "false",
+                "null",
+                "signed",
+                "parameter",
+            ):
                 self._check_bounds(child)
 
     def _error(self, message: str, tree: _Tree | Token, hint: str | None = None) -> GqlError:
@@ -197,7 +208,9 @@ class Builder:
 
     def _in_list(self, tree: _Tree) -> exp.Expression:
         subject, items = _trees(tree)
-        made = exp.In(this=self.expression(subject), expressions=[self.expression(item) for item in _trees(items)])
+        made = exp.In(
+            this=self.expression(subject), expressions=[self.expression(item) for item in _trees(items)]
+        )
         return self._negated(tree, made)
 
     def _in_query(self, tree: _Tree) -> exp.Expression:
@@ -280,7 +293,9 @@ class Builder:
     def _type(self, name: Token) -> exp.DataType:
         kind = TYPES.get(name.upper())
         if kind is None:
-            raise self._error(f"unknown type {name}", name, did_you_mean(name, TYPES) or f"known are {', '.join(TYPES)}")
+            raise self._error(
+                f"unknown type {name}", name, did_you_mean(name, TYPES) or f"known are {', '.join(TYPES)}"
+            )
         return exp.DataType(this=kind)
 
     def _interval(self, tree: _Tree) -> exp.Expression:
@@ -306,10 +321,14 @@ class Builder:
         bounds = SCALAR_FUNCTIONS.get(name)
         if bounds is None:
             known = [*SCALAR_FUNCTIONS, *AGGREGATES]
-            raise self._error(f"unknown function {tree.children[0]}", tree.children[0], did_you_mean(name, known))
+            raise self._error(
+                f"unknown function {tree.children[0]}", tree.children[0], did_you_mean(name, known)
+            )
         if not bounds[0] <= len(arguments) <= bounds[1]:
             wanted = str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]} to {bounds[1]}"
-            raise self._error(f"{name} takes {wanted} argument{'s' * (wanted != '1')}, not {len(arguments)}", tree)
+            raise self._error(
+                f"{name} takes {wanted} argument{'s' * (wanted != '1')}, not {len(arguments)}", tree
+            )
         return exp.Anonymous(this=name, expressions=arguments)
 
     def _call_star(self, tree: _Tree) -> exp.Expression:
@@ -364,7 +383,11 @@ class Builder:
         for part, distinct in zip(parts[1:], alls, strict=True):
             made = exp.Union(this=made, expression=self._operand(part, depth), distinct=distinct)
         items = [child for child in _trees(tree) if child.data == "sort_item"]
-        if (items or _token(tree, "LIMIT") or _token(tree, "OFFSET")) and parts[0].data == "nested_query" and len(parts) == 1:
+        if (
+            (items or _token(tree, "LIMIT") or _token(tree, "OFFSET"))
+            and parts[0].data == "nested_query"
+            and len(parts) == 1
+        ):
             made = exp.Select(expressions=[exp.Star()], **{_FROM: exp.From(this=exp.Subquery(this=made))})
         if items:
             made.set("order", exp.Order(expressions=[self._sort_item(item) for item in items]))
@@ -484,7 +507,9 @@ class Builder:
         value = _trees(tree)[0]
         self._check_bounds(value)
         nulls_first = _token(tree, "NULLS_FIRST") is not None
-        made = exp.Ordered(this=self.expression(value), desc=_token(tree, "DESC") is not None, nulls_first=nulls_first)
+        made = exp.Ordered(
+            this=self.expression(value), desc=_token(tree, "DESC") is not None, nulls_first=nulls_first
+        )
         if nulls_first or _token(tree, "NULLS_LAST") is not None:
             made.meta["nulls_given"] = True
         made.meta["span"] = self.span(tree)

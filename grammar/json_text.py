@@ -77,7 +77,9 @@ def _check_depth(value: Any, source: Source, place: int) -> None:
 
 def _too_deep(source: Source, place: int) -> GqlSyntaxError:
     message = f"this JSON is nested more than {NESTING_MAX} deep"
-    return GqlSyntaxError(message, span=Span(place, place + 1), source=source, hint="publish it from a program")
+    return GqlSyntaxError(
+        message, span=Span(place, place + 1), source=source, hint="publish it from a program"
+    )
 
 
 def _check_characters(value: Any, source: Source, place: int, end: int) -> None:
@@ -86,7 +88,9 @@ def _check_characters(value: Any, source: Source, place: int, end: int) -> None:
     except UnicodeEncodeError:
         found = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]").search(source.text, place, end)
         at = found.start() if found else place
-        raise GqlSyntaxError("a lone surrogate is no character", span=Span(at, at + 6), source=source) from None
+        raise GqlSyntaxError(
+            "a lone surrogate is no character", span=Span(at, at + 6), source=source
+        ) from None
 
 
 class _Reader:
@@ -145,7 +149,7 @@ class _Reader:
         if found is None:
             line_end = self._text.find("\n", place)
             span = Span(place, line_end if line_end >= 0 else len(self._text))
-            hint = "it ends with \", and \\ stands before \", \\, /, b, f, n, r, t or uXXXX"
+            hint = 'it ends with ", and \\ stands before ", \\, /, b, f, n, r, t or uXXXX'
             raise GqlSyntaxError("this JSON string is not right", span=span, source=self._source, hint=hint)
         value = json.loads(found[0])
         _check_characters(value, self._source, place, found.end())
@@ -162,8 +166,14 @@ class _Reader:
         if word is not None and word[0] in _WORDS:
             return _WORDS[word[0]], word.end()
         number = _NUMBER.match(self._text, place)
-        if number is None or _WORD.match(self._text, number.end()) or self._text[number.end() : number.end() + 1].isdigit():
-            raise self._wrong(place, "a JSON value (object, array, \"text\", number, true, false, null) or $parameter", place)
+        if (
+            number is None
+            or _WORD.match(self._text, number.end())
+            or self._text[number.end() : number.end() + 1].isdigit()
+        ):
+            raise self._wrong(
+                place, 'a JSON value (object, array, "text", number, true, false, null) or $parameter', place
+            )
         return (float if number[1] or number[2] else int)(number[0]), number.end()
 
     def _space(self, place: int) -> int:

@@ -74,7 +74,11 @@ def parse(text: str, *, name: str = "<text>") -> ast.Statement:
         raise GqlSyntaxError("there is no statement here", span=Span(0, len(text)), source=source)
     if len(found) > 1:
         span = Span(found[1].start, found[1].end)
-        raise GqlSyntaxError("one statement is wanted here, and this is a second one", span=_trimmed(source, span), source=source)
+        raise GqlSyntaxError(
+            "one statement is wanted here, and this is a second one",
+            span=_trimmed(source, span),
+            source=source,
+        )
     return parse_piece(source, found[0])
 
 
@@ -110,7 +114,9 @@ def parse_condition(text: str, *, name: str = "<condition>") -> "exp.Expression"
     if not found:
         raise GqlSyntaxError("there is no condition here", span=Span(0, len(text)), source=source)
     if len(found) > 1 or text.rstrip().endswith(";"):
-        raise GqlSyntaxError("a condition holds no ;", span=Span(found[0].end, found[0].end + 1), source=source)
+        raise GqlSyntaxError(
+            "a condition holds no ;", span=Span(found[0].end, found[0].end + 1), source=source
+        )
     piece = found[0]
     tree = _parsed(source, piece, "condition")
     return _placed(source, lambda: Transformer(source, piece.start, {}).condition(tree))
@@ -164,7 +170,9 @@ def _parsed(source: Source, piece: scan.Piece, start: str) -> "Tree[Token]":
     if words > STATEMENT_TOKENS_BYTES_MAX:
         span = Span(piece.start, min(piece.end, piece.start + 80))
         limit = STATEMENT_TOKENS_BYTES_MAX
-        raise GqlSyntaxError(f"a statement has at most {limit} characters beside its JSON", span=span, source=source)
+        raise GqlSyntaxError(
+            f"a statement has at most {limit} characters beside its JSON", span=span, source=source
+        )
     try:
         return _parser().parse(piece.masked, start=start)
     except UnexpectedInput as error:
@@ -177,7 +185,9 @@ def _explained(source: Source, piece: scan.Piece, start: str, error: UnexpectedI
     if place >= piece.end or not source.text[place : piece.end].strip():
         end = piece.start + len(piece.masked.rstrip())
         return GqlSyntaxError(
-            f"the statement ends here, but it should go on with {_listed(expected)}", span=Span(end, end + 1), source=source
+            f"the statement ends here, but it should go on with {_listed(expected)}",
+            span=Span(end, end + 1),
+            source=source,
         )
     found = _WORD.match(source.text, place)
     end = max(_token_end(error, piece), found.end() if found else place + 1)
@@ -190,7 +200,9 @@ def _explained(source: Source, piece: scan.Piece, start: str, error: UnexpectedI
 
 
 def _at_end(error: UnexpectedInput) -> bool:
-    return isinstance(error, UnexpectedEOF) or (isinstance(error, UnexpectedToken) and error.token.type == "$END")
+    return isinstance(error, UnexpectedEOF) or (
+        isinstance(error, UnexpectedToken) and error.token.type == "$END"
+    )
 
 
 def _token_end(error: UnexpectedInput, piece: scan.Piece) -> int:

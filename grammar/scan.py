@@ -116,7 +116,9 @@ def _find_end(source: Source, place: int, *, blank: bool) -> tuple[int, int, boo
 def _skip_comment(source: Source, start: int) -> int:
     end = source.text.find("*/", start + 2)
     if end < 0:
-        raise Unfinished("this comment is not closed", span=Span(start, start + 2), source=source, hint="end it with */")
+        raise Unfinished(
+            "this comment is not closed", span=Span(start, start + 2), source=source, hint="end it with */"
+        )
     return end + 2
 
 
@@ -125,13 +127,18 @@ def _unfinished_string(source: Source, start: int) -> Unfinished:
     line_end = source.text.find("\n", start)
     span = Span(start, line_end if line_end >= 0 else len(source.text))
     return Unfinished(
-        f"this {_NAMES[quote]} is not closed", span=span, source=source, hint=f"end it with {quote}; {quote}{quote} stands for one"
+        f"this {_NAMES[quote]} is not closed",
+        span=span,
+        source=source,
+        hint=f"end it with {quote}; {quote}{quote} stands for one",
     )
 
 
 def _unclosed(source: Source, bracket: str, start: int) -> Unfinished:
     span = Span(start, start + 1)
-    return Unfinished(f"this {bracket} is not closed", span=span, source=source, hint=f"a {_CLOSES[bracket]} is missing")
+    return Unfinished(
+        f"this {bracket} is not closed", span=span, source=source, hint=f"a {_CLOSES[bracket]} is missing"
+    )
 
 
 def _read_messages(

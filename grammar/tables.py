@@ -57,7 +57,9 @@ def digest() -> str:
 
 
 def _read() -> list[Any]:
-    found: list[Any] = msgspec.msgpack.decode(files("geode_client.grammar").joinpath(TABLES_NAME).read_bytes())
+    found: list[Any] = msgspec.msgpack.decode(
+        files("geode_client.grammar").joinpath(TABLES_NAME).read_bytes()
+    )
     return found
 
 
@@ -72,5 +74,9 @@ def _bounded(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(str(files("geode_client.grammar").joinpath(TABLES_NAME)))
+    target = (
+        Path(sys.argv[1])
+        if len(sys.argv) > 1
+        else Path(str(files("geode_client.grammar").joinpath(TABLES_NAME)))
+    )
     target.resolve().write_bytes(compute())

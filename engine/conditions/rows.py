@@ -10,7 +10,9 @@ from geode_client.conditions.compile import Compiler
 from geode_client.errors import did_you_mean
 from geode_client.grammar.ast import Scalar, TypeNode
 
-VIRTUAL_COLUMNS = frozenset("_id _topic _partition _offset _key _priority _timestamp _expires_at _headers".split())
+VIRTUAL_COLUMNS = frozenset(
+    "_id _topic _partition _offset _key _priority _timestamp _expires_at _headers".split()
+)
 _TIMES = frozenset(("TIMESTAMP", "DATE"))
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -90,7 +92,9 @@ class MessageReference:
             return ast.Compare(self.value(compiler, node), [ast.IsNot()], [ast.Constant(None)])
         self.present.add(name)
         field = self._attribute(name, steps)
-        return compiler.call(functions.exists, field, compiler.bind(tuple(steps)), ast.Name("ABSENT", ast.Load()))
+        return compiler.call(
+            functions.exists, field, compiler.bind(tuple(steps)), ast.Name("ABSENT", ast.Load())
+        )
 
     def _virtual(self, name: str) -> ast.expr:
         if name not in self.virtual:
@@ -129,7 +133,9 @@ class MessageReference:
         declared = None if virtual or steps else self._declared(name)
         kinds = _KINDS.get(declared or "")
         if declared is not None and kinds is not None and constant.__class__ not in kinds:
-            raise compiler.error(f"column {name} is {declared}: comparing it with {constant!r:.60} is never true", node)
+            raise compiler.error(
+                f"column {name} is {declared}: comparing it with {constant!r:.60} is never true", node
+            )
 
 
 class TupleReference:
@@ -159,7 +165,9 @@ class TupleReference:
             known = [name for _, name in self._columns]
             name = steps_of(node)[0].name
             raise compiler.error(
-                f"there is no {self._what} {path_text(name, steps)}", node, did_you_mean(name, known) or _listed(known)
+                f"there is no {self._what} {path_text(name, steps)}",
+                node,
+                did_you_mean(name, known) or _listed(known),
             )
         made: ast.expr = ast.Subscript(ast.Name("r", ast.Load()), ast.Constant(position), ast.Load())
         for step in steps:

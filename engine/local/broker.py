@@ -151,7 +151,9 @@ class LocalBroker:
 
     def _check_open(self) -> None:
         if not self._open:
-            raise StoreError("the client is closed (or was never opened): use it inside 'async with Client(...)'")
+            raise StoreError(
+                "the client is closed (or was never opened): use it inside 'async with Client(...)'"
+            )
 
     # ── topics ──
     async def create_topic(self, definition: TopicDefinition, *, if_not_exists: bool = False) -> bool:
@@ -231,7 +233,9 @@ class LocalBroker:
                 return await done
             except StaleTopic:
                 self._refresh_catalog()
-        raise StoreError(f"topic {message.topic} is being changed again and again: the message was not stored")
+        raise StoreError(
+            f"topic {message.topic} is being changed again and again: the message was not stored"
+        )
 
     async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
         self._check_open()
@@ -388,14 +392,20 @@ class LocalBroker:
         topic = self._topics.require(validate_topic_name(request.pattern))
         if request.partition is not None and request.partition >= topic.partitions:
             known = f"0 to {topic.partitions - 1}" if topic.partitions > 1 else "0 only"
-            raise GqlError(f"topic {topic.name} has no partition {request.partition}", hint=f"its partitions are {known}")
+            raise GqlError(
+                f"topic {topic.name} has no partition {request.partition}", hint=f"its partitions are {known}"
+            )
         return [topic]
 
     def _cursor_of(self, request: SubscriptionRequest) -> FanoutCursor:
         position = self._follower.watermark if isinstance(request.start, FromEnd) else 0
         since_us = request.start.timestamp_us if isinstance(request.start, FromTime) else None
         return FanoutCursor(
-            position, condition=request.condition, partition=request.partition, key=request.key, since_us=since_us
+            position,
+            condition=request.condition,
+            partition=request.partition,
+            key=request.key,
+            since_us=since_us,
         )
 
     def _place(self, cursor: FanoutCursor, topic: Topic, request: SubscriptionRequest) -> None:
@@ -514,7 +524,9 @@ class LocalBroker:
     def _report(self) -> None:
         """Write down how far this client's subscribers have come, for those who look from other processes."""
         self._report_timer = None
-        moved = [feed for feed in self._feeds.values() if self._reported.get(feed.subscriber_id) != feed.delivered]
+        moved = [
+            feed for feed in self._feeds.values() if self._reported.get(feed.subscriber_id) != feed.delivered
+        ]
         for feed in moved:
             self._reported[feed.subscriber_id] = feed.delivered
         rows = [(f.cursor.position, f.delivered, f.last_message_us, f.subscriber_id) for f in moved]
@@ -570,7 +582,9 @@ def _check_supported(delay_us: int | None, region: str | None) -> None:
     if delay_us:
         raise Unsupported("delay (delayed messages come with the next release)")
     if region is not None:
-        raise Unsupported(f"region {region!r}: there is no topology that names regions, and a directory is in one place")
+        raise Unsupported(
+            f"region {region!r}: there is no topology that names regions, and a directory is in one place"
+        )
 
 
 def _own_copy(error: GeodeError) -> GeodeError:

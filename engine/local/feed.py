@@ -176,7 +176,9 @@ class FanoutFeed:
         if self._notices or self._behind or self._failure is not None or self._closed:
             return
         if self._waiter is not None:
-            raise StoreError("a subscription is read by one task at a time: open another one for a second reader")
+            raise StoreError(
+                "a subscription is read by one task at a time: open another one for a second reader"
+            )
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -186,5 +188,3 @@ class FanoutFeed:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-

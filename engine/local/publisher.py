@@ -85,10 +85,14 @@ def _check_sizes(topic: Topic, lines: bytes) -> None:
             if len(line) > limit:
                 raise MessageTooLarge(len(line), limit, message_index=index)
     if len(lines) > RAW_BYTES_MAX:
-        raise InvalidMessage(f"the batch has {len(lines)} bytes; at most {RAW_BYTES_MAX} are stored at once: use a smaller batch_size")
+        raise InvalidMessage(
+            f"the batch has {len(lines)} bytes; at most {RAW_BYTES_MAX} are stored at once: use a smaller batch_size"
+        )
 
 
-def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, timestamp_us: int) -> Attributes:
+def _attributes(
+    topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, timestamp_us: int
+) -> Attributes:
     keys = _keys(topic, batch, lines)
     ttl_us = batch.ttl_us if batch.ttl_us is not None else topic.options.message_ttl_us
     if keys is None and batch.ids is None and batch.headers is None and ttl_us is None:
@@ -105,8 +109,12 @@ def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, ti
 
 def _check_ids(ids: Sequence[str | None]) -> None:
     for index, message_id in enumerate(ids):
-        if message_id is not None and not (isinstance(message_id, str) and 0 < len(message_id) <= MESSAGE_ID_CHARACTERS_MAX):
-            reason = f"a message id is text of 1 to {MESSAGE_ID_CHARACTERS_MAX} characters, not {message_id!r:.80}"
+        if message_id is not None and not (
+            isinstance(message_id, str) and 0 < len(message_id) <= MESSAGE_ID_CHARACTERS_MAX
+        ):
+            reason = (
+                f"a message id is text of 1 to {MESSAGE_ID_CHARACTERS_MAX} characters, not {message_id!r:.80}"
+            )
             raise InvalidMessage(reason, message_index=index)
 
 
@@ -116,9 +124,13 @@ def _checked_headers(headers: Sequence[Mapping[str, Any] | None]) -> list[dict[s
         try:
             text = codec.encode(dict(header)) if header else b"{}"
         except InvalidMessage as error:
-            raise InvalidMessage(f"headers: {error.reason}", message_index=index, pointer=error.pointer) from error
+            raise InvalidMessage(
+                f"headers: {error.reason}", message_index=index, pointer=error.pointer
+            ) from error
         if len(text) > HEADERS_BYTES_MAX:
-            raise InvalidMessage(f"headers of {len(text)} bytes are more than {HEADERS_BYTES_MAX}", message_index=index)
+            raise InvalidMessage(
+                f"headers of {len(text)} bytes are more than {HEADERS_BYTES_MAX}", message_index=index
+            )
         found.append(codec.decode(text) if header else None)
     return found
 
@@ -163,7 +175,13 @@ class _Columns(msgspec.Struct, frozen=True):
 
     def part(self, partition: int, lines: bytes, attributes: Attributes, positions: Sequence[int]) -> Part:
         expires = attributes.expires_us
-        ends = [at for at in expires if at is not None] if isinstance(expires, list) else [expires] if expires else []
+        ends = (
+            [at for at in expires if at is not None]
+            if isinstance(expires, list)
+            else [expires]
+            if expires
+            else []
+        )
         everything_expires = bool(ends) and (not isinstance(expires, list) or len(ends) == len(expires))
         append = Append(
             topic=self.topic.name,
@@ -301,7 +319,9 @@ def _batch_of(run: list[Waiting]) -> OutgoingBatch:
         topic=first.topic,
         bodies=[message.body for message in messages],
         keys=[message.key for message in messages] if any(m.key is not None for m in messages) else None,
-        ids=[message.message_id for message in messages] if any(m.message_id is not None for m in messages) else None,
+        ids=[message.message_id for message in messages]
+        if any(m.message_id is not None for m in messages)
+        else None,
         headers=[message.headers for message in messages] if any(m.headers for m in messages) else None,
         priority=first.priority,
         ttl_us=first.ttl_us,

@@ -19,7 +19,11 @@ def of_topics(
 ) -> list[TopicStatistics]:
     """One record a topic; `positions` are the newest positions of this client's own subscribers."""
     now = int(time.time())
-    traffic, consumed, subscribers = presence.traffic(now, RATE_SECONDS), presence.consumed(), presence.subscribers()
+    traffic, consumed, subscribers = (
+        presence.traffic(now, RATE_SECONDS),
+        presence.consumed(),
+        presence.subscribers(),
+    )
     named, wild = _by_pattern(subscribers)
     found: list[TopicStatistics] = []
     for topic in topics:

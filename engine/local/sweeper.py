@@ -61,7 +61,9 @@ class Sweeper:
                 await asyncio.wait_for(self._wanted.wait(), SWEEP_SECONDS)
             self._wanted.clear()
             if self._is_ours():
-                with contextlib.suppress(GeodeError):  # it is tried again, and the publishers are told of a broken store
+                with contextlib.suppress(
+                    GeodeError
+                ):  # it is tried again, and the publishers are told of a broken store
                     await self.sweep()
 
     def _is_ours(self) -> bool:
@@ -81,7 +83,9 @@ class Sweeper:
         await self._remove_all(lambda: sweeping.unreachable(self._log), "removed")
         await self._remove_all(lambda: sweeping.expired(self._log), "expired")
         for topic_id in sweeping.dropped_topics(self._log):
-            await self._remove_all(lambda topic_id=topic_id: sweeping.of_dropped(self._log, topic_id), "removed")  # type: ignore[misc]
+            await self._remove_all(
+                lambda topic_id=topic_id: sweeping.of_dropped(self._log, topic_id), "removed"
+            )  # type: ignore[misc]
             await self._write(sweeping.ForgetTopic(topic_id))
         for topic_id in sweeping.retained_topics(self._log):
             topic = self._topics.by_id(topic_id)

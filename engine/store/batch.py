@@ -87,7 +87,9 @@ def unpack(row: tuple[Any, ...], topic: str, id_prefix: str) -> Chunk:
     identity = (*row[:10], raw_bytes * 256 + codec)
     place = f"batch {row[0]} of topic {topic} (partition {row[2]}, offsets {row[3]} to {row[3] + row[4] - 1})"
     if checksum(identity, attributes, payload) != expected:
-        raise CorruptData(f"{place} fails its checksum: the file was damaged; the batch is not delivered and not deleted")
+        raise CorruptData(
+            f"{place} fails its checksum: the file was damaged; the batch is not delivered and not deleted"
+        )
     try:
         lines = _unpack_payload(codec, raw_bytes, payload)
         described = unpack_attributes(codec, attributes)

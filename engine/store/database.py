@@ -61,7 +61,9 @@ def prepare(target: str) -> Layout:
         raise StoreError(f"cannot make the directory {directory}: {error.strerror}") from error
     _refuse_network_file_system(directory)
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise StoreError(f"cannot write in {directory}: give this user read, write and search permission on it")
+        raise StoreError(
+            f"cannot write in {directory}: give this user read, write and search permission on it"
+        )
     return Layout(directory)
 
 
@@ -181,7 +183,9 @@ def _found(database: Database) -> None:
     version = connection.pragma("user_version")
     tables = database.rows("SELECT count(*) FROM sqlite_schema")[0][0]
     if application != APPLICATION_ID and (application or version or tables):
-        raise StoreError(f"{database.layout.database} is another program's SQLite file, no Geode store: name another directory")
+        raise StoreError(
+            f"{database.layout.database} is another program's SQLite file, no Geode store: name another directory"
+        )
     if application == APPLICATION_ID and version != FORMAT_VERSION:
         raise StoreError(
             f"{database.layout.database} has store format {version}; this program reads and writes format"
@@ -216,7 +220,9 @@ def _explained(error: apsw.Error, layout: Layout) -> StoreError | CorruptData:
         case apsw.FullError():
             return StoreError(f"the disk of {path} is full: free some space and open the store again")
         case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
-            return StoreError(f"cannot open {path} for writing ({error}): check the permissions of the file and its directory")
+            return StoreError(
+                f"cannot open {path} for writing ({error}): check the permissions of the file and its directory"
+            )
         case _:
             return StoreError(f"{path}: {error}")
 

@@ -31,10 +31,10 @@ _HEADERS_DOWN = (
     f"SELECT batch_id, base_offset, count, stored_bytes{_RETAINED} AND base_offset < ?4 ORDER BY base_offset DESC"
     f" LIMIT {HEADERS_AT_ONCE}"
 )
-_ROWS = f"SELECT {READ_COLUMNS} FROM batches WHERE topic_id = ? AND partition = ? AND base_offset BETWEEN ? AND ?"
-_CONTAINING = (
-    "SELECT max(base_offset) FROM batches WHERE topic_id = ? AND partition = ? AND base_offset <= ?"
+_ROWS = (
+    f"SELECT {READ_COLUMNS} FROM batches WHERE topic_id = ? AND partition = ? AND base_offset BETWEEN ? AND ?"
 )
+_CONTAINING = "SELECT max(base_offset) FROM batches WHERE topic_id = ? AND partition = ? AND base_offset <= ?"
 _FOLLOW = f"SELECT batch_id, topic_id, partition, base_offset, count FROM batches WHERE batch_id > ? ORDER BY batch_id LIMIT {FOLLOW_AT_ONCE}"
 _END = 2**62
 
@@ -148,7 +148,9 @@ class _Source:
 
     __slots__ = ("bound", "descending", "headers", "log", "next_base", "partition", "rows", "topic_id")
 
-    def __init__(self, log: LogReader, topic_id: int, partition: int, first: int, *, descending: bool) -> None:
+    def __init__(
+        self, log: LogReader, topic_id: int, partition: int, first: int, *, descending: bool
+    ) -> None:
         self.log = log
         self.topic_id = topic_id
         self.partition = partition
@@ -204,7 +206,12 @@ class LogCursor:
     """
 
     def __init__(
-        self, log: LogReader, sources: Iterable[tuple[int, int, int]], *, through: int, descending: bool = False
+        self,
+        log: LogReader,
+        sources: Iterable[tuple[int, int, int]],
+        *,
+        through: int,
+        descending: bool = False,
     ) -> None:
         self._log = log
         self._through = through

@@ -115,7 +115,10 @@ class Presence:
         self._connection.execute("DELETE FROM subscribers WHERE subscriber_id = ?", (subscriber_id,))
 
     def report(
-        self, positions: Iterable[tuple[int, int, int | None, str]], traffic: dict[int, Traffic], now_seconds: int
+        self,
+        positions: Iterable[tuple[int, int, int | None, str]],
+        traffic: dict[int, Traffic],
+        now_seconds: int,
     ) -> None:
         """Write down how far subscribers have come (position, delivered, time of the last message, id) and add traffic."""
         slot = now_seconds // TRAFFIC_SECONDS
@@ -134,7 +137,9 @@ class Presence:
                 "INSERT INTO consumed VALUES (?, ?) ON CONFLICT DO UPDATE SET messages = messages + excluded.messages",
                 [(topic, t.consumed) for topic, t in traffic.items() if t.consumed],
             )
-            self._connection.execute("DELETE FROM traffic WHERE slot < ?", (slot - TRAFFIC_KEPT_SECONDS // TRAFFIC_SECONDS,))
+            self._connection.execute(
+                "DELETE FROM traffic WHERE slot < ?", (slot - TRAFFIC_KEPT_SECONDS // TRAFFIC_SECONDS,)
+            )
 
     def subscribers(self) -> list[SubscriberRow]:
         """All subscribers of living processes."""
@@ -148,9 +153,7 @@ class Presence:
 
     def traffic(self, now_seconds: int, window_seconds: int) -> dict[int, Traffic]:
         """Messages by topic id over the last `window_seconds`, in steps of TRAFFIC_SECONDS."""
-        sql = (
-            "SELECT topic_id, sum(published), sum(consumed), sum(failed) FROM traffic WHERE slot > ? GROUP BY topic_id"
-        )
+        sql = "SELECT topic_id, sum(published), sum(consumed), sum(failed) FROM traffic WHERE slot > ? GROUP BY topic_id"
         first = (now_seconds - window_seconds) // TRAFFIC_SECONDS
         rows: Sequence[tuple[Any, ...]] = self._connection.execute(sql, (first,)).fetchall()
         return {row[0]: Traffic(row[1], row[2], row[3]) for row in rows}

@@ -90,7 +90,13 @@ class PublishWork(msgspec.Struct, eq=False):
             "INSERT INTO message_ids VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET"
             " partition = ?3, offset = ?4, created_us = ?5",
             [
-                (append.topic_id, message_id, append.partition, append.base_offset + index, append.timestamp_us)
+                (
+                    append.topic_id,
+                    message_id,
+                    append.partition,
+                    append.base_offset + index,
+                    append.timestamp_us,
+                )
                 for index, message_id in enumerate(ids)
                 if message_id is not None
             ],

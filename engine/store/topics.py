@@ -82,7 +82,13 @@ class AlterTopic(msgspec.Struct, eq=False):
         transaction.database.cursor.execute(
             "UPDATE topics SET delivery = ?, revision = revision + 1, schema_version = ?, swept = ?, options = ?"
             " WHERE topic_id = ?",
-            (definition.delivery.value, version, _is_swept(definition), definition.options.to_json(), topic.topic_id),
+            (
+                definition.delivery.value,
+                version,
+                _is_swept(definition),
+                definition.options.to_json(),
+                topic.topic_id,
+            ),
         )
         transaction.catalog_changed = True
 
@@ -99,7 +105,8 @@ class DropTopic(msgspec.Struct, eq=False):
     def run(self, transaction: Transaction) -> None:
         topic = _require(transaction, self.name)
         transaction.database.cursor.execute(
-            "UPDATE topics SET dropped = 1, swept = 1, revision = revision + 1 WHERE topic_id = ?", (topic.topic_id,)
+            "UPDATE topics SET dropped = 1, swept = 1, revision = revision + 1 WHERE topic_id = ?",
+            (topic.topic_id,),
         )
         transaction.catalog_changed = True
 

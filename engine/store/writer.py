@@ -296,7 +296,9 @@ class Writer:
     def _failed(self, failure: apsw.Error) -> GeodeError:
         self._roll_back()
         error = explain(failure, self._database.layout)
-        if isinstance(failure, apsw.FullError | apsw.IOError | apsw.CorruptError) and isinstance(error, StoreError):
+        if isinstance(failure, apsw.FullError | apsw.IOError | apsw.CorruptError) and isinstance(
+            error, StoreError
+        ):
             self._failure = StoreError(f"{error} (the store writes nothing more until it is opened again)")
             return self._failure
         return error
@@ -308,4 +310,6 @@ class Writer:
                 self._database.cursor.execute("ROLLBACK")
             except apsw.Error:
                 # SQLite rolls back by itself on the worst errors; the next open recovers whatever is left.
-                self._failure = self._failure or StoreError("the store could not undo a failed write: open it again")
+                self._failure = self._failure or StoreError(
+                    "the store could not undo a failed write: open it again"
+                )

@@ -1,0 +1,230 @@
+"""Running a plan: one match over the nodes, which reads as the meaning of the language."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, assert_never
+
+from geode_client.broker import Broker, OutgoingBatch, ScanRequest
+from geode_client.catalog import Topic
+from geode_client.errors import GeodeError, GqlError, TopicNotFound, Unsupported
+from geode_client.grammar import ast
+from geode_client.grammar.names import is_pattern
+from geode_client.grammar.unparse import create_topic, type_text
+from geode_client.query import copying, plan, system
+from geode_client.query.planner import covers
+from geode_client.query.result import Result
+from geode_client.query.rows import Runner
+from geode_client.subscription import Subscription
+from geode_client.values import compare, equal
+
+ASSERT_POLL_SECONDS = 0.02
+
+EnsureTopic = Callable[[str], Awaitable[None]]
+
+
+class AssertionFailed(GeodeError):
+    """An ASSERT that did not come true."""
+
+
+class Executor:
+    """Runs plans on a broker. `ensure_topic` makes a topic that is published or subscribed to, where that is wanted;
+    `folder` is what the paths of COPY are relative to."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        parameters: Mapping[str, Any],
+        ensure_topic: EnsureTopic,
+        folder: Path,
+        progress: copying.Progress | None = None,
+    ) -> None:
+        self._broker = broker
+        self._parameters = parameters
+        self._ensure_topic = ensure_topic
+        self._folder = folder
+        self._progress = progress
+
+    async def run(self, node: plan.Plan) -> Result:
+        """Do what the plan says."""
+        match node:
+            case plan.CreateTopic(definition, if_not_exists):
+                created = await self._broker.create_topic(definition, if_not_exists=if_not_exists)
+                return Result(
+                    message=f"topic {definition.name} {'created' if created else 'was there already'}"
+                )
+            case plan.AlterTopic(name, change):
+                await self._broker.alter_topic(name, change)
+                return Result(message=f"topic {name} altered")
+            case plan.DropTopic(name, if_exists):
+                return await self._drop(name, if_exists)
+            case plan.PurgeTopic(name):
+                purged = await self._broker.purge_topic(name)
+                return Result(message=f"topic {name} purged: {counted(purged, 'message')} removed")
+            case plan.Publish():
+                return await self._publish(node)
+            case plan.Subscribe():
+                return await self._subscribe(node)
+            case plan.Show(kind, like):
+                return await self._show(kind, like)
+            case plan.Describe(topic):
+                return describe(topic)
+            case plan.ShowCreate(topic):
+                return Result(("create_statement",), [(create_statement(topic) + ";",)])
+            case plan.CopyFrom():
+                await self._ensure_topic(node.topic)
+                messages, size = await copying.copy_from(self._broker, node, self._folder, self._progress)
+                return Result(
+                    message=f"{counted(messages, 'message')} ({size} bytes) copied from {node.path} to {node.topic}"
+                )
+            case plan.CopyTo():
+                messages, size = await copying.copy_to(self._broker, node, self._folder, self._progress)
+                return Result(
+                    message=f"{counted(messages, 'message')} ({size} bytes) copied from {node.topic.name} to {node.path}"
+                )
+            case plan.Assert():
+                return await self._assert(node)
+            case plan.TestFilter():
+                return await self._test_filter(node)
+            case plan.Explain(inner):
+                return Result(("plan",), [(line,) for line in plan.lines(inner)])
+            case plan.Missing(what):
+                raise Unsupported(what)
+            case plan.Query(root, notices):
+                columns, rows = await Runner(self._broker, self._parameters).run(root)
+                return Result(columns, rows, notices=notices)
+            case _:
+                assert_never(node)
+
+    async def _drop(self, name: str, if_exists: bool) -> Result:
+        try:
+            await self._broker.drop_topic(name)
+        except TopicNotFound:
+            if not if_exists:
+                raise
+            return Result(message=f"there was no topic {name}")
+        return Result(message=f"topic {name} dropped")
+
+    async def _publish(self, node: plan.Publish) -> Result:
+        await self._ensure_topic(node.topic)
+        given = dict(node.options)
+        message_id = given.pop("message_id", None)
+        if message_id is not None and len(node.messages) > 1:
+            raise GqlError("an id belongs to one message: publish the others without it")
+        keys = given.pop("key", None)
+        ids = [message_id] if message_id is not None else None
+        batch = OutgoingBatch(node.topic, list(node.messages), keys=keys, ids=ids, **given)
+        receipt = await self._broker.publish_batch(batch)
+        duplicates = f", {receipt.duplicates} known already" if receipt.duplicates else ""
+        return Result(message=f"{counted(receipt.count, 'message')} published to {node.topic}{duplicates}")
+
+    async def _subscribe(self, node: plan.Subscribe) -> Result:
+        if not is_pattern(node.request.pattern):
+            await self._ensure_topic(node.request.pattern)
+        subscription = Subscription(
+            self._broker, node.request, limit=node.limit, timeout_seconds=node.timeout_seconds
+        )
+        await subscription.open()
+        return Result(
+            subscription=subscription, notices=node.notices, message=f"subscribed to {node.request.pattern}"
+        )
+
+    async def _show(self, kind: str, like: str | None) -> Result:
+        if kind == "topics":
+            found = await self._broker.topic_statistics()
+            rows = [
+                (
+                    one.topic.name,
+                    one.topic.partitions,
+                    one.topic.delivery.value,
+                    one.messages_retained,
+                    one.subscriber_count,
+                )
+                for one in found
+                if covers(like, one.topic.name)
+            ]
+            return Result(("topic_name", "partitions", "delivery", "messages", "subscribers"), rows)
+        columns = system.TABLES[kind]
+        name = columns.index("topic_name")
+        rows_of_kind = await system.rows_of(self._broker, kind)
+        return Result(columns, [row for row in rows_of_kind if covers(like, row[name])])
+
+    async def _assert(self, node: plan.Assert) -> Result:
+        deadline = time.monotonic() + node.within_seconds
+        while True:
+            columns, rows = await Runner(self._broker, self._parameters).run(node.query)
+            if len(rows) != 1 or len(columns) != 1:
+                raise GqlError(
+                    f"ASSERT compares one value; the query gave {counted(len(rows), 'row')} of {counted(len(columns), 'column')}"
+                )
+            if holds(rows[0][0], node.operator, node.value):
+                return Result(message="assertion holds")
+            if time.monotonic() >= deadline:
+                late = f" within {node.within_seconds:g} seconds" if node.within_seconds else ""
+                raise AssertionFailed(
+                    f"assertion failed{late}: found {rows[0][0]!r}, wanted {node.operator} {node.value!r}"
+                )
+            await asyncio.sleep(ASSERT_POLL_SECONDS)
+
+    async def _test_filter(self, node: plan.TestFilter) -> Result:
+        counts = {True: 0, False: 0, None: 0}
+        unknown: list[tuple[Any, ...]] = []
+        left = node.limit
+        truths = node.condition.truths  # type: ignore[attr-defined]
+        async for chunk in self._broker.scan(ScanRequest([node.topic], newest_first=True)):
+            judged = list(enumerate(truths(chunk)))[-left:]
+            for place, truth in judged:
+                counts[truth] += 1
+                if truth is None and len(unknown) < 20:
+                    unknown.append((chunk.base_offset + place, chunk.bodies[place].decode()))
+            left -= len(judged)
+            if left <= 0:
+                break
+        rows: list[tuple[Any, ...]] = [("TRUE", counts[True], None), ("FALSE", counts[False], None)]
+        rows.append(("UNKNOWN", counts[None], None))
+        rows += [("unknown at offset", offset, body) for offset, body in unknown]
+        return Result(
+            ("outcome", "messages", "message"), rows, notices=getattr(node.condition, "notices", ())
+        )
+
+
+def holds(found: Any, operator: str, wanted: Any) -> bool:
+    """Whether `found operator wanted` is TRUE; NULL equals only NULL here, so that absence can be asserted."""
+    if operator == "=":
+        return (found is None and wanted is None) or equal(found, wanted) is True
+    if operator == "<>":
+        return (found is None) != (wanted is None) or equal(found, wanted) is False
+    order = compare(found, wanted)
+    if order is None:
+        return False
+    return {"<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[operator]
+
+
+def describe(topic: Topic) -> Result:
+    """The columns of a topic's schema, then its delivery and options."""
+    rows: list[tuple[Any, ...]] = []
+    for column in topic.schema.columns if topic.schema else ():
+        default = None if column.default is None else repr(column.default.value)
+        rows.append(
+            ("column", column.name, type_text(column.type), "NOT NULL" if column.not_null else None, default)
+        )
+    rows.append(("delivery", topic.delivery.value, None, None, None))
+    for name, value, is_default in topic.options.named():
+        rows.append(("option", name, value.strip("'"), "default" if is_default else None, None))
+    return Result(("kind", "name", "value", "note", "default"), rows)
+
+
+def create_statement(topic: Topic) -> str:
+    """The CREATE TOPIC that makes this topic again."""
+    entries = tuple(
+        ast.OptionEntry(name, ast.RawText(value))
+        for name, value, is_default in topic.options.named()
+        if not is_default
+    )
+    columns = None if topic.schema is None else topic.schema.columns
+    return create_topic(ast.CreateTopic(topic.name, False, entries, columns, topic.delivery.value))
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,243 @@
+"""From a statement to its plan: names resolved, options and schemas checked, conditions compiled. Runs nothing."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, assert_never
+
+from geode_client import options
+from geode_client.broker import Broker
+from geode_client.catalog import Delivery, SetDelivery, SetOptions, SetSchema, TopicDefinition
+from geode_client.errors import GqlError, TopicNotFound
+from geode_client.grammar import ast
+from geode_client.grammar.ast import ParameterReference
+from geode_client.grammar.names import is_pattern, matches
+from geode_client.query import plan as nodes
+from geode_client.query.subscribing import request_of
+from geode_client.schema import Schema
+from geode_client.units import parse_duration_us
+from geode_client.values import parse_timestamp
+
+TEST_FILTER_MESSAGES = 1000
+TEST_FILTER_MESSAGES_MAX = 1_000_000
+
+
+class Planner:
+    """Plans statements against a broker; parameters are bound here, as values."""
+
+    def __init__(self, broker: Broker, parameters: Mapping[str, Any] | None = None) -> None:
+        self._broker = broker
+        self._parameters = parameters or {}
+
+    async def plan(self, statement: ast.Statement) -> nodes.Plan:
+        """The plan; raises GqlError, TopicNotFound or Unsupported for what can be known before it runs."""
+        match statement:
+            case ast.CreateTopic():
+                return nodes.CreateTopic(self._definition(statement), statement.if_not_exists)
+            case ast.AlterTopicOptions(name, entries):
+                topic = await self._broker.topic(name)
+                return nodes.AlterTopic(name, SetOptions(topic.options.changed(self._entries(entries))))
+            case ast.AlterTopicDelivery(name, delivery):
+                return nodes.AlterTopic(name, SetDelivery(Delivery(delivery)))
+            case ast.AlterTopicAddColumn(name, column):
+                topic = await self._broker.topic(name)
+                schema = topic.schema or Schema(())
+                return nodes.AlterTopic(name, SetSchema(schema.with_column(self._column(column))))
+            case ast.DropTopic(name, if_exists):
+                return nodes.DropTopic(name, if_exists)
+            case ast.PurgeTopic(name):
+                return nodes.PurgeTopic(name)
+            case ast.Publish(topic_name, messages, entries):
+                given = options.parse_options(
+                    self._entries(entries), options.PUBLISH_OPTIONS, "publish option"
+                )
+                bound = tuple(self._bound(message) for message in messages)
+                return nodes.Publish(topic_name, bound, given)
+            case ast.Insert(topic_name, columns, rows):
+                made = tuple(dict(zip(columns, map(self._bound, row), strict=True)) for row in rows)
+                return nodes.Publish(topic_name, made)
+            case ast.Subscribe():
+                return await self._subscribe(statement)
+            case ast.Select(query):
+                return await self._query(query)
+            case ast.Show(kind, like):
+                return self._show(statement, kind, like)
+            case ast.DescribeTopic(name):
+                return nodes.Describe(await self._broker.topic(name))
+            case ast.ShowCreateTopic(name):
+                return nodes.ShowCreate(await self._broker.topic(name))
+            case ast.Explain(inner, analyze):
+                if analyze:
+                    return self._missing("EXPLAIN ANALYZE (it comes with a later release)", statement)
+                return nodes.Explain(await self.plan(inner))
+            case ast.TestFilter():
+                return await self._test_filter(statement)
+            case ast.CopyTo(name, path):
+                return nodes.CopyTo(await self._broker.topic(name), path)
+            case ast.CopyFrom(name, path, entries):
+                given = options.parse_options(self._entries(entries), options.COPY_OPTIONS, "COPY option")
+                return nodes.CopyFrom(name, path, given.get("batch_size", 1000), given.get("key_field"))
+            case ast.Assert():
+                return await self._assert(statement)
+            case (
+                ast.CreateSubscription()
+                | ast.AlterSubscriptionSeek()
+                | ast.PauseSubscription()
+                | ast.ResumeSubscription()
+                | ast.DropSubscription()
+            ):
+                return self._lacking("groups", statement)
+            case ast.ReplayDeadLetters():
+                return self._lacking("dead letters", statement)
+            case ast.Begin() | ast.Commit() | ast.Rollback():
+                return self._lacking("transactions", statement)
+            case _:
+                assert_never(statement)
+
+    def _lacking(self, capability: str, statement: ast.Statement) -> nodes.Missing:
+        reason = self._broker.unsupported().get(capability, "not built yet")
+        return nodes.Missing(f"{capability} ({reason})", statement)
+
+    def _missing(self, what: str, statement: ast.Statement) -> nodes.Missing:
+        return nodes.Missing(what, statement)
+
+    # ── values ──
+    def _bound(self, value: Any) -> Any:
+        """The value with every parameter replaced by what it was given."""
+        match value:
+            case ParameterReference(name, span):
+                if name not in self._parameters:
+                    hint = f"give it one: params={{'{name}': …}} in Python, --param {name}=… for geode run"
+                    raise GqlError(f"parameter ${name} has no value", span=span, hint=hint)
+                return self._parameters[name]
+            case dict():
+                return {name: self._bound(item) for name, item in value.items()}
+            case list():
+                return [self._bound(item) for item in value]
+            case _:
+                return value
+
+    def _entries(self, entries: tuple[ast.OptionEntry, ...]) -> list[ast.OptionEntry]:
+        return [
+            ast.OptionEntry(entry.name, self._bound(entry.value), entry.span, entry.value_span)
+            for entry in entries
+        ]
+
+    def _column(self, column: ast.ColumnDefinition) -> ast.ColumnDefinition:
+        if column.default is None:
+            return column
+        value = ast.DefaultValue(self._bound(column.default.value))
+        return ast.ColumnDefinition(column.name, column.type, column.not_null, value, column.span)
+
+    def _definition(self, statement: ast.CreateTopic) -> TopicDefinition:
+        columns = statement.columns
+        return TopicDefinition(
+            name=statement.name,
+            options=options.TopicOptions.parse(self._entries(statement.options)),
+            schema=None if columns is None else Schema(tuple(self._column(column) for column in columns)),
+            delivery=Delivery(statement.delivery or Delivery.AT_LEAST_ONCE),
+        )
+
+    # ── subscribing ──
+    async def _subscribe(self, statement: ast.Subscribe) -> nodes.Subscribe:
+        from geode_client import conditions
+
+        condition = None
+        if statement.where is not None:
+            columns = await self._columns_of(statement.pattern)
+            condition = conditions.compile_condition(
+                statement.where, parameters=self._parameters, columns=columns
+            )
+        request = request_of(
+            statement.pattern,
+            filter=condition,
+            group=statement.group,
+            consumer=statement.consumer,
+            auto_ack=statement.ack != "manual",
+            priority_order=statement.order == "priority",
+            ordering=statement.order == "key",
+            partition=statement.partition,
+            key=statement.key,
+            follow=statement.follow,
+            region=statement.region,
+            **self._start(statement),
+        )
+        timeout_us = None if statement.timeout is None else parse_duration_us(statement.timeout)
+        notices = () if condition is None else condition.notices
+        timeout_seconds = None if timeout_us is None else timeout_us / 1e6
+        return nodes.Subscribe(request, statement.limit, timeout_seconds, statement.follow is True, notices)
+
+    def _start(self, statement: ast.Subscribe) -> dict[str, Any]:
+        match statement.start:
+            case None | ast.StartEnd():
+                return {}
+            case ast.StartBeginning():
+                return {"from_beginning": True}
+            case ast.StartOffset(offset):
+                return {"from_offset": offset}
+            case ast.StartTimestamp(text):
+                found = parse_timestamp(text)
+                if found is None:
+                    raise GqlError(
+                        f"{text!r} is no time",
+                        span=statement.span,
+                        hint="write FROM TIMESTAMP '2026-01-31T12:00:00Z'",
+                    )
+                return {"since": found}
+            case ast.StartInterval(text):
+                return {"since": timedelta(microseconds=parse_duration_us(text))}
+            case _:
+                assert_never(statement.start)
+
+    async def _columns_of(self, pattern: str) -> dict[str, ast.TypeNode] | None:
+        """The declared columns of the topic that a condition is for, where there is one topic and it has a schema."""
+        if is_pattern(pattern):
+            return None
+        try:
+            topic = await self._broker.topic(pattern)
+        except TopicNotFound:
+            return None
+        return {column.name: column.type for column in topic.schema.columns} if topic.schema else None
+
+    # ── looking ──
+    def _show(self, statement: ast.Show, kind: str, like: str | None) -> nodes.Plan:
+        if kind == "subscriptions":
+            return self._lacking("groups", statement)
+        if kind == "regions":
+            return self._lacking("regions", statement)
+        return nodes.Show(kind, like)
+
+    async def _query(self, tree: Any) -> nodes.Query:
+        from geode_client.query.selecting import SelectPlanner
+
+        selecting = SelectPlanner(self._broker, self._parameters)
+        return nodes.Query(await selecting.plan(tree), tuple(selecting.notices))
+
+    async def _assert(self, statement: ast.Assert) -> nodes.Assert:
+        from geode_client.grammar.unparse import unparse
+
+        query = await self._query(statement.query)
+        within_us = 0 if statement.within is None else parse_duration_us(statement.within)
+        value = self._bound(statement.value)
+        return nodes.Assert(query.root, statement.operator, value, within_us / 1e6, unparse(statement))
+
+    async def _test_filter(self, statement: ast.TestFilter) -> nodes.TestFilter:
+        from geode_client import conditions
+        from geode_client.grammar.parser import parse_condition
+
+        topic = await self._broker.topic(statement.topic)
+        columns = {column.name: column.type for column in topic.schema.columns} if topic.schema else None
+        tree = parse_condition(statement.condition)
+        condition = conditions.compile_condition(tree, parameters=self._parameters, columns=columns)
+        limit = TEST_FILTER_MESSAGES if statement.limit is None else statement.limit
+        return nodes.TestFilter(topic, condition, min(limit, TEST_FILTER_MESSAGES_MAX))
+
+
+def covers(like: str | None, name: str) -> bool:
+    """Whether SHOW … LIKE shows the name: `%` and `_` as in LIKE, or a topic pattern."""
+    if like is None:
+        return True
+    if "*" in like:
+        return matches(like, name)
+    from geode_client.conditions.like import Like
+
+    return Like(like, fold=True).matches(name)

@@ -1,0 +1,128 @@
+"""The SYSTEM tables: their columns, and their rows from a broker's statistics."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from geode_client.broker import Broker
+from geode_client.errors import Unsupported
+from geode_client.message import datetime_of
+from geode_client.options import TOPIC_OPTIONS
+
+Rows = list[tuple[Any, ...]]
+
+
+def _time(timestamp_us: int | None) -> Any:
+    return None if timestamp_us is None else datetime_of(timestamp_us)
+
+
+async def _topics(broker: Broker) -> Rows:
+    return [
+        (
+            found.topic.name,
+            found.messages_published,
+            found.messages_consumed,
+            found.pending_messages,
+            found.subscriber_count,
+            found.publish_rate,
+            found.consume_rate,
+            found.error_rate,
+            found.messages_retained,
+            found.topic.partitions,
+            found.topic.delivery.value,
+            found.bytes_stored,
+            _time(found.oldest_message_us),
+        )
+        for found in await broker.topic_statistics()
+    ]
+
+
+async def _subscribers(broker: Broker) -> Rows:
+    return [
+        (
+            found.subscriber_id,
+            found.topic_name,
+            found.consumer_group,
+            found.filter,
+            found.lag_messages,
+            found.lag_seconds,
+            _time(found.last_message_us),
+            found.in_flight,
+            found.redelivered,
+            found.messages_delivered,
+            found.process_id,
+            _time(found.started_us),
+        )
+        for found in await broker.subscriber_statistics()
+    ]
+
+
+async def _partitions(broker: Broker) -> Rows:
+    return [
+        (
+            found.topic_name,
+            found.partition,
+            found.start_offset,
+            found.next_offset,
+            found.messages_retained,
+            found.batches,
+            found.bytes_stored,
+            found.expired,
+            found.removed,
+            _time(found.oldest_message_us),
+            _time(found.newest_message_us),
+        )
+        for found in await broker.partition_statistics()
+    ]
+
+
+async def _options(broker: Broker) -> Rows:
+    rows: Rows = []
+    for topic in await broker.topics():
+        for name, value, is_default in topic.options.named():
+            rows.append((topic.name, name, value.strip("'"), is_default, TOPIC_OPTIONS[name].description))
+    return rows
+
+
+def _unbuilt(name: str) -> Callable[[Broker], Awaitable[Rows]]:
+    async def refuse(broker: Broker) -> Rows:
+        raise Unsupported(f"SYSTEM.{name} ({_UNBUILT[name]})")
+
+    return refuse
+
+
+_UNBUILT = {
+    "subscriptions": "durable groups come with the next release",
+    "dead_letters": "dead letters come with the next release",
+    "regions": "a directory is in one place",
+}
+
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "topics": tuple(
+        "topic_name messages_published messages_consumed pending_messages subscriber_count publish_rate consume_rate"
+        " error_rate messages_retained partitions delivery bytes_stored oldest_message_time".split()
+    ),
+    "subscribers": tuple(
+        "subscriber_id topic_name consumer_group filter lag_messages lag_seconds last_message_time in_flight"
+        " redelivered messages_delivered process_id started_time".split()
+    ),
+    "partitions": tuple(
+        "topic_name partition start_offset next_offset messages_retained batches bytes_stored expired removed"
+        " oldest_message_time newest_message_time".split()
+    ),
+    "options": ("topic_name", "option", "value", "is_default", "description"),
+    "subscriptions": ("name", "pattern", "filter", "pending_messages"),
+    "dead_letters": ("topic_name", "dead_letter_topic", "messages"),
+    "regions": ("region",),
+}
+_READERS: Mapping[str, Callable[[Broker], Awaitable[Rows]]] = {
+    "topics": _topics,
+    "subscribers": _subscribers,
+    "partitions": _partitions,
+    "options": _options,
+    **{name: _unbuilt(name) for name in _UNBUILT},
+}
+
+
+async def rows_of(broker: Broker, table: str) -> Rows:
+    """The rows of a SYSTEM table as of now."""
+    return await _READERS[table](broker)

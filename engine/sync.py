@@ -1,0 +1,122 @@
+"""The client without `await`, for scripts and notebooks: the same calls, on an event loop in a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from geode_client.client import Client
+from geode_client.subscription import Subscription
+
+
+class SyncClient:
+    """`Client` for programs without an event loop. Use as `with SyncClient("./data") as client:`; safe between threads."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._client = Client(*arguments, **options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="geode-loop", daemon=True)
+        self._thread.start()
+        self._closed = False
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        future = asyncio.run_coroutine_threadsafe(_awaited(work), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # such as Ctrl-C: what waits on the loop must not go on
+            raise
+
+    def __enter__(self) -> Self:
+        self._run(self._client.open())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Store what is on its way and let go of the store. Repeating it does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._run(self._client.close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def __repr__(self) -> str:
+        return f"Sync{self._client!r}"
+
+    def publish(self, topic: str, message: Any, **options: Any) -> Any:
+        """As `Client.publish`, at once."""
+        return self._run(self._client.publish(topic, message, **options))
+
+    def publish_batch(self, topic: str, messages: Any, **options: Any) -> Any:
+        return self._run(self._client.publish_batch(topic, messages, **options))
+
+    def subscribe(self, topic_or_pattern: str, **options: Any) -> "SyncSubscription":
+        """As `Client.subscribe`, with `with` and `for`."""
+        return SyncSubscription(self, self._client.subscribe(topic_or_pattern, **options))
+
+    def execute(self, gql: str, params: Any = None) -> Any:
+        """As `Client.execute`; the messages of a SUBSCRIBE are read with `messages(result)`."""
+        return self._run(self._client.execute(gql, params))
+
+    def query(self, select: str, params: Any = None) -> Any:
+        return self._run(self._client.query(select, params))
+
+    def run_script(self, path: Any, params: Any = None) -> Any:
+        return self._run(self._client.run_script(path, params))
+
+    def get_throughput(self, topic: str, window: float = 60) -> float:
+        return float(self._run(self._client.get_throughput(topic, window)))
+
+    def get_error_rate(self, topic: str, window: float = 300) -> float:
+        return float(self._run(self._client.get_error_rate(topic, window)))
+
+    def get_consumer_lag(self, topic: str, group: str) -> int:
+        return int(self._run(self._client.get_consumer_lag(topic, group)))
+
+    def messages(self, result: Any) -> "SyncSubscription":
+        """The messages of a SUBSCRIBE that was executed."""
+        return SyncSubscription(self, result.subscription)
+
+
+class SyncSubscription:
+    """A subscription to be read with `for`, inside `with`."""
+
+    def __init__(self, client: SyncClient, subscription: Subscription) -> None:
+        self._client = client
+        self._subscription = subscription
+
+    def __enter__(self) -> Self:
+        self._client._run(self._subscription.open())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client._run(self._subscription.close())
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator = aiter(self._subscription)
+        while True:
+            found, message = self._client._run(_following(iterator))
+            if not found:
+                return
+            yield message
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The next message, or None."""
+        return self._client._run(self._subscription.get(timeout))
+
+
+async def _awaited(work: Coroutine[Any, Any, Any]) -> Any:
+    return await work
+
+
+async def _following(iterator: AsyncIterator[Any]) -> tuple[bool, Any]:
+    try:
+        return True, await anext(iterator)
+    except StopAsyncIteration:
+        return False, None
