@@ -12,7 +12,7 @@ import msgspec
 
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
 from geode_client.delivery.fanout import ConditionLike, Slice
-from geode_client.message import Chunk, Message
+from geode_client.message import Chunk
 
 
 class OutgoingMessage(msgspec.Struct, frozen=True):
@@ -135,10 +135,6 @@ class Feed(Protocol):
 
     async def caught_up(self) -> bool:
         """Whether everything that had been published when this was called has been returned."""
-        ...
-
-    def acknowledge(self, message: Message) -> None:
-        """Note a message of a fan-out feed as handed over (counts for `messages_consumed`)."""
         ...
 
     async def close(self) -> None: ...

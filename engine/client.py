@@ -77,9 +77,7 @@ def open_broker(target: str) -> Broker:
     if separator and scheme in ("nats", "tls", "ws", "wss"):
         raise Unsupported("a NATS target (the cluster backend is not built yet)")
     if separator and scheme != "file":
-        raise GeodeError(
-            f"unknown target scheme {scheme}://: a target is a directory, :memory: or nats://host"
-        )
+        raise GeodeError(f"unknown target scheme {scheme}://: a target is a directory, :memory: or nats://host")
     from geode_client.local.broker import LocalBroker
 
     return LocalBroker(target.removeprefix("file://") if separator else target)
@@ -227,16 +225,12 @@ class Client:
             (),
             keys=None if partition_key is None else key_text(partition_key),
             priority=parse_priority(priority),
-            ttl_us=None
-            if ttl_seconds is None
-            else _microseconds("ttl_seconds", ttl_seconds, above_zero=True),
+            ttl_us=None if ttl_seconds is None else _microseconds("ttl_seconds", ttl_seconds, above_zero=True),
             delay_us=None if delay_seconds is None else _microseconds("delay_seconds", delay_seconds),
             compression=_checked_compression(compression),
             region=region,
         )
-        return await _Batches(self._broker, template, headers).publish(
-            _cut(messages, batch_size), message_ids
-        )
+        return await _Batches(self._broker, template, headers).publish(_cut(messages, batch_size), message_ids)
 
     # ── subscribing ──
     def subscribe(
@@ -320,9 +314,7 @@ class Client:
         """Run one SELECT (or SHOW, DESCRIBE, EXPLAIN); anything else is refused."""
         return await self.session.query(select, params)
 
-    async def run_script(
-        self, path: str | os.PathLike[str], params: Mapping[str, Any] | None = None
-    ) -> "list[Result]":
+    async def run_script(self, path: str | os.PathLike[str], params: Mapping[str, Any] | None = None) -> "list[Result]":
         """Run all statements of a file; gives one Result a statement. The first error ends it."""
         from geode_client.query.script import Script
 
@@ -434,9 +426,7 @@ def renumbered(error: InvalidMessage, first: int) -> InvalidMessage:
 def _next_ids(ids: Any, count: int, first: int) -> list[str | None]:
     chosen = [None if found is None else str(found) for _, found in zip(range(count), ids, strict=False)]
     if len(chosen) < count:
-        raise GeodeError(
-            f"there are fewer message_ids than messages: none for message {first + len(chosen) + 1}"
-        )
+        raise GeodeError(f"there are fewer message_ids than messages: none for message {first + len(chosen) + 1}")
     return chosen
 
 

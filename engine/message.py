@@ -7,15 +7,15 @@ Knows nothing of stores, brokers or subscriptions; who settles a message is behi
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
 
 from geode_client import codec
+from geode_client.clock import datetime_of
 from geode_client.errors import GeodeError
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOTHING = msgspec.UNSET
 
 VIRTUAL_COLUMNS = (
@@ -29,18 +29,6 @@ VIRTUAL_COLUMNS = (
     "_expires_at",
     "_headers",
 )
-
-
-def datetime_of(timestamp_us: int) -> datetime:
-    """UTC datetime of microseconds since 1970."""
-    return EPOCH + timedelta(microseconds=timestamp_us)
-
-
-def microseconds_of(moment: datetime) -> int:
-    """Microseconds since 1970; a datetime without offset is local time."""
-    if moment.tzinfo is None:
-        moment = moment.astimezone()
-    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 class Attributes(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -297,9 +285,7 @@ class Message(msgspec.Struct, eq=False):
         """Settle the message as done; returns once that survives the death of the process. Repeating it does nothing."""
         await self._settled_by().acknowledge(self)
 
-    async def nack(
-        self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None
-    ) -> None:
+    async def nack(self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None) -> None:
         """Give the message back as a failed attempt (after `delay` seconds), or with `requeue=False` to the dead letters."""
         await self._settled_by().refuse(self, requeue=requeue, delay_seconds=delay, reason=reason)
 

@@ -125,27 +125,19 @@ TOPIC_OPTIONS: Mapping[str, Option] = {
     "partition_key": Option("partition_key", _text, "field whose value is the key where publish gives none"),
     "retention_period": _duration("retention_period_us", "older messages are removed"),
     "retention_bytes": _size("retention_bytes", "the oldest messages are removed beyond this size"),
-    "retention": Option(
-        "retention", _one_of("all", "consumed"), "'consumed' removes what every group has settled"
-    ),
+    "retention": Option("retention", _one_of("all", "consumed"), "'consumed' removes what every group has settled"),
     "message_ttl": _duration("message_ttl_us", "messages are not delivered after this time"),
     "max_subscribers": Option("max_subscribers", _whole(1, 10**9), "how many may subscribe at a time"),
-    "max_retries": Option(
-        "max_retries", _whole(0, 10**6), "failed attempts before a message is a dead letter"
-    ),
+    "max_retries": Option("max_retries", _whole(0, 10**6), "failed attempts before a message is a dead letter"),
     "dead_letter_topic": Option("dead_letter_topic", validate_topic_name, "where dead letters go"),  # type: ignore[arg-type]
-    "dead_letter_expired": Option(
-        "dead_letter_expired", _truth, "expired messages of groups become dead letters"
-    ),
+    "dead_letter_expired": Option("dead_letter_expired", _truth, "expired messages of groups become dead letters"),
     "ack_timeout": _duration("ack_timeout_us", "how long a silent consumer keeps a message"),
     "retry_backoff": _duration("retry_backoff_us", "wait before the first retry; doubles"),
     "retry_backoff_max": _duration("retry_backoff_max_us", "longest wait before a retry"),
     "compression": Option("compression", _one_of(*COMPRESSIONS), "how batches are stored"),
     "dedupe_window": _duration("dedupe_window_us", "how long a message id is remembered"),
     "max_message_bytes": _size("max_message_bytes", "largest message as JSON text"),
-    "expire_when_idle": _duration(
-        "expire_when_idle_us", "drops an automatically made topic that is not used"
-    ),
+    "expire_when_idle": _duration("expire_when_idle_us", "drops an automatically made topic that is not used"),
     "strict": Option("strict", _truth, "fields that the schema does not name are refused"),
 }
 
@@ -237,9 +229,7 @@ def _value(entry: Entry | Given, option: Option, what: str) -> Any:
     try:
         return option.parse(entry.value)
     except GqlError as error:
-        raise GqlError(
-            f"{what} {entry.name}: {error.message}", span=entry.value_span, hint=error.hint
-        ) from error
+        raise GqlError(f"{what} {entry.name}: {error.message}", span=entry.value_span, hint=error.hint) from error
 
 
 def _written(option: Option, value: Any) -> str:

@@ -191,9 +191,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        return cls(
-            tuple(_column_from(record) for record in msgspec.json.decode(text, type=list[_ColumnRecord]))
-        )
+        return cls(tuple(_column_from(record) for record in msgspec.json.decode(text, type=list[_ColumnRecord])))
 
 
 def _check_columns(columns: tuple[ColumnDefinition, ...]) -> None:
@@ -226,9 +224,7 @@ def _struct(name: str, columns: tuple[ColumnDefinition, ...], *, strict: bool) -
             fields.append((field, _not_null(kind), msgspec.UNSET))
         else:
             fields.append((field, _not_null(kind)))
-    return msgspec.defstruct(
-        name, fields, rename=rename, forbid_unknown_fields=strict, kw_only=True, gc=False
-    )
+    return msgspec.defstruct(name, fields, rename=rename, forbid_unknown_fields=strict, kw_only=True, gc=False)
 
 
 def _not_null(kind: Any) -> Any:
@@ -323,9 +319,7 @@ def _violations(value: Any, node: TypeNode, pointer: str, *, strict: bool) -> li
             assert_never(node)
 
 
-def _inner_violations(
-    items: list[tuple[str, Any]], node: TypeNode, pointer: str, *, strict: bool
-) -> list[Violation]:
+def _inner_violations(items: list[tuple[str, Any]], node: TypeNode, pointer: str, *, strict: bool) -> list[Violation]:
     found: list[Violation] = []
     for name, item in items:
         if item is not None:

@@ -27,9 +27,7 @@ class FanoutSettler:
     async def acknowledge(self, message: Message) -> None:
         """Nothing is left to be done."""
 
-    async def refuse(
-        self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None
-    ) -> None:
+    async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
         raise Unsupported("nack (giving messages back needs groups, which come with the next release)")
 
     async def extend(self, message: Message, seconds: float) -> None:

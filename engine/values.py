@@ -11,8 +11,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-NUMBERS = frozenset((int, float, Decimal))
-JSON_NUMBERS = frozenset((int, float))
+NUMBERS: frozenset[Any] = frozenset((int, float, Decimal))
+JSON_NUMBERS: frozenset[Any] = frozenset((int, float))
 TIMESTAMP_CHARACTERS_MAX = 64
 
 
@@ -44,13 +44,13 @@ def compare(left: Any, right: Any) -> int | None:
     """-1, 0 or 1; None where the values do not compare. Booleans compare as 0 (equal) or as None; see `equal`."""
     a, b = left.__class__, right.__class__
     if a is b and a is str:
-        return (left > right) - (left < right)
+        return int(left > right) - int(left < right)
     if a in NUMBERS and b in NUMBERS:
-        return (left > right) - (left < right)
+        return int(left > right) - int(left < right)
     if a is datetime or b is datetime or a is date or b is date:
         return _compare_times(left, right)
     if a is timedelta and b is timedelta:
-        return (left > right) - (left < right)
+        return int(left > right) - int(left < right)
     return None
 
 

@@ -68,9 +68,7 @@ class GqlError(GeodeError):
 class GqlSyntaxError(GqlError):
     """A text that is no statement."""
 
-    def __init__(
-        self, message: str, *, span: Span, source: Source | None = None, hint: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, span: Span, source: Source | None = None, hint: str | None = None) -> None:
         super().__init__(message, span=span, source=source, hint=hint)
 
 

@@ -135,9 +135,7 @@ class Builder:
 
     def _check_items(self, node: _Tree) -> None:
         if len(node.children) > IN_ITEMS_MAX:
-            raise self._error(
-                f"IN takes at most {IN_ITEMS_MAX} items; this list has {len(node.children)}", node
-            )
+            raise self._error(f"IN takes at most {IN_ITEMS_MAX} items; this list has {len(node.children)}", node)
         for child in node.children:
             if isinstance(child, Tree) and child.data not in (
                 "number",
@@ -208,9 +206,7 @@ class Builder:
 
     def _in_list(self, tree: _Tree) -> exp.Expression:
         subject, items = _trees(tree)
-        made = exp.In(
-            this=self.expression(subject), expressions=[self.expression(item) for item in _trees(items)]
-        )
+        made = exp.In(this=self.expression(subject), expressions=[self.expression(item) for item in _trees(items)])
         return self._negated(tree, made)
 
     def _in_query(self, tree: _Tree) -> exp.Expression:
@@ -307,7 +303,7 @@ class Builder:
     def _date(self, tree: _Tree) -> exp.Expression:
         return self._literal_of(tree, exp.DataType.Type.DATE)
 
-    def _literal_of(self, tree: _Tree, kind: exp.DataType.Type) -> exp.Expression:
+    def _literal_of(self, tree: _Tree, kind: Any) -> exp.Expression:
         text = exp.Literal.string(unquoted(str(tree.children[-1])))
         return exp.Cast(this=text, to=exp.DataType(this=kind))
 
@@ -321,14 +317,10 @@ class Builder:
         bounds = SCALAR_FUNCTIONS.get(name)
         if bounds is None:
             known = [*SCALAR_FUNCTIONS, *AGGREGATES]
-            raise self._error(
-                f"unknown function {tree.children[0]}", tree.children[0], did_you_mean(name, known)
-            )
+            raise self._error(f"unknown function {tree.children[0]}", tree.children[0], did_you_mean(name, known))
         if not bounds[0] <= len(arguments) <= bounds[1]:
             wanted = str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]} to {bounds[1]}"
-            raise self._error(
-                f"{name} takes {wanted} argument{'s' * (wanted != '1')}, not {len(arguments)}", tree
-            )
+            raise self._error(f"{name} takes {wanted} argument{'s' * (wanted != '1')}, not {len(arguments)}", tree)
         return exp.Anonymous(this=name, expressions=arguments)
 
     def _call_star(self, tree: _Tree) -> exp.Expression:
@@ -507,9 +499,7 @@ class Builder:
         value = _trees(tree)[0]
         self._check_bounds(value)
         nulls_first = _token(tree, "NULLS_FIRST") is not None
-        made = exp.Ordered(
-            this=self.expression(value), desc=_token(tree, "DESC") is not None, nulls_first=nulls_first
-        )
+        made = exp.Ordered(this=self.expression(value), desc=_token(tree, "DESC") is not None, nulls_first=nulls_first)
         if nulls_first or _token(tree, "NULLS_LAST") is not None:
             made.meta["nulls_given"] = True
         made.meta["span"] = self.span(tree)
@@ -549,6 +539,4 @@ def _has_long_list(tree: _Tree) -> bool:
 def _union_kinds(tree: _Tree) -> list[bool]:
     """For each UNION whether it removes duplicates."""
     words = [child.type for child in tree.children if isinstance(child, Token)]
-    return [
-        words[index + 1 : index + 2] != ["UNION_ALL"] for index, word in enumerate(words) if word == "UNION"
-    ]
+    return [words[index + 1 : index + 2] != ["UNION_ALL"] for index, word in enumerate(words) if word == "UNION"]

@@ -77,9 +77,7 @@ def _check_depth(value: Any, source: Source, place: int) -> None:
 
 def _too_deep(source: Source, place: int) -> GqlSyntaxError:
     message = f"this JSON is nested more than {NESTING_MAX} deep"
-    return GqlSyntaxError(
-        message, span=Span(place, place + 1), source=source, hint="publish it from a program"
-    )
+    return GqlSyntaxError(message, span=Span(place, place + 1), source=source, hint="publish it from a program")
 
 
 def _check_characters(value: Any, source: Source, place: int, end: int) -> None:
@@ -88,9 +86,7 @@ def _check_characters(value: Any, source: Source, place: int, end: int) -> None:
     except UnicodeEncodeError:
         found = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]").search(source.text, place, end)
         at = found.start() if found else place
-        raise GqlSyntaxError(
-            "a lone surrogate is no character", span=Span(at, at + 6), source=source
-        ) from None
+        raise GqlSyntaxError("a lone surrogate is no character", span=Span(at, at + 6), source=source) from None
 
 
 class _Reader:
@@ -193,6 +189,4 @@ class _Reader:
             return Unfinished("this JSON is not closed", span=Span(opened, opened + 1), source=self._source)
         word = re.compile(r"\w+|.", re.DOTALL).match(self._text, place)
         assert word is not None
-        return GqlSyntaxError(
-            f"in JSON, {wanted} was expected here", span=Span(place, word.end()), source=self._source
-        )
+        return GqlSyntaxError(f"in JSON, {wanted} was expected here", span=Span(place, word.end()), source=self._source)

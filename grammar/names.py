@@ -12,9 +12,7 @@ from geode_client.grammar.errors import GqlError
 NAME_CHARACTERS_MAX = 255
 
 _SEGMENT = re.compile(r"[\w\-.]+")
-_RIGHT = (
-    "a name is segments of letters, digits, '_', '-' and '.' joined by '/', such as orders or users/created"
-)
+_RIGHT = "a name is segments of letters, digits, '_', '-' and '.' joined by '/', such as orders or users/created"
 
 
 def validate_topic_name(name: str) -> str:
@@ -36,18 +34,14 @@ def _check(text: str, what: str, *, wildcards: bool) -> None:
     if not text:
         raise GqlError(f"a {what} cannot be empty", hint=_RIGHT)
     if len(text) > NAME_CHARACTERS_MAX:
-        raise GqlError(
-            f"{what} '{shown}' has {len(text)} characters; at most {NAME_CHARACTERS_MAX} are allowed"
-        )
+        raise GqlError(f"{what} '{shown}' has {len(text)} characters; at most {NAME_CHARACTERS_MAX} are allowed")
     for segment in text.split("/"):
         if wildcards and segment in ("*", "**"):
             continue
         if not segment:
             raise GqlError(f"{what} '{shown}' has an empty segment", hint=_RIGHT)
         if segment in (".", ".."):
-            raise GqlError(
-                f"{what} '{shown}' has the segment '{segment}', which is a path, no name", hint=_RIGHT
-            )
+            raise GqlError(f"{what} '{shown}' has the segment '{segment}', which is a path, no name", hint=_RIGHT)
         if not _SEGMENT.fullmatch(segment) or not segment.isprintable():
             raise GqlError(f"{what} {shown!r} has a segment with other characters", hint=_RIGHT)
 

@@ -114,12 +114,11 @@ def parse_condition(text: str, *, name: str = "<condition>") -> "exp.Expression"
     if not found:
         raise GqlSyntaxError("there is no condition here", span=Span(0, len(text)), source=source)
     if len(found) > 1 or text.rstrip().endswith(";"):
-        raise GqlSyntaxError(
-            "a condition holds no ;", span=Span(found[0].end, found[0].end + 1), source=source
-        )
+        raise GqlSyntaxError("a condition holds no ;", span=Span(found[0].end, found[0].end + 1), source=source)
     piece = found[0]
     tree = _parsed(source, piece, "condition")
-    return _placed(source, lambda: Transformer(source, piece.start, {}).condition(tree))
+    made: exp.Expression = _placed(source, lambda: Transformer(source, piece.start, {}).condition(tree))
+    return made
 
 
 def statement_is_complete(text: str) -> bool:
@@ -144,7 +143,7 @@ def accepted_words(text: str) -> set[str]:
     start = 0
     for piece in scan.pieces(source):
         start = piece.start
-    interactive = _parser().parse_interactive(text[start:], start="statement")
+    interactive: Any = _parser().parse_interactive(text[start:], start="statement")
     interactive.exhaust_lexer()
     return set(interactive.accepts())
 
@@ -152,7 +151,8 @@ def accepted_words(text: str) -> set[str]:
 def parse_piece(source: Source, piece: scan.Piece) -> ast.Statement:
     """The statement of a piece that was cut out of a source."""
     tree = _parsed(source, piece, "statement")
-    return _placed(source, lambda: Transformer(source, piece.start, piece.values).statement(tree))
+    made: ast.Statement = _placed(source, lambda: Transformer(source, piece.start, piece.values).statement(tree))
+    return made
 
 
 def _placed(source: Source, make: Any) -> Any:
@@ -170,9 +170,7 @@ def _parsed(source: Source, piece: scan.Piece, start: str) -> "Tree[Token]":
     if words > STATEMENT_TOKENS_BYTES_MAX:
         span = Span(piece.start, min(piece.end, piece.start + 80))
         limit = STATEMENT_TOKENS_BYTES_MAX
-        raise GqlSyntaxError(
-            f"a statement has at most {limit} characters beside its JSON", span=span, source=source
-        )
+        raise GqlSyntaxError(f"a statement has at most {limit} characters beside its JSON", span=span, source=source)
     try:
         return _parser().parse(piece.masked, start=start)
     except UnexpectedInput as error:
@@ -200,9 +198,7 @@ def _explained(source: Source, piece: scan.Piece, start: str, error: UnexpectedI
 
 
 def _at_end(error: UnexpectedInput) -> bool:
-    return isinstance(error, UnexpectedEOF) or (
-        isinstance(error, UnexpectedToken) and error.token.type == "$END"
-    )
+    return isinstance(error, UnexpectedEOF) or (isinstance(error, UnexpectedToken) and error.token.type == "$END")
 
 
 def _token_end(error: UnexpectedInput, piece: scan.Piece) -> int:

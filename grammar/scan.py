@@ -141,9 +141,7 @@ def _unclosed(source: Source, bracket: str, start: int) -> Unfinished:
     )
 
 
-def _read_messages(
-    source: Source, place: int, start: int, values: dict[int, Any], cuts: list[tuple[int, int]]
-) -> int:
+def _read_messages(source: Source, place: int, start: int, values: dict[int, Any], cuts: list[tuple[int, int]]) -> int:
     """Read the JSON values of a PUBLISH; gives the place after the last one."""
     text = source.text
     while True:

@@ -42,7 +42,8 @@ def compute() -> bytes:
 def load() -> Lark:
     """The parser, from the tables."""
     _, data, memo = _read()
-    loaded: Lark = Lark._load_from_dict(data, memo)
+    load_tables: Any = Lark._load_from_dict
+    loaded: Lark = load_tables(data, memo)
     return loaded
 
 
@@ -57,9 +58,7 @@ def digest() -> str:
 
 
 def _read() -> list[Any]:
-    found: list[Any] = msgspec.msgpack.decode(
-        files("geode_client.grammar").joinpath(TABLES_NAME).read_bytes()
-    )
+    found: list[Any] = msgspec.msgpack.decode(files("geode_client.grammar").joinpath(TABLES_NAME).read_bytes())
     return found
 
 
@@ -74,9 +73,5 @@ def _bounded(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    target = (
-        Path(sys.argv[1])
-        if len(sys.argv) > 1
-        else Path(str(files("geode_client.grammar").joinpath(TABLES_NAME)))
-    )
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(str(files("geode_client.grammar").joinpath(TABLES_NAME)))
     target.resolve().write_bytes(compute())

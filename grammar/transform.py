@@ -133,9 +133,7 @@ class Transformer:
             else:
                 value = ast.DefaultValue(self._scalar(_trees(rule)[0]))
                 default = self._once(default, value, rule, "DEFAULT")
-        return ast.ColumnDefinition(
-            self._text(name), self._type(kind, 0), not_null, default, self._span(tree)
-        )
+        return ast.ColumnDefinition(self._text(name), self._type(kind, 0), not_null, default, self._span(tree))
 
     def _once(self, before: Any, value: Any, tree: _Tree, what: str) -> Any:
         if before:
@@ -207,19 +205,13 @@ class Transformer:
         return str(tree.children[0]).lower()
 
     def _alter_topic_options(self, tree: _Tree) -> ast.AlterTopicOptions:
-        return ast.AlterTopicOptions(
-            self._topic(tree), self._options(_child(tree, "options")), self._span(tree)
-        )
+        return ast.AlterTopicOptions(self._topic(tree), self._options(_child(tree, "options")), self._span(tree))
 
     def _alter_topic_delivery(self, tree: _Tree) -> ast.AlterTopicDelivery:
-        return ast.AlterTopicDelivery(
-            self._topic(tree), self._delivery(_child(tree, "delivery")), self._span(tree)
-        )
+        return ast.AlterTopicDelivery(self._topic(tree), self._delivery(_child(tree, "delivery")), self._span(tree))
 
     def _alter_topic_add_column(self, tree: _Tree) -> ast.AlterTopicAddColumn:
-        return ast.AlterTopicAddColumn(
-            self._topic(tree), self._column(_child(tree, "column")), self._span(tree)
-        )
+        return ast.AlterTopicAddColumn(self._topic(tree), self._column(_child(tree, "column")), self._span(tree))
 
     def _drop_topic(self, tree: _Tree) -> ast.DropTopic:
         return ast.DropTopic(self._topic(tree), _token(tree, "IF_EXISTS") is not None, self._span(tree))
@@ -251,9 +243,7 @@ class Transformer:
                 continue
             values = tuple(self._scalar(value) for value in _trees(row))
             if len(values) != len(columns):
-                raise self._error(
-                    f"{len(columns)} columns are named, but this row has {len(values)} values", row
-                )
+                raise self._error(f"{len(columns)} columns are named, but this row has {len(values)} values", row)
             rows.append(values)
         return ast.Insert(self._topic(tree), columns, tuple(rows), self._span(tree))
 
@@ -384,9 +374,7 @@ class Transformer:
         condition = _token(tree, "STRING")
         assert condition is not None
         limit = self._whole(tree) if _token(tree, "NUMBER") else None
-        return ast.TestFilter(
-            unquoted(condition), self._topic(tree), limit, self._span(condition), self._span(tree)
-        )
+        return ast.TestFilter(unquoted(condition), self._topic(tree), limit, self._span(condition), self._span(tree))
 
     def _replay(self, tree: _Tree) -> ast.ReplayDeadLetters:
         topics = [child for child in _trees(tree) if child.data == "topic"]

@@ -39,9 +39,7 @@ def unparse(statement: ast.Statement) -> str:
             return f"PURGE TOPIC {topic(name)}"
         case ast.Publish(name, messages, options):
             bodies = ", ".join(json_text(message) for message in messages)
-            return f"PUBLISH TO {topic(name)} {bodies}" + (
-                f" WITH OPTIONS {_options(options)}" if options else ""
-            )
+            return f"PUBLISH TO {topic(name)} {bodies}" + (f" WITH OPTIONS {_options(options)}" if options else "")
         case ast.Insert(name, columns, rows):
             values = ", ".join("(" + ", ".join(literal(value) for value in row) + ")" for row in rows)
             return f"INSERT INTO {topic(name)} ({', '.join(identifier(c) for c in columns)}) VALUES {values}"
@@ -78,9 +76,7 @@ def unparse(statement: ast.Statement) -> str:
         case ast.CopyTo(name, path):
             return f"COPY {topic(name)} TO {quoted(path)}"
         case ast.CopyFrom(name, path, options):
-            return f"COPY {topic(name)} FROM {quoted(path)}" + (
-                f" WITH OPTIONS {_options(options)}" if options else ""
-            )
+            return f"COPY {topic(name)} FROM {quoted(path)}" + (f" WITH OPTIONS {_options(options)}" if options else "")
         case ast.Assert(query, operator, value, within):
             tail = f" WITHIN {quoted(within)}" if within is not None else ""
             return f"ASSERT ({unparse_expression(query)}) {operator} {literal(value)}{tail}"
@@ -152,11 +148,7 @@ def json_text(value: Any) -> str:
         case ParameterReference(name):
             return f"${name}"
         case dict():
-            return (
-                "{"
-                + ", ".join(f"{json_text(str(name))}: {json_text(item)}" for name, item in value.items())
-                + "}"
-            )
+            return "{" + ", ".join(f"{json_text(str(name))}: {json_text(item)}" for name, item in value.items()) + "}"
         case list() | tuple():
             return "[" + ", ".join(json_text(item) for item in value) + "]"
         case float():
@@ -189,11 +181,7 @@ def type_text(node: ast.TypeNode) -> str:
         case ast.MapType(value):
             return f"MAP<STRING, {type_text(value)}>"
         case ast.StructType(fields):
-            return (
-                "STRUCT<"
-                + ", ".join(f"{identifier(field.name)}: {type_text(field.type)}" for field in fields)
-                + ">"
-            )
+            return "STRUCT<" + ", ".join(f"{identifier(field.name)}: {type_text(field.type)}" for field in fields) + ">"
         case _:
             assert_never(node)
 
@@ -340,9 +328,7 @@ def _case(node: Any) -> str:
         for branch in node.args["ifs"]
     )
     default = node.args.get("default")
-    return (
-        f"CASE{operand}{branches}{f' ELSE {unparse_expression(default)}' if default is not None else ''} END"
-    )
+    return f"CASE{operand}{branches}{f' ELSE {unparse_expression(default)}' if default is not None else ''} END"
 
 
 _TYPE_WORDS = {
@@ -371,9 +357,7 @@ def _select(node: Any) -> str:
     for name, word in (("where", "WHERE"), ("group", "GROUP BY"), ("having", "HAVING")):
         found = node.args.get(name)
         if found is not None:
-            parts.append(
-                f"{word} {_list(found.expressions) if name == 'group' else unparse_expression(found.this)}"
-            )
+            parts.append(f"{word} {_list(found.expressions) if name == 'group' else unparse_expression(found.this)}")
     return " ".join(parts) + _ending(node)
 
 

@@ -55,9 +55,7 @@ class Condition:
     def select(self, chunk: MessageChunk) -> list[int]:
         """The places of a chunk where the condition is TRUE, ascending."""
         rows = self._projection.rows(chunk)
-        found: list[int] = self._select(
-            rows, datetime.now(UTC), *[chunk.virtual_column(name) for name in self.virtual]
-        )
+        found: list[int] = self._select(rows, datetime.now(UTC), *[chunk.virtual_column(name) for name in self.virtual])
         return found
 
     def truths(self, chunk: MessageChunk) -> list[bool | None]:
@@ -65,9 +63,7 @@ class Condition:
         rows = self._projection.rows(chunk)
         columns = [chunk.virtual_column(name) for name in self.virtual]
         now = datetime.now(UTC)
-        return [
-            _truth(self._value(row, now, *[column[i] for column in columns])) for i, row in enumerate(rows)
-        ]
+        return [_truth(self._value(row, now, *[column[i] for column in columns])) for i, row in enumerate(rows)]
 
     def evaluate(self, message: Any) -> bool | None:
         """TRUE, FALSE or UNKNOWN (None) for one message; virtual columns are taken from a delivered Message."""

@@ -209,8 +209,7 @@ class Compiler:
         name = node.this.name
         if name not in self._parameters:
             hint = (
-                did_you_mean(name, self._parameters)
-                or f"give it a value: params={{'{name}': …}}, or --param {name}=…"
+                did_you_mean(name, self._parameters) or f"give it a value: params={{'{name}': …}}, or --param {name}=…"
             )
             raise self.error(f"parameter ${name} has no value", node, hint)
         return plain_value(self._parameters[name])
@@ -257,9 +256,7 @@ class Compiler:
         compared = self.call(_COMPARE[kind][1], self.value(left), self.value(right))
         return ast.Compare(compared, [ast.Is()], [ast.Constant(True)])
 
-    def _with_constant(
-        self, kind: type[exp.Expression], path: exp.Expression, constant: Any
-    ) -> ast.expr | None:
+    def _with_constant(self, kind: type[exp.Expression], path: exp.Expression, constant: Any) -> ast.expr | None:
         """A path compared with a constant, written out where the path holds plain JSON values."""
         operator = _COMPARE[kind][0]()
         value = self.value(path)
@@ -272,12 +269,8 @@ class Compiler:
         if constant.__class__ is bool:
             if kind not in (exp.EQ, exp.NEQ):
                 return ast.Constant(False)
-            return ast.Compare(
-                value, [ast.Is()], [ast.Constant(constant if kind is exp.EQ else not constant)]
-            )
-        keep, kept = (
-            self.temporary(value) if not isinstance(value, ast.Name | ast.Attribute) else (value, value)
-        )
+            return ast.Compare(value, [ast.Is()], [ast.Constant(constant if kind is exp.EQ else not constant)])
+        keep, kept = self.temporary(value) if not isinstance(value, ast.Name | ast.Attribute) else (value, value)
         cls = ast.Attribute(keep, "__class__", ast.Load())
         if constant.__class__ is str:
             right_kind: ast.expr = ast.Compare(cls, [ast.Is()], [self.bind(str)])
@@ -295,31 +288,19 @@ class Compiler:
         for item in node.expressions:
             self._check(node.this, item)
         constants = [self.constant(item) for item in node.expressions]
-        if (
-            _is_path(_bare(node.this))
-            and not self._reference_is_special(_bare(node.this))
-            and None not in constants
-        ):
-            values = [
-                constant.value
-                for constant in constants
-                if constant is not None and constant.value is not None
-            ]
+        if _is_path(_bare(node.this)) and not self._reference_is_special(_bare(node.this)) and None not in constants:
+            values = [constant.value for constant in constants if constant is not None and constant.value is not None]
             kinds = {value.__class__ for value in values}
             if kinds <= {str}:
                 subject = self.value(node.this)
                 keep, kept = self.temporary(subject)
                 cls = ast.Compare(ast.Attribute(keep, "__class__", ast.Load()), [ast.Is()], [self.bind(str)])
-                return ast.BoolOp(
-                    ast.And(), [cls, ast.Compare(kept, [ast.In()], [self.bind(frozenset(values))])]
-                )
+                return ast.BoolOp(ast.And(), [cls, ast.Compare(kept, [ast.In()], [self.bind(frozenset(values))])])
             if kinds <= {str, int, float}:
                 keep, kept = self.temporary(self.value(node.this))
                 accepted = self.bind(frozenset((str, int, float)))
                 cls = ast.Compare(ast.Attribute(keep, "__class__", ast.Load()), [ast.In()], [accepted])
-                return ast.BoolOp(
-                    ast.And(), [cls, ast.Compare(kept, [ast.In()], [self.bind(frozenset(values))])]
-                )
+                return ast.BoolOp(ast.And(), [cls, ast.Compare(kept, [ast.In()], [self.bind(frozenset(values))])])
         return ast.Compare(self._in_value(node), [ast.Is()], [ast.Constant(True)])
 
     def _in_value(self, node: exp.Expression) -> ast.expr:
@@ -329,9 +310,7 @@ class Compiler:
         if None not in constants:
             items = tuple(constant.value for constant in constants if constant is not None)
             return self.call(_in_constants(items), self.value(node.this))
-        return self.call(
-            functions.in_list, self.value(node.this), *[self.value(item) for item in node.expressions]
-        )
+        return self.call(functions.in_list, self.value(node.this), *[self.value(item) for item in node.expressions])
 
     def _is(self, node: exp.Expression) -> ast.expr:
         match node.expression:
@@ -485,9 +464,7 @@ def plain_value(value: Any) -> Any:
         return str(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC) if value.tzinfo is None else value
-    if value is None or isinstance(
-        value, bool | int | float | str | Decimal | date | timedelta | list | dict
-    ):
+    if value is None or isinstance(value, bool | int | float | str | Decimal | date | timedelta | list | dict):
         return value
     raise GqlError(f"a parameter cannot be a {type(value).__name__}")
 

@@ -46,7 +46,7 @@ class Projection:
         found = chunk.projections.get(self.key)
         if found is None:
             found = chunk.projections[self.key] = self._decode(chunk)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _decode(self, chunk: MessageChunk) -> Sequence[Any]:
         if not self.names:

@@ -424,13 +424,15 @@ def step_index(value: Any, index: int) -> Any:
     return value[index] if value.__class__ is list and index < len(value) else None
 
 
-def exists(value: Any, steps: tuple[str | int, ...], absent: Any) -> bool:
+def _reaches(items: Any, index: Any) -> bool:
+    return index.__class__ is int and bool(index < len(items))
+
+
+def exists(value: Any, steps: tuple[Any, ...], absent: Any) -> bool:
     """Whether there is anything at the end of the path, be it null."""
     for step in steps:
-        if step.__class__ is str and value.__class__ is dict and step in value:
-            value = value[step]
-        elif step.__class__ is int and value.__class__ is list and step < len(value):
-            value = value[step]
-        else:
+        is_there = step in value if value.__class__ is dict else value.__class__ is list and _reaches(value, step)
+        if not is_there:
             return False
+        value = value[step]
     return value is not absent

@@ -46,9 +46,7 @@ def condition(
         raise GqlError("this condition is nested too deeply") from None
     names = {**compiler.names, "present": present}
     virtual = [f"v{name}" for name in reference.virtual]
-    select = build(
-        "select", ["rows", "now", *[f"{name}s" for name in virtual]], _places(holds, virtual), names
-    )
+    select = build("select", ["rows", "now", *[f"{name}s" for name in virtual]], _places(holds, virtual), names)
     single = build("value", ["r", "now", *virtual], value, names)
     return Generated(select, single, reference)
 

@@ -10,9 +10,7 @@ from geode_client.conditions.compile import Compiler
 from geode_client.errors import did_you_mean
 from geode_client.grammar.ast import Scalar, TypeNode
 
-VIRTUAL_COLUMNS = frozenset(
-    "_id _topic _partition _offset _key _priority _timestamp _expires_at _headers".split()
-)
+VIRTUAL_COLUMNS = frozenset("_id _topic _partition _offset _key _priority _timestamp _expires_at _headers".split())
 _TIMES = frozenset(("TIMESTAMP", "DATE"))
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -73,10 +71,7 @@ class MessageReference:
 
     def value(self, compiler: Compiler, node: exp.Expression) -> ast.expr:
         name, virtual, steps = self.resolve(node)
-        if virtual:
-            made = self._virtual(name)
-        else:
-            made = self._field(compiler, name, steps)
+        made = self._virtual(name) if virtual else self._field(compiler, name, steps)
         for step in steps:
             function = functions.step_index if isinstance(step, int) else functions.step_name
             made = compiler.call(function, made, compiler.bind(step))
@@ -92,9 +87,7 @@ class MessageReference:
             return ast.Compare(self.value(compiler, node), [ast.IsNot()], [ast.Constant(None)])
         self.present.add(name)
         field = self._attribute(name, steps)
-        return compiler.call(
-            functions.exists, field, compiler.bind(tuple(steps)), ast.Name("ABSENT", ast.Load())
-        )
+        return compiler.call(functions.exists, field, compiler.bind(tuple(steps)), ast.Name("ABSENT", ast.Load()))
 
     def _virtual(self, name: str) -> ast.expr:
         if name not in self.virtual:
@@ -133,9 +126,7 @@ class MessageReference:
         declared = None if virtual or steps else self._declared(name)
         kinds = _KINDS.get(declared or "")
         if declared is not None and kinds is not None and constant.__class__ not in kinds:
-            raise compiler.error(
-                f"column {name} is {declared}: comparing it with {constant!r:.60} is never true", node
-            )
+            raise compiler.error(f"column {name} is {declared}: comparing it with {constant!r:.60} is never true", node)
 
 
 class TupleReference:

@@ -1,1 +1,1 @@
-"""What delivery decides, without doing any of it: no clock, no store, no event loop. Events and the time go in."""
+"""What is delivered to whom, as pure state machines: no clock, no file, no event loop."""

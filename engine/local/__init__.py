@@ -1,1 +1,1 @@
-""""""
+"""The embedded broker: the protocol of `geode_client.broker` on a store."""

@@ -7,15 +7,16 @@ cancelled `next` has lost nothing.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from geode_client.broker import SubscriptionRequest
+from geode_client.clock import now_us
 from geode_client.delivery.fanout import FanoutCursor, Slice
 from geode_client.errors import GeodeError, StoreError
 from geode_client.local.follower import LogFollower
 from geode_client.message import Chunk
 from geode_client.store.log import LogCursor
-from geode_client.store.writer import now_us
 
 NOTICES_MAX = 256
 GIVE_WAY_EVERY_CHUNKS = 16
@@ -31,11 +32,12 @@ class FeedOwner(Protocol):
         """What lies between the feed's cursor and batch `through`."""
         ...
 
-    async def settle_pending(self) -> None:
-        """Return once all commits that are under way in this client are known to the follower."""
+    @property
+    def settle_pending(self) -> Callable[[], Awaitable[None]]:
+        """Returns once all commits that are under way in this client are known to the follower."""
         ...
 
-    def handed_over(self, feed: "FanoutFeed", handed: Slice) -> None: ...
+    def handed_over(self, handed: Slice) -> None: ...
 
     def closed(self, feed: "FanoutFeed") -> None: ...
 
@@ -169,16 +171,14 @@ class FanoutFeed:
     def _count(self, handed: Slice) -> None:
         self.delivered += len(handed.indices)
         self.last_message_us = handed.chunk.timestamp_us
-        self._owner.handed_over(self, handed)
+        self._owner.handed_over(handed)
 
     async def _news(self) -> None:
         """Wait until something was noticed, or the feed was closed or has failed."""
         if self._notices or self._behind or self._failure is not None or self._closed:
             return
         if self._waiter is not None:
-            raise StoreError(
-                "a subscription is read by one task at a time: open another one for a second reader"
-            )
+            raise StoreError("a subscription is read by one task at a time: open another one for a second reader")
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter

@@ -16,11 +16,12 @@ import msgspec
 from geode_client import codec
 from geode_client.broker import OutgoingBatch, OutgoingMessage
 from geode_client.catalog import Delivery, Topic
+from geode_client.clock import now_us
 from geode_client.errors import InvalidMessage, MessageTooLarge
 from geode_client.message import NO_ATTRIBUTES, Attributes
 from geode_client.store.batch import RAW_BYTES_MAX, ROW_BYTES_TARGET, ROW_MESSAGES_MAX
 from geode_client.store.publishing import Part, PublishWork
-from geode_client.store.writer import Append, now_us
+from geode_client.store.writer import Append
 
 KEY_CHARACTERS_MAX = 1024
 MESSAGE_ID_CHARACTERS_MAX = 256
@@ -90,9 +91,7 @@ def _check_sizes(topic: Topic, lines: bytes) -> None:
         )
 
 
-def _attributes(
-    topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, timestamp_us: int
-) -> Attributes:
+def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, timestamp_us: int) -> Attributes:
     keys = _keys(topic, batch, lines)
     ttl_us = batch.ttl_us if batch.ttl_us is not None else topic.options.message_ttl_us
     if keys is None and batch.ids is None and batch.headers is None and ttl_us is None:
@@ -112,9 +111,7 @@ def _check_ids(ids: Sequence[str | None]) -> None:
         if message_id is not None and not (
             isinstance(message_id, str) and 0 < len(message_id) <= MESSAGE_ID_CHARACTERS_MAX
         ):
-            reason = (
-                f"a message id is text of 1 to {MESSAGE_ID_CHARACTERS_MAX} characters, not {message_id!r:.80}"
-            )
+            reason = f"a message id is text of 1 to {MESSAGE_ID_CHARACTERS_MAX} characters, not {message_id!r:.80}"
             raise InvalidMessage(reason, message_index=index)
 
 
@@ -124,13 +121,9 @@ def _checked_headers(headers: Sequence[Mapping[str, Any] | None]) -> list[dict[s
         try:
             text = codec.encode(dict(header)) if header else b"{}"
         except InvalidMessage as error:
-            raise InvalidMessage(
-                f"headers: {error.reason}", message_index=index, pointer=error.pointer
-            ) from error
+            raise InvalidMessage(f"headers: {error.reason}", message_index=index, pointer=error.pointer) from error
         if len(text) > HEADERS_BYTES_MAX:
-            raise InvalidMessage(
-                f"headers of {len(text)} bytes are more than {HEADERS_BYTES_MAX}", message_index=index
-            )
+            raise InvalidMessage(f"headers of {len(text)} bytes are more than {HEADERS_BYTES_MAX}", message_index=index)
         found.append(codec.decode(text) if header else None)
     return found
 
@@ -149,13 +142,12 @@ def _keys(topic: Topic, batch: OutgoingBatch, lines: bytes) -> str | list[str | 
 
 def _field_keys(lines: bytes, field: str) -> list[str | None] | None:
     struct = msgspec.defstruct("KeyOnly", [("key", Any, None)], rename={"key": field}, gc=False)
+    found: list[Any]
     try:
-        rows = msgspec.json.Decoder(struct).decode_lines(lines)
-    except (msgspec.MsgspecError, RecursionError):
-        rows = [row if isinstance(row, dict) else {} for row in codec.decode_lines(lines)]
-        found = [row.get(field) for row in rows]
-    else:
+        rows: list[Any] = msgspec.json.Decoder(struct).decode_lines(lines)
         found = [row.key for row in rows]
+    except (msgspec.MsgspecError, RecursionError):
+        found = [row.get(field) if isinstance(row, dict) else None for row in codec.decode_lines(lines)]
     keys: list[str | None] = []
     for index, value in enumerate(found):
         if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
@@ -175,13 +167,7 @@ class _Columns(msgspec.Struct, frozen=True):
 
     def part(self, partition: int, lines: bytes, attributes: Attributes, positions: Sequence[int]) -> Part:
         expires = attributes.expires_us
-        ends = (
-            [at for at in expires if at is not None]
-            if isinstance(expires, list)
-            else [expires]
-            if expires
-            else []
-        )
+        ends = [at for at in expires if at is not None] if isinstance(expires, list) else [expires] if expires else []
         everything_expires = bool(ends) and (not isinstance(expires, list) or len(ends) == len(expires))
         append = Append(
             topic=self.topic.name,
@@ -319,9 +305,7 @@ def _batch_of(run: list[Waiting]) -> OutgoingBatch:
         topic=first.topic,
         bodies=[message.body for message in messages],
         keys=[message.key for message in messages] if any(m.key is not None for m in messages) else None,
-        ids=[message.message_id for message in messages]
-        if any(m.message_id is not None for m in messages)
-        else None,
+        ids=[message.message_id for message in messages] if any(m.message_id is not None for m in messages) else None,
         headers=[message.headers for message in messages] if any(m.headers for m in messages) else None,
         priority=first.priority,
         ttl_us=first.ttl_us,

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from geode_client.broker import PartitionStatistics, SubscriberStatistics, TopicStatistics
 from geode_client.catalog import Topic
+from geode_client.clock import now_us
 from geode_client.grammar.names import is_pattern, matches
 from geode_client.store.log import LogReader
 from geode_client.store.presence import Presence, SubscriberRow, Traffic
 from geode_client.store.topics import TopicReader
-from geode_client.store.writer import now_us
 
 RATE_SECONDS = 60
 

@@ -7,18 +7,20 @@ and at once after a PURGE or DROP of its own.
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from geode_client.catalog import Topic
+from geode_client.clock import now_us
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import matches
 from geode_client.store import sweeping
 from geode_client.store.log import LogReader
 from geode_client.store.presence import Presence
 from geode_client.store.topics import DropTopic, TopicReader
-from geode_client.store.writer import Work, now_us
+from geode_client.store.writer import Work
 
 SWEEP_SECONDS = 5.0
 
@@ -38,6 +40,7 @@ class Sweeper:
         self._directory = directory
         self._lock: int | None = None
         self._wanted = asyncio.Event()
+        self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -48,22 +51,23 @@ class Sweeper:
         self._wanted.set()
 
     async def stop(self) -> None:
+        """Let the slice that is being removed end, then stop."""
+        self._stopping = True
+        self._wanted.set()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await self._task
         if self._lock is not None:
             os.close(self._lock)
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), SWEEP_SECONDS)
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await self._wanted.wait()
             self._wanted.clear()
-            if self._is_ours():
-                with contextlib.suppress(
-                    GeodeError
-                ):  # it is tried again, and the publishers are told of a broken store
+            # What fails is tried again at the next turn; publishers are told of a broken store by their own works.
+            with contextlib.suppress(GeodeError):
+                if not self._stopping and self._is_ours():
                     await self.sweep()
 
     def _is_ours(self) -> bool:
@@ -83,10 +87,9 @@ class Sweeper:
         await self._remove_all(lambda: sweeping.unreachable(self._log), "removed")
         await self._remove_all(lambda: sweeping.expired(self._log), "expired")
         for topic_id in sweeping.dropped_topics(self._log):
-            await self._remove_all(
-                lambda topic_id=topic_id: sweeping.of_dropped(self._log, topic_id), "removed"
-            )  # type: ignore[misc]
-            await self._write(sweeping.ForgetTopic(topic_id))
+            await self._remove_all(functools.partial(sweeping.of_dropped, self._log, topic_id), "removed")
+            if not self._stopping:
+                await self._write(sweeping.ForgetTopic(topic_id))
         for topic_id in sweeping.retained_topics(self._log):
             topic = self._topics.by_id(topic_id)
             if topic is not None:
@@ -110,6 +113,6 @@ class Sweeper:
 
     async def _remove_all(self, choose: Callable[[], list[int]], counter: str) -> None:
         # A slice each turn, so that publishers get theirs in between.
-        while batch_ids := choose():
+        while not self._stopping and (batch_ids := choose()):
             await self._write(sweeping.RemoveBatches(batch_ids, counter))
             await asyncio.sleep(0)

@@ -152,6 +152,4 @@ class Accumulators:
 
     def results(self) -> list[Row]:
         """One row a group: its keys as they first came, and the results."""
-        return [
-            (*keys, *[one.result() for one in accumulators]) for keys, accumulators in self._groups.values()
-        ]
+        return [(*keys, *[one.result() for one in accumulators]) for keys, accumulators in self._groups.values()]

@@ -14,10 +14,10 @@ from typing import IO
 import msgspec
 
 from geode_client.broker import Broker, OutgoingBatch, ScanRequest
+from geode_client.clock import now_us
 from geode_client.errors import GeodeError, InvalidMessage, Unsupported
 from geode_client.message import Chunk
 from geode_client.query import plan
-from geode_client.store.writer import now_us
 
 LINE_BYTES_MAX = 64 * 1024 * 1024
 BATCH_BYTES_MAX = 16 * 1024 * 1024
@@ -38,9 +38,7 @@ def _explained(path: Path, error: OSError) -> GeodeError:
     return GeodeError(f"{path}: {error.strerror or error}")
 
 
-async def copy_from(
-    broker: Broker, node: plan.CopyFrom, folder: Path, progress: Progress | None
-) -> tuple[int, int]:
+async def copy_from(broker: Broker, node: plan.CopyFrom, folder: Path, progress: Progress | None) -> tuple[int, int]:
     """Load a file; gives the messages stored and the bytes read."""
     path = folder / Path(node.path).expanduser()
     _check_suffix(path)
@@ -87,9 +85,7 @@ class _Loader:
             self._number += 1
             self._bytes += len(line)
             if len(line) > LINE_BYTES_MAX:
-                raise GeodeError(
-                    f"{self._path}:{self._number}: the line has more than {LINE_BYTES_MAX} bytes"
-                )
+                raise GeodeError(f"{self._path}:{self._number}: the line has more than {LINE_BYTES_MAX} bytes")
             if self._number == 1:
                 line = line.removeprefix(BYTE_ORDER_MARK)
             if not line.strip():
@@ -134,9 +130,7 @@ def _key(body: object, field: str | None, index: int) -> str | None:
     return None if value is None else str(value)
 
 
-async def copy_to(
-    broker: Broker, node: plan.CopyTo, folder: Path, progress: Progress | None
-) -> tuple[int, int]:
+async def copy_to(broker: Broker, node: plan.CopyTo, folder: Path, progress: Progress | None) -> tuple[int, int]:
     """Write the retained messages of a topic; gives how many and the bytes written."""
     path = folder / Path(node.path).expanduser()
     _check_suffix(path)
@@ -157,9 +151,7 @@ async def copy_to(
     return written
 
 
-async def _write(
-    broker: Broker, node: plan.CopyTo, stream: IO[bytes], progress: Progress | None
-) -> tuple[int, int]:
+async def _write(broker: Broker, node: plan.CopyTo, stream: IO[bytes], progress: Progress | None) -> tuple[int, int]:
     messages = size = 0
     async for chunk in broker.scan(ScanRequest([node.topic])):
         text, count = _text_of(chunk)

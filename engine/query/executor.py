@@ -51,9 +51,7 @@ class Executor:
         match node:
             case plan.CreateTopic(definition, if_not_exists):
                 created = await self._broker.create_topic(definition, if_not_exists=if_not_exists)
-                return Result(
-                    message=f"topic {definition.name} {'created' if created else 'was there already'}"
-                )
+                return Result(message=f"topic {definition.name} {'created' if created else 'was there already'}")
             case plan.AlterTopic(name, change):
                 await self._broker.alter_topic(name, change)
                 return Result(message=f"topic {name} altered")
@@ -122,13 +120,9 @@ class Executor:
     async def _subscribe(self, node: plan.Subscribe) -> Result:
         if not is_pattern(node.request.pattern):
             await self._ensure_topic(node.request.pattern)
-        subscription = Subscription(
-            self._broker, node.request, limit=node.limit, timeout_seconds=node.timeout_seconds
-        )
+        subscription = Subscription(self._broker, node.request, limit=node.limit, timeout_seconds=node.timeout_seconds)
         await subscription.open()
-        return Result(
-            subscription=subscription, notices=node.notices, message=f"subscribed to {node.request.pattern}"
-        )
+        return Result(subscription=subscription, notices=node.notices, message=f"subscribed to {node.request.pattern}")
 
     async def _show(self, kind: str, like: str | None) -> Result:
         if kind == "topics":
@@ -184,9 +178,7 @@ class Executor:
         rows: list[tuple[Any, ...]] = [("TRUE", counts[True], None), ("FALSE", counts[False], None)]
         rows.append(("UNKNOWN", counts[None], None))
         rows += [("unknown at offset", offset, body) for offset, body in unknown]
-        return Result(
-            ("outcome", "messages", "message"), rows, notices=getattr(node.condition, "notices", ())
-        )
+        return Result(("outcome", "messages", "message"), rows, notices=getattr(node.condition, "notices", ()))
 
 
 def holds(found: Any, operator: str, wanted: Any) -> bool:
@@ -206,9 +198,7 @@ def describe(topic: Topic) -> Result:
     rows: list[tuple[Any, ...]] = []
     for column in topic.schema.columns if topic.schema else ():
         default = None if column.default is None else repr(column.default.value)
-        rows.append(
-            ("column", column.name, type_text(column.type), "NOT NULL" if column.not_null else None, default)
-        )
+        rows.append(("column", column.name, type_text(column.type), "NOT NULL" if column.not_null else None, default))
     rows.append(("delivery", topic.delivery.value, None, None, None))
     for name, value, is_default in topic.options.named():
         rows.append(("option", name, value.strip("'"), "default" if is_default else None, None))
@@ -218,9 +208,7 @@ def describe(topic: Topic) -> Result:
 def create_statement(topic: Topic) -> str:
     """The CREATE TOPIC that makes this topic again."""
     entries = tuple(
-        ast.OptionEntry(name, ast.RawText(value))
-        for name, value, is_default in topic.options.named()
-        if not is_default
+        ast.OptionEntry(name, ast.RawText(value)) for name, value, is_default in topic.options.named() if not is_default
     )
     columns = None if topic.schema is None else topic.schema.columns
     return create_topic(ast.CreateTopic(topic.name, False, entries, columns, topic.delivery.value))

@@ -389,9 +389,7 @@ class Spread:
         return (self.source,)
 
 
-QueryNode = (
-    Spread | Scan | SystemScan | OneRow | Filter | Project | Aggregate | Sort | Distinct | Limit | Keep
-)
+QueryNode = Spread | Scan | SystemScan | OneRow | Filter | Project | Aggregate | Sort | Distinct | Limit | Keep
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,7 @@ class Planner:
             case ast.PurgeTopic(name):
                 return nodes.PurgeTopic(name)
             case ast.Publish(topic_name, messages, entries):
-                given = options.parse_options(
-                    self._entries(entries), options.PUBLISH_OPTIONS, "publish option"
-                )
+                given = options.parse_options(self._entries(entries), options.PUBLISH_OPTIONS, "publish option")
                 bound = tuple(self._bound(message) for message in messages)
                 return nodes.Publish(topic_name, bound, given)
             case ast.Insert(topic_name, columns, rows):
@@ -118,8 +116,7 @@ class Planner:
 
     def _entries(self, entries: tuple[ast.OptionEntry, ...]) -> list[ast.OptionEntry]:
         return [
-            ast.OptionEntry(entry.name, self._bound(entry.value), entry.span, entry.value_span)
-            for entry in entries
+            ast.OptionEntry(entry.name, self._bound(entry.value), entry.span, entry.value_span) for entry in entries
         ]
 
     def _column(self, column: ast.ColumnDefinition) -> ast.ColumnDefinition:
@@ -144,9 +141,7 @@ class Planner:
         condition = None
         if statement.where is not None:
             columns = await self._columns_of(statement.pattern)
-            condition = conditions.compile_condition(
-                statement.where, parameters=self._parameters, columns=columns
-            )
+            condition = conditions.compile_condition(statement.where, parameters=self._parameters, columns=columns)
         request = request_of(
             statement.pattern,
             filter=condition,

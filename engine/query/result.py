@@ -1,6 +1,7 @@
 """What a statement gives back."""
 
 import html
+import importlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +38,7 @@ class Result:
     def to_arrow(self) -> Any:
         """A pyarrow Table; needs the package pyarrow."""
         try:
-            import pyarrow
+            pyarrow: Any = importlib.import_module("pyarrow")
         except ImportError:
             raise Unsupported(
                 "to_arrow() without the package pyarrow (pip install pyarrow)", "this installation"
@@ -65,8 +66,7 @@ class Result:
         cells = [list(self.columns), *[[_short(value) for value in row] for row in self.rows[:SHOWN_ROWS]]]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
         lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in cells
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
         if len(self.rows) > SHOWN_ROWS:

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any, assert_never
 
 from geode_client.broker import Broker, ScanRequest
+from geode_client.clock import now_us
 from geode_client.conditions import compile_rows
 from geode_client.conditions.fields import Projection
 from geode_client.conditions.generate import predicate
@@ -21,7 +22,6 @@ from geode_client.message import Chunk
 from geode_client.query import plan, system
 from geode_client.query.aggregates import Accumulators
 from geode_client.query.selecting import reference_of
-from geode_client.store.writer import now_us
 from geode_client.values import group_key, sort_key
 
 ROWS_KEPT_MAX = 2_000_000
@@ -35,9 +35,7 @@ class QueryTooLarge(GeodeError):
 
 
 def too_large(what: str) -> QueryTooLarge:
-    return QueryTooLarge(
-        f"{what} would keep more than {ROWS_KEPT_MAX} rows: narrow it with WHERE, or add LIMIT"
-    )
+    return QueryTooLarge(f"{what} would keep more than {ROWS_KEPT_MAX} rows: narrow it with WHERE, or add LIMIT")
 
 
 class Runner:

@@ -125,9 +125,7 @@ class Script:
             await self._close(listener)
         return results
 
-    async def _step(
-        self, session: Session, statement: ast.Statement, params: Mapping[str, Any] | None
-    ) -> Result:
+    async def _step(self, session: Session, statement: ast.Statement, params: Mapping[str, Any] | None) -> Result:
         try:
             return await session.execute_statement(statement, self.source, params)
         except GeodeError as error:
@@ -135,9 +133,7 @@ class Script:
 
     def _start(self, statement: ast.Statement, subscription: Subscription, listener: Listener) -> None:
         assert isinstance(statement, ast.Subscribe)
-        finite = (
-            statement.limit is not None or statement.timeout is not None or not subscription.request.follow
-        )
+        finite = statement.limit is not None or statement.timeout is not None or not subscription.request.follow
         live = _Live(subscription, finite, statement.follow is True)
         live.task = asyncio.create_task(_read(live, listener))
         self._live.append(live)
@@ -186,12 +182,7 @@ async def _read(live: _Live, listener: Listener) -> None:
 
 def _topics_made(statement: ast.Statement) -> set[str]:
     match statement:
-        case (
-            ast.CreateTopic(name=name)
-            | ast.Publish(topic=name)
-            | ast.Insert(topic=name)
-            | ast.CopyFrom(topic=name)
-        ):
+        case ast.CreateTopic(name=name) | ast.Publish(topic=name) | ast.Insert(topic=name) | ast.CopyFrom(topic=name):
             return {name}
         case ast.Subscribe(pattern=pattern):
             return {pattern}

@@ -82,9 +82,7 @@ class SelectPlanner:
         if database is not None:
             raise Unsupported("DEAD LETTERS OF (dead letters come with the next release)")
         topics = await self._topics(name)
-        return _Source(
-            nodes.Scan(name, tuple(topics), alias), alias or (None if is_pattern(name) else name), ()
-        )
+        return _Source(nodes.Scan(name, tuple(topics), alias), alias or (None if is_pattern(name) else name), ())
 
     def _system(self, node: exp.Expression, name: str, alias: str | None) -> _Source:
         columns = system.TABLES.get(name.lower())
@@ -107,9 +105,7 @@ class SelectPlanner:
             topics = source.scan.topics
             schema = topics[0].schema if len(topics) == 1 else None
             columns = {column.name: column.type for column in schema.columns} if schema else None
-            condition = compile_condition(
-                where.this, parameters=self._parameters, columns=columns, alias=source.alias
-            )
+            condition = compile_condition(where.this, parameters=self._parameters, columns=columns, alias=source.alias)
             self.notices += condition.notices
             source.node = replace(source.scan, condition=condition)
         else:
@@ -156,9 +152,7 @@ class SelectPlanner:
         self, source: _Source, values: list[exp.Expression], names: tuple[str, ...], *, star: bool
     ) -> nodes.QueryNode:
         if source.scan is not None:
-            return replace(
-                source.scan, alias=source.alias, expressions=tuple(values), columns=names, star=star
-            )
+            return replace(source.scan, alias=source.alias, expressions=tuple(values), columns=names, star=star)
         self._check_columns(values, source)
         return nodes.Project(source.node, tuple(values), names)
 
@@ -184,15 +178,11 @@ class SelectPlanner:
                 position = len(values) + len(extra)
                 extra.append(item.this)
             keys.append(
-                nodes.SortKey(
-                    first + position, bool(item.args.get("desc")), bool(item.args.get("nulls_first"))
-                )
+                nodes.SortKey(first + position, bool(item.args.get("desc")), bool(item.args.get("nulls_first")))
             )
         return keys, extra
 
-    def _sorted(
-        self, made: nodes.QueryNode, keys: list[nodes.SortKey], columns: tuple[str, ...]
-    ) -> nodes.QueryNode:
+    def _sorted(self, made: nodes.QueryNode, keys: list[nodes.SortKey], columns: tuple[str, ...]) -> nodes.QueryNode:
         return nodes.Sort(made, tuple(keys), columns) if keys else made
 
     # ── GROUP BY ──
@@ -209,9 +199,7 @@ class SelectPlanner:
         needs = [*outputs, *wanted, *([self._dealiased(having, items)] if having is not None else [])]
         calls, arguments = _aggregates(needs)
         inputs = [*keys, *arguments]
-        scanned = self._computed(
-            source, inputs, tuple(unparse_expression(value) for value in inputs), star=False
-        )
+        scanned = self._computed(source, inputs, tuple(unparse_expression(value) for value in inputs), star=False)
         columns = (*[unparse_expression(key) for key in keys], *[unparse_expression(call) for call in calls])
         records = tuple(_record(call, arguments, len(keys)) for call in calls)
         made: nodes.QueryNode = nodes.Aggregate(scanned, len(keys), records, columns)
@@ -308,7 +296,7 @@ def _positions(columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"#{position}" for position in range(len(columns)))
 
 
-def _error(message: str, node: exp.Expression, hint: str | None = None) -> GqlError:
+def _error(message: str, node: Any, hint: str | None = None) -> GqlError:
     return GqlError(message, span=node.meta.get("span"), hint=hint)
 
 
@@ -333,9 +321,7 @@ def _names(items: Sequence[exp.Expression]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _position_of(
-    node: exp.Expression, items: Sequence[exp.Expression], values: Sequence[exp.Expression]
-) -> int | None:
+def _position_of(node: exp.Expression, items: Sequence[exp.Expression], values: Sequence[exp.Expression]) -> int | None:
     """Which of the selected values a sort key is: by position from 1, by alias, or the same expression."""
     if isinstance(node, exp.Literal) and not node.is_string:
         if not str(node.this).isdigit() or not 1 <= int(str(node.this)) <= len(items):
@@ -368,7 +354,8 @@ def _aggregates(nodes: Sequence[exp.Expression]) -> tuple[list[exp.Expression], 
     calls: list[exp.Expression] = []
     arguments: list[exp.Expression] = []
     for node in nodes:
-        for call in node.find_all(exp.AggFunc):
+        found: list[Any] = list(node.find_all(exp.AggFunc))
+        for call in found:
             argument = _argument(call)
             if argument is not None and argument.find(exp.AggFunc) is not None:
                 raise _error("an aggregate cannot stand inside another one", call)
@@ -393,9 +380,7 @@ def _record(call: exp.Expression, arguments: list[exp.Expression], keys: int) ->
     return nodes.AggregateCall(type(call).__name__.lower(), position, isinstance(call.this, exp.Distinct))
 
 
-def _over_aggregate(
-    node: exp.Expression, keys: list[exp.Expression], calls: list[exp.Expression]
-) -> exp.Expression:
+def _over_aggregate(node: exp.Expression, keys: list[exp.Expression], calls: list[exp.Expression]) -> exp.Expression:
     """The expression over the rows of the aggregation: keys and aggregates become columns #0, #1, …"""
     outputs = [*keys, *calls]
 
@@ -409,7 +394,5 @@ def _over_aggregate(
     made: exp.Expression = node.transform(replaced)
     for column in made.find_all(exp.Column):
         if not column.name.startswith("#"):
-            raise _error(
-                f"{unparse_expression(column)} is neither in GROUP BY nor inside an aggregate", column
-            )
+            raise _error(f"{unparse_expression(column)} is neither in GROUP BY nor inside an aggregate", column)
     return made

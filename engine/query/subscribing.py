@@ -16,9 +16,9 @@ from geode_client.broker import (
     StartPosition,
     SubscriptionRequest,
 )
+from geode_client.clock import microseconds_of
 from geode_client.errors import GqlError
 from geode_client.grammar.names import is_pattern, validate_topic_pattern
-from geode_client.message import microseconds_of
 from geode_client.units import parse_duration_us
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def request_of(
 ) -> SubscriptionRequest:
     """The checked request; raises GqlError for what contradicts itself."""
     start = _start(from_beginning, from_offset, since)
-    if partition is not None and (
-        isinstance(partition, bool) or not isinstance(partition, int) or partition < 0
-    ):
+    if partition is not None and (isinstance(partition, bool) or not isinstance(partition, int) or partition < 0):
         raise GqlError(f"partition is a whole number from 0, not {partition!r}")
     if isinstance(start, FromOffset) and is_pattern(pattern):
         raise GqlError("an offset belongs to one topic: it cannot be used with a pattern")
@@ -85,9 +83,7 @@ def _condition(filter: "str | Condition | None", params: Mapping[str, Any] | Non
     return conditions.compile_filter(filter, params) if isinstance(filter, str) else filter
 
 
-def _start(
-    from_beginning: bool, from_offset: int | None, since: datetime | timedelta | str | None
-) -> StartPosition:
+def _start(from_beginning: bool, from_offset: int | None, since: datetime | timedelta | str | None) -> StartPosition:
     given = [from_beginning, from_offset is not None, since is not None]
     if sum(given) > 1:
         raise GqlError("from_beginning, from_offset and since exclude each other: give one")

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from geode_client.broker import Broker
+from geode_client.clock import datetime_of
 from geode_client.errors import Unsupported
-from geode_client.message import datetime_of
 from geode_client.options import TOPIC_OPTIONS
 
 Rows = list[tuple[Any, ...]]

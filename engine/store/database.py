@@ -61,9 +61,7 @@ def prepare(target: str) -> Layout:
         raise StoreError(f"cannot make the directory {directory}: {error.strerror}") from error
     _refuse_network_file_system(directory)
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise StoreError(
-            f"cannot write in {directory}: give this user read, write and search permission on it"
-        )
+        raise StoreError(f"cannot write in {directory}: give this user read, write and search permission on it")
     return Layout(directory)
 
 

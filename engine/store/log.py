@@ -26,14 +26,14 @@ _RETAINED = (
     " FROM batches WHERE topic_id = ?1 AND partition = ?2 AND base_offset >= max(?3, coalesce((SELECT start_offset FROM"
     " partitions WHERE topic_id = ?1 AND partition = ?2), 0))"
 )
-_HEADERS_UP = f"SELECT batch_id, base_offset, count, stored_bytes{_RETAINED} ORDER BY base_offset LIMIT {HEADERS_AT_ONCE}"
+_HEADERS_UP = (
+    f"SELECT batch_id, base_offset, count, stored_bytes{_RETAINED} ORDER BY base_offset LIMIT {HEADERS_AT_ONCE}"
+)
 _HEADERS_DOWN = (
     f"SELECT batch_id, base_offset, count, stored_bytes{_RETAINED} AND base_offset < ?4 ORDER BY base_offset DESC"
     f" LIMIT {HEADERS_AT_ONCE}"
 )
-_ROWS = (
-    f"SELECT {READ_COLUMNS} FROM batches WHERE topic_id = ? AND partition = ? AND base_offset BETWEEN ? AND ?"
-)
+_ROWS = f"SELECT {READ_COLUMNS} FROM batches WHERE topic_id = ? AND partition = ? AND base_offset BETWEEN ? AND ?"
 _CONTAINING = "SELECT max(base_offset) FROM batches WHERE topic_id = ? AND partition = ? AND base_offset <= ?"
 _FOLLOW = f"SELECT batch_id, topic_id, partition, base_offset, count FROM batches WHERE batch_id > ? ORDER BY batch_id LIMIT {FOLLOW_AT_ONCE}"
 _END = 2**62
@@ -148,9 +148,7 @@ class _Source:
 
     __slots__ = ("bound", "descending", "headers", "log", "next_base", "partition", "rows", "topic_id")
 
-    def __init__(
-        self, log: LogReader, topic_id: int, partition: int, first: int, *, descending: bool
-    ) -> None:
+    def __init__(self, log: LogReader, topic_id: int, partition: int, first: int, *, descending: bool) -> None:
         self.log = log
         self.topic_id = topic_id
         self.partition = partition
@@ -184,7 +182,7 @@ class _Source:
             if found:
                 self.next_base = found[-1][1] + found[-1][2]
         found.reverse()
-        self.headers = found  # type: ignore[assignment]
+        self.headers = found
         self.rows = {}
 
     def _read_rows(self) -> None:

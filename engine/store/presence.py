@@ -106,10 +106,11 @@ class Presence:
     def _count(self, topic: str) -> int:
         """Subscribers of a topic: those that name it, and those whose pattern covers it."""
         sql = "SELECT count(*) FROM subscribers WHERE pattern = ?"
-        named: int = self._connection.execute(sql, (topic,)).fetchall()[0][0]
+        named: int = self._rows(sql, (topic,))[0][0]
         sql = "SELECT pattern, count(*) FROM subscribers WHERE instr(pattern, '*') GROUP BY pattern"
-        wild = self._connection.execute(sql).fetchall()
-        return named + sum(count for pattern, count in wild if matches(pattern, topic))
+        wild = self._rows(sql)
+        covering: int = sum(count for pattern, count in wild if matches(pattern, topic))
+        return named + covering
 
     def remove(self, subscriber_id: str) -> None:
         self._connection.execute("DELETE FROM subscribers WHERE subscriber_id = ?", (subscriber_id,))
@@ -144,24 +145,27 @@ class Presence:
     def subscribers(self) -> list[SubscriberRow]:
         """All subscribers of living processes."""
         self._remove_dead()
-        rows = self._connection.execute(f"SELECT {_COLUMNS} FROM subscribers").fetchall()
-        return [SubscriberRow(*row) for row in rows]
+        return [SubscriberRow(*row) for row in self._rows(f"SELECT {_COLUMNS} FROM subscribers")]
 
     def consumed(self) -> dict[int, int]:
         """Deliveries settled, by topic id, since the presence file was made."""
-        return dict(self._connection.execute("SELECT topic_id, messages FROM consumed").fetchall())
+        return dict(self._rows("SELECT topic_id, messages FROM consumed"))
 
     def traffic(self, now_seconds: int, window_seconds: int) -> dict[int, Traffic]:
         """Messages by topic id over the last `window_seconds`, in steps of TRAFFIC_SECONDS."""
-        sql = "SELECT topic_id, sum(published), sum(consumed), sum(failed) FROM traffic WHERE slot > ? GROUP BY topic_id"
+        sql = (
+            "SELECT topic_id, sum(published), sum(consumed), sum(failed) FROM traffic WHERE slot > ? GROUP BY topic_id"
+        )
         first = (now_seconds - window_seconds) // TRAFFIC_SECONDS
-        rows: Sequence[tuple[Any, ...]] = self._connection.execute(sql, (first,)).fetchall()
-        return {row[0]: Traffic(row[1], row[2], row[3]) for row in rows}
+        return {row[0]: Traffic(row[1], row[2], row[3]) for row in self._rows(sql, (first,))}
 
     def close(self) -> None:
         with contextlib.suppress(apsw.Error):
             self._connection.execute("DELETE FROM subscribers WHERE process = ?", (self._process,))
         self._connection.close()
+
+    def _rows(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
+        return self._connection.execute(sql, bindings).fetchall()
 
     @contextlib.contextmanager
     def _transaction(self) -> Any:
@@ -176,8 +180,7 @@ class Presence:
     def _remove_dead(self) -> None:
         if self._directory is None:
             return
-        processes = self._connection.execute("SELECT DISTINCT process FROM subscribers").fetchall()
-        for (process,) in processes:
+        for (process,) in self._rows("SELECT DISTINCT process FROM subscribers"):
             if process != self._process and not wake.alive(self._directory / "wake", process):
                 self._connection.execute("DELETE FROM subscribers WHERE process = ?", (process,))
 

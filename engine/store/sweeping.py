@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 
 from geode_client.catalog import Topic
+from geode_client.clock import now_us
 from geode_client.errors import GeodeError
 from geode_client.store.batch import unpack_attributes
 from geode_client.store.log import LogReader
-from geode_client.store.writer import Transaction, now_us
+from geode_client.store.writer import Transaction
 
 SLICE_BATCHES = 500
 
@@ -53,7 +54,7 @@ class RemoveBatches(msgspec.Struct, eq=False):
 def _forget_ids(transaction: Transaction, row: tuple[Any, ...]) -> None:
     try:
         ids = unpack_attributes(row[6], row[7]).ids
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever is wrong with them
         return  # damaged attributes name no ids; the ids that stay only keep copies out
     if ids is not None:
         transaction.database.cursor.executemany(

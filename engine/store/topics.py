@@ -11,11 +11,12 @@ import msgspec
 
 from geode_client import options as topic_options
 from geode_client.catalog import Delivery, Topic, TopicChange, TopicDefinition, changed
+from geode_client.clock import now_us
 from geode_client.errors import GeodeError, StoreError, TopicExists, TopicNotFound
 from geode_client.grammar.names import literal_prefix, matches
 from geode_client.schema import Schema
 from geode_client.store.log import LogReader
-from geode_client.store.writer import Transaction, now_us
+from geode_client.store.writer import Transaction
 
 NAMES_COMPARED_MAX = 5_000
 _COLUMNS = "topic_id, name, delivery, automatic, revision, schema_version, created_us, options"

@@ -9,9 +9,8 @@ again, because what the file holds is then known only to a new recovery.
 """
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import apsw
 import msgspec
@@ -33,11 +32,6 @@ _MOVE_END = (
     "INSERT INTO partitions (topic_id, partition, next_offset, stored_bytes) VALUES (?1, ?2, ?3, ?4)"
     " ON CONFLICT DO UPDATE SET next_offset = ?3, stored_bytes = stored_bytes + ?4"
 )
-
-
-def now_us() -> int:
-    """The wall clock in microseconds since 1970."""
-    return time.time_ns() // 1000
 
 
 class Append(msgspec.Struct):
@@ -154,9 +148,7 @@ class Committed(msgspec.Struct, frozen=True):
 class Writer:
     """The only way into the file for one client."""
 
-    def __init__(
-        self, database: Database, lock: FairLock | NoLock, on_commit: Callable[[Committed], None]
-    ) -> None:
+    def __init__(self, database: Database, lock: FairLock | NoLock, on_commit: Callable[[Committed], None]) -> None:
         self._database = database
         self._lock = lock
         self._on_commit = on_commit
@@ -246,7 +238,7 @@ class Writer:
                 appended = self._run(works)
         except apsw.Error as failure:
             error = self._failed(failure)
-        except BaseException as failure:
+        except BaseException as failure:  # noqa: BLE001 - told to those who wait, whatever it is
             self._roll_back()
             error = StoreError(f"a write was given up because of an internal error: {failure!r}")
             error.__cause__ = failure
@@ -280,7 +272,7 @@ class Writer:
 
     def _refresh(self) -> None:
         """Forget what is remembered of the file when another connection has written to it."""
-        version = self._database.cursor.execute("PRAGMA data_version").fetchall()[0][0]
+        version: Any = self._database.cursor.execute("PRAGMA data_version").fetchall()[0][0]
         if version == self._data_version and len(self._ends) < ENDS_CACHED_MAX:
             return
         self._ends.clear()
@@ -296,9 +288,7 @@ class Writer:
     def _failed(self, failure: apsw.Error) -> GeodeError:
         self._roll_back()
         error = explain(failure, self._database.layout)
-        if isinstance(failure, apsw.FullError | apsw.IOError | apsw.CorruptError) and isinstance(
-            error, StoreError
-        ):
+        if isinstance(failure, apsw.FullError | apsw.IOError | apsw.CorruptError) and isinstance(error, StoreError):
             self._failure = StoreError(f"{error} (the store writes nothing more until it is opened again)")
             return self._failure
         return error
@@ -310,6 +300,4 @@ class Writer:
                 self._database.cursor.execute("ROLLBACK")
             except apsw.Error:
                 # SQLite rolls back by itself on the worst errors; the next open recovers whatever is left.
-                self._failure = self._failure or StoreError(
-                    "the store could not undo a failed write: open it again"
-                )
+                self._failure = self._failure or StoreError("the store could not undo a failed write: open it again")

@@ -1,0 +1,206 @@
+"""The way of works to the writer, and of their outcomes back to those who wait.
+
+Single messages that are published in the same turn of the event loop gather here and become one work a topic. A group is
+committed in this thread when nobody else writes and the disk is quick, else by the writer's thread. Runs on the event
+loop, but for `_committed_in_any_thread`.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from geode_client.broker import BatchReceipt, OutgoingMessage, Receipt
+from geode_client.catalog import Topic
+from geode_client.clock import datetime_of, now_us
+from geode_client.errors import CorruptData, GeodeError, StoreError
+from geode_client.local import publisher
+from geode_client.store.database import Database
+from geode_client.store.locks import FairLock, NoLock
+from geode_client.store.publishing import PublishWork
+from geode_client.store.wake import Peers
+from geode_client.store.writer import Append, Committed, Work, Writer
+
+# While commits in the calling thread stay this short they are made there; a slow disk gets the writer's thread.
+INLINE_SECONDS_MAX = 0.005
+
+OnAppended = Callable[[Sequence[Append]], None]
+
+
+class Outbox:
+    """One client's works under way. `on_appended` is told of every commit, in order, before those who wait are."""
+
+    def __init__(
+        self,
+        database: Database,
+        lock: FairLock | NoLock,
+        peers: Peers | None,
+        id_prefix: str,
+        on_appended: OnAppended,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(database, lock, self._committed_in_any_thread)
+        self._peers = peers
+        self._id_prefix = id_prefix
+        self._on_appended = on_appended
+        self._router = publisher.Router()
+        self._waiting: list[publisher.Waiting] = []
+        self._flush_scheduled = False
+        self._inline_seconds = 0.0
+        self._works: dict[int, tuple[Work, asyncio.Future[None]]] = {}
+        self._groups: dict[int, publisher.Group] = {}
+        self.catalog_version = 0
+
+    # ── what is to be written ──
+    def post(self, topic: Topic, message: OutgoingMessage) -> "asyncio.Future[Receipt]":
+        """Store one message together with all others that are posted in this turn of the loop."""
+        done: asyncio.Future[Receipt] = self._loop.create_future()
+        self._waiting.append(publisher.Waiting(topic, message, done))
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self.flush)
+        return done
+
+    def flush(self) -> None:
+        """Store the single messages that have gathered."""
+        self._flush_scheduled = False
+        if not self._waiting:
+            return
+        waiting, self._waiting = [item for item in self._waiting if not item.done.cancelled()], []
+        try:
+            groups = publisher.group(waiting, self.catalog_version, self._router)
+        except GeodeError as error:
+            for item in waiting:
+                if not item.done.done():
+                    item.done.set_exception(error)
+            return
+        for made in groups:
+            self._groups[id(made.work)] = made
+        works: list[Work] = [made.work for made in groups]
+        if works and not self._write_now(works):
+            for work in works:
+                self._submit(work)
+
+    def prepared(self, topic: Topic, batch: Any) -> PublishWork:
+        """The work that stores a batch, after all single messages posted before it."""
+        self.flush()
+        return publisher.prepare(topic, batch, self.catalog_version, self._router)
+
+    async def write(self, work: Work) -> None:
+        """Hand a work to the writer and wait for its commit; raises what refused it. A cancelled wait undoes nothing."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._works[id(work)] = (work, done)
+        self._submit(work)
+        await done
+
+    async def settle(self) -> None:
+        """Return once all commits that are under way here have been told to `on_appended`."""
+        self.flush()
+        waiting: list[asyncio.Future[Any]] = [done for _, done in self._works.values()]
+        waiting += [item.done for made in self._groups.values() for item in made.waiting]
+        waiting = [done for done in waiting if not done.done()]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    async def close(self) -> None:
+        """Write what waits, then stop the writer."""
+        await self.settle()
+        await asyncio.to_thread(self._writer.close)
+
+    def _write_now(self, works: list[Work]) -> bool:
+        """Commit in this thread when nobody else writes and the disk is quick."""
+        if self._inline_seconds > INLINE_SECONDS_MAX:
+            # One slow commit must not keep the quick way shut for ever.
+            self._inline_seconds *= 0.95
+            return False
+        started = time.perf_counter()
+        try:
+            if not self._writer.try_now(works):
+                return False
+        except GeodeError as error:
+            self._outcome(Committed(works, [], error, inline=True))
+            return True
+        self._inline_seconds += 0.2 * (time.perf_counter() - started - self._inline_seconds)
+        return True
+
+    def _submit(self, work: Work) -> None:
+        try:
+            self._writer.submit(work)
+        except GeodeError as error:
+            self._outcome(Committed([work], [], error, inline=True))
+
+    # ── what became of it ──
+    def _committed_in_any_thread(self, committed: Committed) -> None:
+        if committed.appended and self._peers is not None:
+            self._peers.wake()
+        if committed.inline:
+            self._outcome(committed)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop was closed without closing the client
+                self._loop.call_soon_threadsafe(self._outcome, committed)
+
+    def _outcome(self, committed: Committed) -> None:
+        """Tell everybody who waits for the works of a transaction what became of them."""
+        if committed.appended:
+            self._on_appended(committed.appended)
+        for work in committed.works:
+            refusal = committed.error or work.error
+            made = self._groups.pop(id(work), None)
+            if made is not None:
+                _tell_group(made, refusal, self._id_prefix)
+            _, done = self._works.pop(id(work), (None, None))
+            if done is not None and not done.done():
+                if refusal is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(_own_copy(refusal))
+
+
+def batch_receipt(work: PublishWork) -> BatchReceipt:
+    """What a committed work became."""
+    offsets: dict[int, range] = {}
+    count = 0
+    for part in work.parts:
+        append = part.append
+        if append.count:
+            count += append.count
+            before = offsets.get(append.partition)
+            first = append.base_offset if before is None else before.start
+            offsets[append.partition] = range(first, append.base_offset + append.count)
+    return BatchReceipt(count, len(work.known), offsets)
+
+
+def _own_copy(error: GeodeError) -> GeodeError:
+    """Errors that several wait for are raised in several tasks: each has its own traceback."""
+    if isinstance(error, StoreError | CorruptData):
+        copy = type(error)(*error.args)
+        copy.__cause__ = error.__cause__
+        return copy
+    return error
+
+
+def _tell_group(made: publisher.Group, error: GeodeError | None, id_prefix: str) -> None:
+    """Give everybody who published a message of the group its receipt, or its error."""
+    if error is not None:
+        for item in made.waiting:
+            if not item.done.done():
+                item.done.set_exception(_own_copy(error))
+        return
+    for part in made.work.parts:
+        append = part.append
+        accepted = datetime_of(append.timestamp_us)
+        prefix = f"{id_prefix}{append.topic_id}-{append.partition}-"
+        for index, position in enumerate(part.positions):
+            item = made.waiting[position]
+            if not item.done.done():
+                offset = append.base_offset + index
+                message_id = item.message.message_id or f"{prefix}{offset}"
+                item.done.set_result(Receipt(message_id, append.topic, append.partition, offset, accepted))
+    for position, known in made.work.known.items():
+        item = made.waiting[position]
+        if not item.done.done():
+            now = datetime_of(now_us())
+            message_id = item.message.message_id or ""
+            receipt = Receipt(message_id, item.topic.name, known.partition, known.offset, now, duplicate=True)
+            item.done.set_result(receipt)

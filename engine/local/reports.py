@@ -1,0 +1,90 @@
+"""What a client tells the other processes of a store about itself: its subscribers, how far they are, and its traffic.
+
+Counted as it happens, written to the presence file at most once a second.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+
+from geode_client.clock import now_us
+from geode_client.delivery.fanout import Slice
+from geode_client.errors import GeodeError
+from geode_client.local.feed import FanoutFeed
+from geode_client.store.presence import Presence, SubscriberRow, Traffic
+
+REPORT_SECONDS = 1.0
+
+
+class Reports:
+    """One client's subscribers and traffic; every method runs on the event loop."""
+
+    def __init__(self, presence: Presence) -> None:
+        self.presence = presence
+        self._loop = asyncio.get_running_loop()
+        self._feeds: dict[str, FanoutFeed] = {}
+        self._traffic: dict[int, Traffic] = {}
+        self._written: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, feed: FanoutFeed, limits: Mapping[str, int]) -> None:
+        """Make a subscriber known; raises SubscriberLimitReached (`limits`: topic name to how many it takes)."""
+        condition = feed.request.condition
+        row = SubscriberRow(
+            subscriber_id=feed.subscriber_id,
+            process=self.presence.process,
+            process_id=os.getpid(),
+            pattern=feed.request.pattern,
+            consumer_group=None,
+            filter=None if condition is None else condition.text,
+            started_us=now_us(),
+            position=feed.cursor.position,
+        )
+        self.presence.add(row, limits)
+        self._feeds[feed.subscriber_id] = feed
+
+    def leave(self, feed: FanoutFeed) -> None:
+        """The subscriber is gone; what it had is counted."""
+        if self._feeds.pop(feed.subscriber_id, None) is not None:
+            self._written.pop(feed.subscriber_id, None)
+            with contextlib.suppress(GeodeError):
+                self.presence.remove(feed.subscriber_id)
+
+    def published(self, topic_id: int, count: int) -> None:
+        self._of(topic_id).published += count
+
+    def consumed(self, handed: Slice) -> None:
+        self._of(handed.chunk.topic_id).consumed += len(handed.indices)
+
+    def positions(self) -> dict[str, int]:
+        """How far this client's own subscribers are, by subscriber id, as batch ids."""
+        return {feed.subscriber_id: feed.cursor.position for feed in self._feeds.values()}
+
+    def write(self) -> None:
+        """Write what has happened since the last time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        moved = [feed for feed in self._feeds.values() if self._written.get(feed.subscriber_id) != feed.delivered]
+        if not moved and not self._traffic:
+            return
+        for feed in moved:
+            self._written[feed.subscriber_id] = feed.delivered
+        rows = [(f.cursor.position, f.delivered, f.last_message_us, f.subscriber_id) for f in moved]
+        traffic, self._traffic = self._traffic, {}
+        with contextlib.suppress(GeodeError):
+            self.presence.report(rows, traffic, int(time.time()))
+
+    def close(self) -> None:
+        self.write()
+        self.presence.close()
+
+    def _of(self, topic_id: int) -> Traffic:
+        traffic = self._traffic.get(topic_id)
+        if traffic is None:
+            traffic = self._traffic[topic_id] = Traffic()
+            if self._timer is None:
+                self._timer = self._loop.call_later(REPORT_SECONDS, self.write)
+        return traffic

@@ -1,0 +1,175 @@
+"""The open subscriptions of one client: where each begins, which topics it covers, and what comes in for it.
+
+Owns the follower (the commit order, read once for all) and the feeds that it tells of new batches.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+
+from geode_client.broker import FromBeginning, FromEnd, FromOffset, FromTime, SubscriptionRequest
+from geode_client.catalog import Topic
+from geode_client.delivery.fanout import FanoutCursor, Slice
+from geode_client.errors import GeodeError, GqlError, TopicNotFound
+from geode_client.grammar.names import is_pattern, matches, validate_topic_name, validate_topic_pattern
+from geode_client.local.feed import FanoutFeed
+from geode_client.local.follower import LogFollower
+from geode_client.local.publisher import partition_of
+from geode_client.local.reports import Reports
+from geode_client.store.log import LogCursor, LogReader
+from geode_client.store.topics import TopicReader
+from geode_client.store.writer import Append
+
+
+class Subscriptions:
+    """All feeds of a client; every method runs on the event loop.
+
+    `settle` returns once all commits that are under way in this client have been told to `appended`.
+    """
+
+    def __init__(
+        self, log: LogReader, topics: TopicReader, reports: Reports, settle: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._log = log
+        self._topics = topics
+        self._reports = reports
+        self.settle_pending = settle
+        self._feeds: dict[str, FanoutFeed] = {}
+        self.follower = LogFollower(log, self._adopt)
+
+    # ── opening ──
+    async def open(self, request: SubscriptionRequest) -> FanoutFeed:
+        """A feed that sees everything that is published after this returned; the catalog must be fresh."""
+        await self.settle_pending()
+        while self.follower.look():
+            await asyncio.sleep(0)
+        topics = self._topics_of(request)
+        cursor = self._cursor_of(request)
+        through = None if request.follow else self.follower.watermark
+        feed = FanoutFeed(self, uuid.uuid4().hex[:16], request, cursor, through=through)
+        for topic in topics:
+            self._place(cursor, topic, request)
+        limits = {t.name: t.options.max_subscribers for t in topics if t.options.max_subscribers is not None}
+        self._reports.enter(feed, limits)
+        self._feeds[feed.subscriber_id] = feed
+        feed.topic_ids.update(topic.topic_id for topic in topics)
+        if request.follow:
+            for topic in topics:
+                self.follower.follow(topic.topic_id, feed)
+            self.follower.forget_strangers()
+        return feed
+
+    def _topics_of(self, request: SubscriptionRequest) -> list[Topic]:
+        if is_pattern(request.pattern):
+            return list(self._topics.covered(validate_topic_pattern(request.pattern)))
+        topic = self._topics.require(validate_topic_name(request.pattern))
+        if request.partition is not None and request.partition >= topic.partitions:
+            known = f"0 to {topic.partitions - 1}" if topic.partitions > 1 else "0 only"
+            raise GqlError(
+                f"topic {topic.name} has no partition {request.partition}", hint=f"its partitions are {known}"
+            )
+        return [topic]
+
+    def _cursor_of(self, request: SubscriptionRequest) -> FanoutCursor:
+        position = self.follower.watermark if isinstance(request.start, FromEnd) else 0
+        since_us = request.start.timestamp_us if isinstance(request.start, FromTime) else None
+        return FanoutCursor(
+            position, condition=request.condition, partition=request.partition, key=request.key, since_us=since_us
+        )
+
+    def _place(self, cursor: FanoutCursor, topic: Topic, request: SubscriptionRequest) -> None:
+        """Where in each partition of a topic the cursor begins."""
+        for partition in _partitions_of(topic, request):
+            match request.start:
+                case FromOffset(offset):
+                    cursor.expect(topic.topic_id, partition, offset)
+                case FromTime(timestamp_us):
+                    first = self._log.first_offset_since(topic.topic_id, partition, timestamp_us)
+                    cursor.expect(topic.topic_id, partition, first)
+                case FromEnd() if not is_pattern(request.pattern):
+                    cursor.expect(topic.topic_id, partition, self._log.next_offset(topic.topic_id, partition))
+                case FromEnd() | FromBeginning():
+                    pass
+
+    # ── what a feed asks ──
+    def backlog(self, feed: FanoutFeed, through: int) -> LogCursor:
+        """What lies between the feed's cursor and batch `through`."""
+        sources: list[tuple[int, int, int]] = []
+        for topic_id in feed.topic_ids:
+            topic = self._topics.by_id(topic_id)
+            if topic is not None:
+                for partition in _partitions_of(topic, feed.request):
+                    sources.append((topic_id, partition, self._first_offset(feed, topic_id, partition)))
+        return LogCursor(self._log, sources, through=through)
+
+    def _first_offset(self, feed: FanoutFeed, topic_id: int, partition: int) -> int:
+        expected = feed.cursor.expected(topic_id, partition)
+        if expected is not None:
+            return self._log.batch_containing(topic_id, partition, expected)
+        if feed.cursor.position == 0:
+            return 0
+        return self._log.offset_after(topic_id, partition, feed.cursor.position)
+
+    def handed_over(self, handed: Slice) -> None:
+        self._reports.consumed(handed)
+
+    def closed(self, feed: FanoutFeed) -> None:
+        self._feeds.pop(feed.subscriber_id, None)
+        for topic_id in feed.topic_ids:
+            self.follower.unfollow(topic_id, feed)
+        self._reports.leave(feed)
+
+    # ── what comes in ──
+    def appended(self, appended: Sequence[Append]) -> None:
+        """This client has committed something."""
+        try:
+            self.follower.committed_here(appended)
+        except GeodeError as error:
+            self._fail(error)
+
+    def look(self) -> None:
+        """Another process may have committed something."""
+        try:
+            if self.follower.look():
+                self._loop.call_soon(self.look)
+        except GeodeError as error:
+            self._fail(error)
+
+    def topics_changed(self) -> None:
+        """The catalog was read anew: topics may be gone, or be there for a pattern."""
+        self.follower.forget_strangers()
+        for feed in list(self._feeds.values()):
+            for topic_id in [i for i in feed.topic_ids if self._topics.by_id(i) is None]:
+                feed.topic_ids.discard(topic_id)
+                self.follower.unfollow(topic_id, feed)
+            if not feed.topic_ids and not is_pattern(feed.request.pattern):
+                feed.fail(TopicNotFound(feed.request.pattern))
+
+    async def close(self) -> None:
+        for feed in list(self._feeds.values()):
+            await feed.close()
+
+    def _fail(self, error: GeodeError) -> None:
+        for feed in list(self._feeds.values()):
+            feed.fail(error)
+
+    def _adopt(self, topic_id: int) -> None:
+        """A topic that nobody follows has a new batch: whose pattern covers it?"""
+        topic = self._topics.by_id(topic_id)
+        if topic is None and self._topics.refresh():
+            topic = self._topics.by_id(topic_id)
+        if topic is None:
+            return
+        for feed in self._feeds.values():
+            if feed.request.follow and matches(feed.request.pattern, topic.name):
+                feed.topic_ids.add(topic_id)
+                self.follower.follow(topic_id, feed)
+
+
+def _partitions_of(topic: Topic, request: SubscriptionRequest) -> Sequence[int]:
+    if request.partition is not None:
+        return [request.partition] if request.partition < topic.partitions else []
+    if request.key is not None:
+        return [partition_of(request.key, topic.partitions)]
+    return range(topic.partitions)
