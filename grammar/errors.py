@@ -19,6 +19,10 @@ NAMES_COMPARED_MAX = 5_000
 class GeodeError(Exception):
     """Whatever Geode raises on purpose."""
 
+    def render(self) -> str:
+        """The error as a person wants to read it; may have several lines."""
+        return f"error: {self}"
+
 
 class GqlError(GeodeError):
     """A statement or condition that is wrong; `span` and `source` say where, `hint` what would be right."""
@@ -56,7 +60,9 @@ class GqlError(GeodeError):
     def render(self) -> str:
         """The message, the line with a caret, and the hint, as a person wants to read them."""
         lines = [self.message]
-        if self.source is not None and self.span is not None:
+        if self.source is None or self.span is None:
+            lines[0] = f"error: {self.message}"
+        else:
             line, column = self.source.position(self.span.start)
             lines[0] = f"{self.source.name}:{line}:{column}: {self.message}"
             lines.append(self.source.caret(self.span))

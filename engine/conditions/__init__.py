@@ -30,7 +30,18 @@ class Condition:
     """A compiled condition. `fields` are the paths it reads, `virtual` the virtual columns, `notices` what a person
     should know of it, `text` its canonical text, `tree` what it was compiled from."""
 
-    __slots__ = ("_now", "_projection", "_select", "_value", "fields", "notices", "text", "tree", "virtual")
+    __slots__ = (
+        "_meaning",
+        "_projection",
+        "_select",
+        "_value",
+        "field_steps",
+        "fields",
+        "notices",
+        "text",
+        "tree",
+        "virtual",
+    )
 
     def __init__(
         self,
@@ -46,9 +57,11 @@ class Condition:
         self.tree = tree
         self.text = unparse_expression(tree)
         self.fields: tuple[str, ...] = tuple(made.reference.paths)
+        self.field_steps: tuple[tuple[str | int, ...], ...] = tuple(made.reference.paths.values())
         self.virtual: tuple[str, ...] = tuple(made.reference.virtual)
         self.notices: tuple[str, ...] = tuple(made.reference.notices)
         self._projection = Projection(made.reference.names, frozenset(made.reference.present))
+        self._meaning = (parameters, columns, alias)
         self._select = made.select
         self._value = made.value
 
@@ -67,9 +80,17 @@ class Condition:
 
     def evaluate(self, message: Any) -> bool | None:
         """TRUE, FALSE or UNKNOWN (None) for one message; virtual columns are taken from a delivered Message."""
+        return _truth(self.value(message))
+
+    def value(self, message: Any) -> Any:
+        """What the expression gives for one message, be it a truth value or not."""
         virtual = [getattr(message, name[1:], None) for name in self.virtual]
         body = getattr(message, "data", message)
-        return _truth(self._value(self._projection.row(_plain(body)), datetime.now(UTC), *virtual))
+        return self._value(self._projection.row(_plain(body)), datetime.now(UTC), *virtual)
+
+    def part(self, tree: "exp.Expression") -> "Condition":
+        """A part of this condition's tree by itself, with the same parameters and declared columns."""
+        return Condition(tree, *self._meaning)
 
     def matches(self, message: Any) -> bool:
         """Whether the condition is TRUE for one message."""

@@ -51,7 +51,7 @@ class MessageReference:
         self._columns = columns
         self._alias = alias
         self.names: list[str] = []
-        self.paths: list[str] = []
+        self.paths: dict[str, tuple[str | int, ...]] = {}
         self.virtual: list[str] = []
         self.present: set[str] = set()
         self.notices: list[str] = []
@@ -98,9 +98,7 @@ class MessageReference:
         if name not in self.names:
             self.names.append(name)
             self._notice(name)
-        path = path_text(name, steps)
-        if path not in self.paths:
-            self.paths.append(path)
+        self.paths[path_text(name, steps)] = (name, *steps)
         return ast.Attribute(ast.Name("r", ast.Load()), f"f{self.names.index(name)}", ast.Load())
 
     def _field(self, compiler: Compiler, name: str, steps: Sequence[str | int]) -> ast.expr:

@@ -38,9 +38,9 @@ def _explained(path: Path, error: OSError) -> GeodeError:
     return GeodeError(f"{path}: {error.strerror or error}")
 
 
-async def copy_from(broker: Broker, node: plan.CopyFrom, folder: Path, progress: Progress | None) -> tuple[int, int]:
+async def copy_from(broker: Broker, node: plan.CopyFrom, progress: Progress | None) -> tuple[int, int]:
     """Load a file; gives the messages stored and the bytes read."""
-    path = folder / Path(node.path).expanduser()
+    path = Path(node.path).expanduser()
     _check_suffix(path)
     try:
         stream = await asyncio.to_thread(path.open, "rb")
@@ -130,9 +130,9 @@ def _key(body: object, field: str | None, index: int) -> str | None:
     return None if value is None else str(value)
 
 
-async def copy_to(broker: Broker, node: plan.CopyTo, folder: Path, progress: Progress | None) -> tuple[int, int]:
+async def copy_to(broker: Broker, node: plan.CopyTo, progress: Progress | None) -> tuple[int, int]:
     """Write the retained messages of a topic; gives how many and the bytes written."""
-    path = folder / Path(node.path).expanduser()
+    path = Path(node.path).expanduser()
     _check_suffix(path)
     if path.is_dir():
         raise GeodeError(f"{path} is a directory: name a file")

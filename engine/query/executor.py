@@ -3,16 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, assert_never
 
-from geode_client.broker import Broker, OutgoingBatch, ScanRequest
+from geode_client.broker import Broker, OutgoingBatch
 from geode_client.catalog import Topic
 from geode_client.errors import GeodeError, GqlError, TopicNotFound, Unsupported
 from geode_client.grammar import ast
 from geode_client.grammar.names import is_pattern
-from geode_client.grammar.unparse import create_topic, type_text
-from geode_client.query import copying, plan, system
+from geode_client.grammar.unparse import create_topic, literal, type_text
+from geode_client.query import copying, judging, plan, system
 from geode_client.query.planner import covers
 from geode_client.query.result import Result
 from geode_client.query.rows import Runner
@@ -29,21 +28,18 @@ class AssertionFailed(GeodeError):
 
 
 class Executor:
-    """Runs plans on a broker. `ensure_topic` makes a topic that is published or subscribed to, where that is wanted;
-    `folder` is what the paths of COPY are relative to."""
+    """Runs plans on a broker. `ensure_topic` makes a topic that is published or subscribed to, where that is wanted."""
 
     def __init__(
         self,
         broker: Broker,
         parameters: Mapping[str, Any],
         ensure_topic: EnsureTopic,
-        folder: Path,
         progress: copying.Progress | None = None,
     ) -> None:
         self._broker = broker
         self._parameters = parameters
         self._ensure_topic = ensure_topic
-        self._folder = folder
         self._progress = progress
 
     async def run(self, node: plan.Plan) -> Result:
@@ -72,19 +68,19 @@ class Executor:
                 return Result(("create_statement",), [(create_statement(topic) + ";",)])
             case plan.CopyFrom():
                 await self._ensure_topic(node.topic)
-                messages, size = await copying.copy_from(self._broker, node, self._folder, self._progress)
+                messages, size = await copying.copy_from(self._broker, node, self._progress)
                 return Result(
                     message=f"{counted(messages, 'message')} ({size} bytes) copied from {node.path} to {node.topic}"
                 )
             case plan.CopyTo():
-                messages, size = await copying.copy_to(self._broker, node, self._folder, self._progress)
+                messages, size = await copying.copy_to(self._broker, node, self._progress)
                 return Result(
                     message=f"{counted(messages, 'message')} ({size} bytes) copied from {node.topic.name} to {node.path}"
                 )
             case plan.Assert():
                 return await self._assert(node)
             case plan.TestFilter():
-                return await self._test_filter(node)
+                return await judging.test_filter(self._broker, node)
             case plan.Explain(inner):
                 return Result(("plan",), [(line,) for line in plan.lines(inner)])
             case plan.Missing(what):
@@ -161,25 +157,6 @@ class Executor:
                 )
             await asyncio.sleep(ASSERT_POLL_SECONDS)
 
-    async def _test_filter(self, node: plan.TestFilter) -> Result:
-        counts = {True: 0, False: 0, None: 0}
-        unknown: list[tuple[Any, ...]] = []
-        left = node.limit
-        truths = node.condition.truths  # type: ignore[attr-defined]
-        async for chunk in self._broker.scan(ScanRequest([node.topic], newest_first=True)):
-            judged = list(enumerate(truths(chunk)))[-left:]
-            for place, truth in judged:
-                counts[truth] += 1
-                if truth is None and len(unknown) < 20:
-                    unknown.append((chunk.base_offset + place, chunk.bodies[place].decode()))
-            left -= len(judged)
-            if left <= 0:
-                break
-        rows: list[tuple[Any, ...]] = [("TRUE", counts[True], None), ("FALSE", counts[False], None)]
-        rows.append(("UNKNOWN", counts[None], None))
-        rows += [("unknown at offset", offset, body) for offset, body in unknown]
-        return Result(("outcome", "messages", "message"), rows, notices=getattr(node.condition, "notices", ()))
-
 
 def holds(found: Any, operator: str, wanted: Any) -> bool:
     """Whether `found operator wanted` is TRUE; NULL equals only NULL here, so that absence can be asserted."""
@@ -197,12 +174,13 @@ def describe(topic: Topic) -> Result:
     """The columns of a topic's schema, then its delivery and options."""
     rows: list[tuple[Any, ...]] = []
     for column in topic.schema.columns if topic.schema else ():
-        default = None if column.default is None else repr(column.default.value)
-        rows.append(("column", column.name, type_text(column.type), "NOT NULL" if column.not_null else None, default))
-    rows.append(("delivery", topic.delivery.value, None, None, None))
+        default = "" if column.default is None else f"DEFAULT {literal(column.default.value)}"
+        note = " ".join(filter(None, ("NOT NULL" if column.not_null else "", default)))
+        rows.append(("column", column.name, type_text(column.type), note))
+    rows.append(("delivery", "delivery", topic.delivery.value, ""))
     for name, value, is_default in topic.options.named():
-        rows.append(("option", name, value.strip("'"), "default" if is_default else None, None))
-    return Result(("kind", "name", "value", "note", "default"), rows)
+        rows.append(("option", name, value.strip("'"), "default" if is_default else ""))
+    return Result(("kind", "name", "value", "note"), rows)
 
 
 def create_statement(topic: Topic) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geode_client.broker import SubscriptionRequest
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
-from geode_client.delivery.fanout import ConditionLike
+from geode_client.conditions import Condition
 from geode_client.grammar import ast
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class TestFilter:
     __test__ = False
 
     topic: Topic
-    condition: ConditionLike
+    condition: Condition
     limit: int
 
     def text(self) -> str:
@@ -193,7 +193,7 @@ class Scan:
     pattern: str
     topics: tuple[Topic, ...]
     alias: str | None
-    condition: ConditionLike | None = None
+    condition: Condition | None = None
     expressions: tuple["exp.Expression", ...] = ()
     columns: tuple[str, ...] = ()
     star: bool = False

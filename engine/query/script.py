@@ -8,11 +8,11 @@ FOLLOW keeps the script running until it is cancelled.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geode_client.errors import GeodeError, GqlError
+from geode_client.errors import GeodeError, GqlError, TopicNotFound
 from geode_client.grammar import ast
 from geode_client.grammar.parser import parse_piece
 from geode_client.grammar.scan import pieces
@@ -26,7 +26,8 @@ from geode_client.subscription import Subscription
 OnStatement = Callable[[ast.Statement, str], None]
 OnResult = Callable[[ast.Statement, Result], None]
 OnMessage = Callable[[Subscription, Message], None]
-OnEnd = Callable[[Subscription], None]
+OnEnd = Callable[[Subscription, str | None], None]
+"""The subscription, and why it ended before the script did, where it did."""
 
 
 def _ignore(*_: Any) -> None:
@@ -64,11 +65,12 @@ class ScriptError(GeodeError):
 class _Live:
     """A subscription that runs beside the script."""
 
+    statement: ast.Subscribe
     subscription: Subscription
     finite: bool
     follow: bool
     task: "asyncio.Task[None] | None" = None
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    note: str | None = None
 
 
 class Script:
@@ -80,7 +82,7 @@ class Script:
         self.statements: list[tuple[ast.Statement, str]] = []
         for piece in pieces(source):
             statement = parse_piece(source, piece)
-            self.statements.append((statement, source.text[piece.start : piece.end].strip()))
+            self.statements.append((statement, source.text[statement.span.start : piece.end].strip()))
 
     @classmethod
     def read(cls, path: Path) -> "Script":
@@ -134,20 +136,16 @@ class Script:
     def _start(self, statement: ast.Statement, subscription: Subscription, listener: Listener) -> None:
         assert isinstance(statement, ast.Subscribe)
         finite = statement.limit is not None or statement.timeout is not None or not subscription.request.follow
-        live = _Live(subscription, finite, statement.follow is True)
+        live = _Live(statement, subscription, finite, statement.follow is True)
         live.task = asyncio.create_task(_read(live, listener))
         self._live.append(live)
 
     async def _deliver(self) -> None:
         """Return when every open subscription has told all that was published before."""
         for live in self._live:
-            while live.task is not None and not live.task.done():
-                live.moved.clear()
-                if await live.subscription.caught_up():
-                    break
-                moved = asyncio.ensure_future(live.moved.wait())
-                await asyncio.wait({moved, live.task}, return_when=asyncio.FIRST_COMPLETED)
-                moved.cancel()
+            # A reader that is behind never waits for anything but its turn, so this ends.
+            while live.task is not None and not live.task.done() and not await live.subscription.caught_up():
+                await asyncio.sleep(0)
         self._raise_failures()
 
     async def _finish(self) -> None:
@@ -160,6 +158,8 @@ class Script:
         for live in self._live:
             if live.task is not None and live.task.done() and not live.task.cancelled():
                 error = live.task.exception()
+                if isinstance(error, GeodeError):
+                    raise ScriptError(error, self.source, live.statement.span) from error
                 if error is not None:
                     raise error
 
@@ -169,15 +169,16 @@ class Script:
                 live.task.cancel()
                 await asyncio.wait({live.task})
             await live.subscription.close()
-            listener.on_end(live.subscription)
+            listener.on_end(live.subscription, live.note)
         self._live.clear()
 
 
 async def _read(live: _Live, listener: Listener) -> None:
-    async for message in live.subscription:
-        listener.on_message(live.subscription, message)
-        live.moved.set()
-    live.moved.set()
+    try:
+        async for message in live.subscription:
+            listener.on_message(live.subscription, message)
+    except TopicNotFound:
+        live.note = "its topic was dropped"
 
 
 def _topics_made(statement: ast.Statement) -> set[str]:

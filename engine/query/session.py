@@ -5,7 +5,6 @@ in the text that the statement came from.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from geode_client.broker import Broker
@@ -31,13 +30,11 @@ class Session:
         *,
         ensure_topic: Callable[[str], Awaitable[None]],
         ready: Callable[[], Awaitable[Any]],
-        folder: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.broker = broker
         self._ensure_topic = ensure_topic
         self._ready = ready
-        self.folder = folder or Path()
         self.progress = progress
 
     async def execute(self, text: str, params: Mapping[str, Any] | None = None) -> Result:
@@ -60,7 +57,7 @@ class Session:
     ) -> Result:
         """Run a statement that was parsed from `source`."""
         planned = await self.plan(statement, source, params)
-        executor = Executor(self.broker, params or {}, self._ensure_topic, self.folder, self.progress)
+        executor = Executor(self.broker, params or {}, self._ensure_topic, self.progress)
         try:
             return await executor.run(planned)
         except GqlError as error:

@@ -1,0 +1,267 @@
+"""How results and messages are shown: a table for people, JSON, JSON lines or CSV for programs.
+
+Text that comes from messages never reaches a terminal raw: control characters are shown escaped, so that a message cannot
+move the cursor or hide itself. In the formats for programs standard output holds data only.
+"""
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol, TextIO
+
+from geode_client import codec
+from geode_client.message import Message
+from geode_client.query.result import Result
+from geode_client.subscription import Subscription
+
+CELL_CHARACTERS_MAX = 400
+TABLE_ROWS_MAX = 1000
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_CONTROL_IN_JSON = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+class Format(StrEnum):
+    """What `--format` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+class Output(Protocol):
+    """Where results go."""
+
+    def result(self, result: Result) -> None: ...
+
+    def message(self, message: Message, *, label: str) -> None:
+        """A message that a live subscription has received; `label` says which, where there are several."""
+        ...
+
+    def ended(self, subscription: Subscription, note: str | None) -> None: ...
+
+
+def output_for(kind: Format, stream: TextIO | None = None, *, width: int | None = None) -> Output:
+    """The output of a format; on standard output unless told otherwise."""
+    stream = stream or sys.stdout
+    match kind:
+        case Format.TABLE:
+            return TableOutput(stream, width)
+        case Format.JSON:
+            return JsonOutput(stream)
+        case Format.JSONL:
+            return JsonLinesOutput(stream)
+        case Format.CSV:
+            return CsvOutput(stream)
+
+
+def safe(text: str) -> str:
+    """Text with its control characters, and those that turn the direction of writing, shown as escapes."""
+    return _CONTROL.sub(lambda found: _escape(found.group()), text)
+
+
+def _escape(character: str) -> str:
+    short = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character)
+    if short is not None:
+        return short
+    return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON; what could disturb a terminal is escaped in JSON's own way."""
+    text = codec.encode(_plain(value)).decode()
+    return _CONTROL_IN_JSON.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+def _plain(value: Any) -> Any:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def cell_text(value: Any) -> str:
+    """A value in a table's cell."""
+    match value:
+        case None:
+            return "NULL"
+        case str():
+            text = value
+        case bool():
+            text = "true" if value else "false"
+        case datetime():
+            text = value.isoformat(sep=" ").removesuffix("+00:00") + ("Z" if value.utcoffset() == timedelta(0) else "")
+        case float():
+            text = repr(value)
+        case dict() | list():
+            text = json_text(value)
+        case _:
+            text = str(value)
+    shown = safe(text)
+    return shown if len(shown) <= CELL_CHARACTERS_MAX else shown[: CELL_CHARACTERS_MAX - 1] + "…"
+
+
+def message_record(message: Message) -> dict[str, Any]:
+    """A message with what the store knows of it, for the formats that programs read."""
+    record: dict[str, Any] = {
+        "topic": message.topic,
+        "partition": message.partition,
+        "offset": message.offset,
+        "id": message.id,
+        "timestamp": message.timestamp,
+    }
+    if message.key is not None:
+        record["key"] = message.key
+    if message.headers:
+        record["headers"] = message.headers
+    record["data"] = message.data
+    return record
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: 1 row, 2 rows."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+class TableOutput:
+    """For people: tables with a line of their size, one line for each message."""
+
+    def __init__(self, stream: TextIO, width: int | None) -> None:
+        from rich.console import Console
+
+        self._stream = stream
+        self._console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+    def result(self, result: Result) -> None:
+        for notice in result.notices:
+            self._console.print(f"note: {safe(notice)}", style="yellow")
+        if result.columns:
+            self._table(result)
+        elif result.message is not None:
+            self._console.print(safe(result.message), style="green")
+
+    def _table(self, result: Result) -> None:
+        if len(result.columns) == 1 and len(result.rows) == 1 and "\n" in str(result.rows[0][0]):
+            self._console.print("\n".join(safe(line) for line in str(result.rows[0][0]).split("\n")), soft_wrap=True)
+            return
+        if not self._console.is_terminal and self._console.width < 200:
+            self._console.width = 200
+        self._console.print(_rich_table(result))
+        shown = min(len(result.rows), TABLE_ROWS_MAX)
+        more = f" (the first {shown:,} are shown; LIMIT, or another --format)" if shown < len(result.rows) else ""
+        self._console.print(f"{counted(len(result.rows), 'row')}{more}", style="dim")
+
+    def message(self, message: Message, *, label: str) -> None:
+        from rich.text import Text
+
+        line = Text(f"→ {safe(message.topic)}", style="cyan")
+        line.append(f" {message.partition}/{message.offset}", style="dim")
+        if message.key is not None:
+            line.append(f" [{safe(message.key)}]", style="magenta")
+        line.append(" " + safe(message.body.decode()), style="default")
+        if label:
+            line.append(f"  ({safe(label)})", style="dim")
+        self._console.print(line, soft_wrap=True)
+
+    def ended(self, subscription: Subscription, note: str | None) -> None:
+        missed = f", {counted(subscription.missed, 'message')} missed" if subscription.missed else ""
+        why = f" ({note})" if note else ""
+        text = f"{subscription.request.pattern}: {counted(subscription.received, 'message')} received{missed}{why}"
+        self._console.print(safe(text), style="dim")
+
+
+def _rich_table(result: Result) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.ROUNDED, header_style="bold", show_lines=False, safe_box=True)
+    rows = result.rows[:TABLE_ROWS_MAX]
+    for index, name in enumerate(result.columns):
+        numbers = bool(rows) and all(_is_number(row[index]) for row in rows)
+        table.add_column(Text(safe(name)), justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(cell_text(value), style="dim" if value is None else "") for value in row])
+    return table
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+class JsonLinesOutput:
+    """One JSON object a line: rows of queries, and messages."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def result(self, result: Result) -> None:
+        for row in result.rows:
+            self._stream.write(json_text(_record(result.columns, row)) + "\n")
+        self._stream.flush()
+
+    def message(self, message: Message, *, label: str) -> None:
+        self._stream.write(json_text(message_record(message)) + "\n")
+        self._stream.flush()
+
+    def ended(self, subscription: Subscription, note: str | None) -> None:
+        """Nothing: standard output holds data only."""
+
+
+class JsonOutput(JsonLinesOutput):
+    """One JSON array for each query; messages as in JSON lines."""
+
+    def result(self, result: Result) -> None:
+        if result.columns:
+            rows = ",\n ".join(json_text(_record(result.columns, row)) for row in result.rows)
+            self._stream.write(f"[{rows}]\n")
+            self._stream.flush()
+
+
+class CsvOutput:
+    """RFC 4180, with a header for each query; objects and lists as JSON text, NULL as nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._message_header_written = False
+
+    def result(self, result: Result) -> None:
+        if result.columns:
+            self._write([result.columns, *[[_csv_value(value) for value in row] for row in result.rows]])
+
+    def message(self, message: Message, *, label: str) -> None:
+        record = {"key": None, **message_record(message)}
+        record.pop("headers", None)
+        names = ("topic", "partition", "offset", "id", "timestamp", "key", "data")
+        rows: list[Sequence[Any]] = [] if self._message_header_written else [names]
+        self._message_header_written = True
+        self._write([*rows, [_csv_value(record[name]) for name in names]])
+
+    def ended(self, subscription: Subscription, note: str | None) -> None:
+        """Nothing: standard output holds data only."""
+
+    def _write(self, rows: Sequence[Sequence[Any]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._stream.write(text.getvalue())
+        self._stream.flush()
+
+
+def _record(columns: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in zip(columns, row, strict=True)}
+
+
+def _csv_value(value: Any) -> Any:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case dict() | list():
+            return json_text(value)
+        case date():
+            return value.isoformat()
+        case _:
+            return value

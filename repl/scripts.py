@@ -1,0 +1,73 @@
+"""Running a script for the command line: what `geode run` and `geode -c` do."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from geode_client.client import Client
+from geode_client.grammar import ast
+from geode_client.message import Message
+from geode_client.query.copying import Progress
+from geode_client.query.result import Result
+from geode_client.query.script import Listener, Script
+from geode_client.repl.render import Output, counted, safe
+from geode_client.subscription import Subscription
+
+ECHO_LINES_MAX = 20
+
+
+class Narrator:
+    """Tells an output what a script does; names the subscription of a message where several run."""
+
+    def __init__(self, output: Output, *, echo: bool) -> None:
+        self._output = output
+        self._echo = echo
+        self._labels: dict[int, str] = {}
+
+    def listener(self) -> Listener:
+        return Listener(
+            on_statement=self._statement, on_result=self._result, on_message=self._message, on_end=self._output.ended
+        )
+
+    def _statement(self, statement: ast.Statement, text: str) -> None:
+        if self._echo:
+            lines = [safe(line) for line in text.splitlines()]
+            more = ["…"] if len(lines) > ECHO_LINES_MAX else []
+            sys.stdout.write("geode> " + "\n   ··· ".join(lines[:ECHO_LINES_MAX] + more) + "\n")
+
+    def _result(self, statement: ast.Statement, result: Result) -> None:
+        if result.subscription is not None:
+            self._labels[id(result.subscription)] = f"subscription {len(self._labels) + 1}"
+        self._output.result(result)
+
+    def _message(self, subscription: Subscription, message: Message) -> None:
+        label = self._labels.get(id(subscription), "") if len(self._labels) > 1 else ""
+        self._output.message(message, label=label)
+
+
+def progress_on_terminal() -> Progress | None:
+    """A line on standard error that tells how far a COPY is; None where nobody looks."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(messages: int, done_bytes: int, all_bytes: int) -> None:
+        share = f" of {all_bytes:,} bytes" if all_bytes else " bytes"
+        sys.stderr.write(f"\r\x1b[K{counted(messages, 'message')}, {done_bytes:,}{share}")
+        if all_bytes and done_bytes >= all_bytes:
+            sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+    return show
+
+
+async def run_script(client: Client, script: Script, params: Mapping[str, Any], output: Output, *, echo: bool) -> None:
+    """Run a script and show what happens. Raises ScriptError."""
+    async with client:
+        client.session.progress = progress_on_terminal()
+        await script.run(client.session, params, Narrator(output, echo=echo).listener())
+
+
+async def check_script(client: Client, script: Script, params: Mapping[str, Any]) -> None:
+    """Plan every statement of a script and run none. Raises ScriptError."""
+    async with client:
+        await script.check(client.session, params)
