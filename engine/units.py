@@ -40,7 +40,7 @@ _SIZE_UNITS = {
     "gib": 1024**3,
     "tib": 1024**4,
 }
-_PIECE = re.compile(r"\s*(\d{1,18}(?:\.\d{0,9})?)\s*([^\d\s.]*)\s*")
+_PIECE = re.compile(r"\s*(\d{1,40}(?:\.\d{0,9})?)\s*([^\d\s.]*)\s*")
 DURATION_US_MAX = 1000 * 366 * _MICROSECONDS["d"]
 SIZE_BYTES_MAX = 2**60
 

@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
 from geode_client.grammar.names import validate_topic_pattern
-from geode_client.grammar.source import Source, Span
+from geode_client.grammar.source import Source, Span, number_of
 
 CONDITION_CHARACTERS_MAX = 16 * 1024
 CONDITION_TOKENS_MAX = 2_000
@@ -120,11 +120,12 @@ class Builder:
                 self._check_items(node)
                 tokens += 1
                 continue
-            if depth > NESTING_MAX:
+            if depth >= NESTING_MAX + (node.data != "parenthesised"):
                 raise self._error(f"this is nested more than {NESTING_MAX} deep", node)
             first = True
             for child in node.children:
-                deeper = depth + (0 if first and isinstance(child, Tree) and child.data == node.data else 1)
+                is_chain = first and isinstance(child, Tree) and node.data in _CHAINS and child.data in _CHAINS
+                deeper = depth + (not is_chain)
                 waiting.append((child, deeper))
                 first = False
             tokens += 1
@@ -244,6 +245,8 @@ class Builder:
         return exp.Neg(this=exp.Neg(this=value))
 
     def _number(self, tree: _Tree) -> exp.Expression:
+        if number_of(str(tree.children[0])) is None:
+            raise self._error("this number is too large", tree)
         return exp.Literal.number(str(tree.children[0]))
 
     def _string(self, tree: _Tree) -> exp.Expression:
@@ -352,7 +355,7 @@ class Builder:
             case "step_key":
                 return exp.Bracket(this=before, expressions=[exp.Literal.string(unquoted(str(last)))])
             case _:
-                if not str(last).isdigit() or len(step.children) > 1:
+                if not str(last).isdigit() or len(step.children) > 1 or len(str(last)) > 18:
                     raise self._error("an index is a whole number from 0", step)
                 return exp.Bracket(this=before, expressions=[exp.Literal.number(str(last))])
 
@@ -409,7 +412,7 @@ class Builder:
         assert isinstance(token, Token)
         if token.type == "PARAMETER":
             return exp.Parameter(this=exp.Var(this=str(token)[1:]))
-        if not token.isdigit():
+        if not token.isdigit() or len(token) > 18:
             raise self._error("a whole number is needed here", token)
         return exp.Literal.number(str(token))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from geode_client.grammar.ast import ParameterReference
 from geode_client.grammar.errors import GqlSyntaxError, Unfinished
-from geode_client.grammar.source import Source, Span
+from geode_client.grammar.source import Source, Span, number_of
 
 NESTING_MAX = 64
 BARE_PARAMETER = object()
@@ -33,7 +33,14 @@ def _refuse_constant(word: str) -> Any:
     raise _Nonsense(word)
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
+def _finite(text: str) -> float:
+    found = float(text)
+    if found in (float("inf"), float("-inf")):
+        raise _Nonsense(text)
+    return found
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).raw_decode
 
 
 def read(source: Source, place: int) -> tuple[Any, int]:
@@ -170,7 +177,11 @@ class _Reader:
             raise self._wrong(
                 place, 'a JSON value (object, array, "text", number, true, false, null) or $parameter', place
             )
-        return (float if number[1] or number[2] else int)(number[0]), number.end()
+        value = number_of(number[0])
+        if value is None:
+            span = Span(place, number.end())
+            raise GqlSyntaxError("this number is too large", span=span, source=self._source)
+        return value, number.end()
 
     def _space(self, place: int) -> int:
         found = _SPACE.match(self._text, place)

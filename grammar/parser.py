@@ -35,6 +35,13 @@ _SIGNS = {
     "MORETHAN": ">",
     "CONCAT": "||",
 }
+_GROUPS = {
+    "an expression": frozenset(
+        "CASE CAST TRY_CAST EXISTS NUMBER STRING TRUE FALSE NULL LPAR PARAMETER FUNCTION NAME QUOTED_NAME BACKQUOTED_NAME"
+        " INTERVAL_LITERAL TIMESTAMP_LITERAL DATE_LITERAL SIGN".split()
+    ),
+    "an operator": frozenset("COMPARISON SIGN CONCAT STAR SLASH PERCENT AND OR LIKE ILIKE IN IS BETWEEN NOT".split()),
+}
 _DESCRIPTIONS = {
     "NAME": "a name",
     "TOPIC_NAME": "a topic",
@@ -139,13 +146,10 @@ def statement_is_complete(text: str) -> bool:
 
 def accepted_words(text: str) -> set[str]:
     """What may follow a text that is the beginning of a statement: names of terminals."""
-    source = Source(text)
     start = 0
-    for piece in scan.pieces(source):
+    for piece in scan.pieces(Source(text)):
         start = piece.start
-    interactive: Any = _parser().parse_interactive(text[start:], start="statement")
-    interactive.exhaust_lexer()
-    return set(interactive.accepts())
+    return _acceptable(text[start:], "statement")
 
 
 def parse_piece(source: Source, piece: scan.Piece) -> ast.Statement:
@@ -178,23 +182,48 @@ def _parsed(source: Source, piece: scan.Piece, start: str) -> "Tree[Token]":
 
 
 def _explained(source: Source, piece: scan.Piece, start: str, error: UnexpectedInput) -> GqlSyntaxError:
-    expected = _expected(error)
     place = piece.end if _at_end(error) else piece.start + (error.pos_in_stream or 0)
+    names = _acceptable(piece.masked[: place - piece.start], start) or _expected_names(error)
     if place >= piece.end or not source.text[place : piece.end].strip():
         end = piece.start + len(piece.masked.rstrip())
         return GqlSyntaxError(
-            f"the statement ends here, but it should go on with {_listed(expected)}",
+            f"the statement ends here, but it should go on with {_listed(_described(names))}",
             span=Span(end, end + 1),
             source=source,
         )
     found = _WORD.match(source.text, place)
     end = max(_token_end(error, piece), found.end() if found else place + 1)
     word = source.text[place:end]
-    message = f"{_shown(word)} cannot stand here; expected {_listed(expected)}"
-    hint = did_you_mean(word, [name for name in expected if name.isupper()]) if word.isidentifier() else None
+    before = _word_before(source.text, piece.start, place)
+    if before is not None and not did_you_mean(word, _keywords(names)) and did_you_mean(before[0], _keywords(names)):
+        # A misspelled keyword was taken for a name, and only what follows it does not fit.
+        word, place, end = before[0], before[1], before[1] + len(before[0])
+        names = _acceptable(piece.masked[: place - piece.start], start)
+    message = f"{_shown(word)} cannot stand here; expected {_listed(_described(names))}"
+    hint = did_you_mean(word, _keywords(names)) if word.isidentifier() else None
     if start == "statement" and hint is None and place == piece.start:
         hint = "a statement begins with a word such as CREATE, PUBLISH, SUBSCRIBE or SELECT"
     return GqlSyntaxError(message, span=Span(place, end), source=source, hint=hint)
+
+
+def _acceptable(text: str, start: str) -> set[str]:
+    """The terminals that may follow the beginning of a statement; empty when that cannot be told."""
+    interactive: Any = _parser().parse_interactive(text, start=start)
+    try:
+        interactive.exhaust_lexer()
+    except UnexpectedInput:
+        return set()
+    return set(interactive.accepts())
+
+
+def _word_before(text: str, first: int, place: int) -> tuple[str, int] | None:
+    """The word that stands before a place, and where it begins."""
+    found = re.search(r"[^\W\d]\w*\s*\Z", text[first:place])
+    return None if found is None else (found[0].rstrip(), first + found.start())
+
+
+def _keywords(names: set[str]) -> list[str]:
+    return [word for word in _words(names) if word.isupper()]
 
 
 def _at_end(error: UnexpectedInput) -> bool:
@@ -207,8 +236,8 @@ def _token_end(error: UnexpectedInput, piece: scan.Piece) -> int:
     return 0
 
 
-def _expected(error: UnexpectedInput) -> list[str]:
-    """What could have stood there: keywords as they are written, then signs, then kinds of tokens."""
+def _expected_names(error: UnexpectedInput) -> set[str]:
+    """The terminals that could have stood there."""
     match error:
         case UnexpectedToken():
             names = set(error.accepts or error.expected)
@@ -216,9 +245,19 @@ def _expected(error: UnexpectedInput) -> list[str]:
             names = set(error.allowed or ())
         case _:
             names = set(getattr(error, "expected", ()) or ())
-    names -= {"WHITESPACE", "LINE_COMMENT", "BLOCK_COMMENT", "ERROR"}
-    words = {_DESCRIPTIONS.get(name, _SIGNS.get(name, name)) for name in names}
-    return sorted(words, key=lambda word: (not word.isupper(), word))
+    return names - {"WHITESPACE", "LINE_COMMENT", "BLOCK_COMMENT", "ERROR"}
+
+
+def _words(names: set[str]) -> set[str]:
+    return {_DESCRIPTIONS.get(name, _SIGNS.get(name, name)) for name in names}
+
+
+def _described(names: set[str]) -> list[str]:
+    """The same for a person: what belongs together by one name, then keywords, then signs and kinds of tokens."""
+    groups = [text for text, members in _GROUPS.items() if members <= names]
+    for text in groups:
+        names = names - _GROUPS[text]
+    return [*groups, *sorted(_words(names), key=lambda word: (not word.isupper(), word))]
 
 
 def _listed(expected: list[str]) -> str:

@@ -3,6 +3,17 @@
 from dataclasses import dataclass
 
 CARET_LINE_MAX = 160
+NUMBER_CHARACTERS_MAX = 400
+
+
+def number_of(text: str) -> int | float | None:
+    """The number that a literal means; None when it is too long or too large to be one."""
+    if len(text) > NUMBER_CHARACTERS_MAX:
+        return None
+    if text.lstrip("-").isdigit():
+        return int(text)
+    found = float(text)
+    return None if found in (float("inf"), float("-inf")) else found
 
 
 @dataclass(frozen=True, slots=True)

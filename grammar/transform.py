@@ -8,7 +8,7 @@ from lark import Token, Tree
 from geode_client.grammar import ast
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
 from geode_client.grammar.names import validate_topic_name, validate_topic_pattern
-from geode_client.grammar.source import Source, Span
+from geode_client.grammar.source import Source, Span, number_of
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -83,12 +83,10 @@ class Transformer:
             raise self._error(error.message, node, hint) from error
 
     def _number(self, token: Token | str, sign: str | None = None) -> int | float:
-        text = (sign or "") + str(token)
-        if str(token).isdigit():
-            if len(text) > 4_000:
-                raise self._error("this number has too many digits", token)  # type: ignore[arg-type]
-            return int(text)
-        return float(text)
+        value = number_of((sign or "").replace("+", "") + str(token))
+        if value is None:
+            raise self._error("this number is too large", token)  # type: ignore[arg-type]
+        return value
 
     def _whole(self, tree: _Tree) -> int:
         token = _token(tree, "NUMBER")

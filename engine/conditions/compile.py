@@ -20,7 +20,7 @@ from sqlglot import exp
 from geode_client.conditions import functions
 from geode_client.conditions.fields import ABSENT
 from geode_client.errors import GqlError, did_you_mean
-from geode_client.grammar.source import Span
+from geode_client.grammar.source import Span, number_of
 from geode_client.units import parse_duration_us
 from geode_client.values import JSON_NUMBERS, equal
 
@@ -225,6 +225,7 @@ class Compiler:
         value = functions.caster(kind.name)(self.constant(node.this).value)  # type: ignore[union-attr]
         if (
             value is None
+            and node.this.is_string
             and kind in (exp.DataType.Type.TIMESTAMPTZ, exp.DataType.Type.DATE)
             and not isinstance(node, exp.TryCast)
         ):
@@ -446,16 +447,6 @@ def _flat(node: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expressi
 
 def _is_path(node: exp.Expression) -> bool:
     return isinstance(node, exp.Column | exp.Dot | exp.Bracket)
-
-
-def number_of(text: str) -> int | float:
-    """The number that a literal means; one too large for a float is an error of whoever wrote it."""
-    if text.isdigit():
-        return int(text)
-    found = float(text)
-    if found in (float("inf"), float("-inf")):
-        raise GqlError(f"the number {text[:40]} is too large")
-    return found
 
 
 def plain_value(value: Any) -> Any:

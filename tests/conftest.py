@@ -1,0 +1,28 @@
+"""What all tests share: a directory for a store, golden files, and the settings of the rounds."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory in which no store is yet."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def golden() -> Callable[[Path, str], None]:
+    """Compare a text with a file that somebody has looked at; UPDATE_GOLDEN=1 writes it anew."""
+
+    def check(path: Path, found: str) -> None:
+        if UPDATE:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(found, encoding="utf-8")
+        assert found == path.read_text(encoding="utf-8"), f"{path.name} differs: UPDATE_GOLDEN=1 writes it anew"
+
+    return check

@@ -1,0 +1,408 @@
+"""What a condition means, said once more and as plainly as possible: a walk over the tree, one message at a time.
+
+Shares nothing with the compiler but the tree and the parser of ISO times. None is NULL and UNKNOWN.
+"""
+
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
+from typing import Any
+
+from sqlglot import exp
+
+from geode_client.units import parse_duration_us
+from geode_client.values import parse_timestamp
+
+MISSING = object()
+TEXT_MAX = 1024 * 1024
+BITS_MAX = 8192
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def evaluate(tree: exp.Expression, message: Any, parameters: Mapping[str, Any] | None = None) -> bool | None:
+    """TRUE, FALSE or UNKNOWN for one decoded message."""
+    found = Interpreter(message, parameters or {}).value(tree)
+    return found if isinstance(found, bool) else None
+
+
+class Interpreter:
+    """One message under one condition."""
+
+    def __init__(self, message: Any, parameters: Mapping[str, Any]) -> None:
+        self.message = message
+        self.parameters = parameters
+
+    def value(self, node: exp.Expression) -> Any:
+        method = getattr(self, f"visit_{type(node).__name__.lower()}")
+        return method(node)
+
+    def truth(self, node: exp.Expression) -> bool | None:
+        found = self.value(node)
+        return found if isinstance(found, bool) else None
+
+    # ── leaves ──
+    def visit_paren(self, node: exp.Expression) -> Any:
+        return self.value(node.this)
+
+    def visit_literal(self, node: exp.Expression) -> Any:
+        text = str(node.this)
+        if node.is_string:
+            return text
+        return int(text) if text.isdigit() else float(text)
+
+    def visit_null(self, node: exp.Expression) -> Any:
+        return None
+
+    def visit_boolean(self, node: exp.Expression) -> Any:
+        return bool(node.this)
+
+    def visit_parameter(self, node: exp.Expression) -> Any:
+        return self.parameters[node.this.name]
+
+    def visit_interval(self, node: exp.Expression) -> Any:
+        return timedelta(microseconds=parse_duration_us(str(node.this.this)))
+
+    def visit_column(self, node: exp.Expression) -> Any:
+        return None if (found := self.at(node)) is MISSING else found
+
+    visit_dot = visit_bracket = visit_column
+
+    def at(self, node: exp.Expression) -> Any:
+        """What stands at a path; MISSING where nothing does."""
+        if isinstance(node, exp.Column):
+            whole = self.message
+            step: Any = node.name
+        elif isinstance(node, exp.Dot):
+            whole, step = self.at(node.this), node.expression.name
+        else:
+            whole, literal = self.at(node.this), node.expressions[0]
+            step = str(literal.this) if literal.is_string else int(literal.this)
+        if isinstance(step, str):
+            return whole.get(step, MISSING) if isinstance(whole, dict) else MISSING
+        return whole[step] if isinstance(whole, list) and 0 <= step < len(whole) else MISSING
+
+    def visit_exists(self, node: exp.Expression) -> bool:
+        return self.at(node.this) is not MISSING
+
+    # ── logic ──
+    def visit_and(self, node: exp.Expression) -> Any:
+        sides = (self.truth(node.this), self.truth(node.expression))
+        return False if False in sides else None if None in sides else True
+
+    def visit_or(self, node: exp.Expression) -> Any:
+        sides = (self.truth(node.this), self.truth(node.expression))
+        return True if True in sides else None if None in sides else False
+
+    def visit_not(self, node: exp.Expression) -> Any:
+        inner = self.truth(node.this)
+        return None if inner is None else not inner
+
+    def visit_is(self, node: exp.Expression) -> bool:
+        match node.expression:
+            case exp.Null():
+                return self.value(node.this) is None
+            case exp.Boolean(this=wanted):
+                return self.truth(node.this) is bool(wanted)
+            case _:
+                return self.truth(node.this) is None
+
+    # ── comparing ──
+    def order(self, left: Any, right: Any) -> int | None:
+        if is_number(left) and is_number(right):
+            a, b = Fraction(left), Fraction(right)
+            return (a > b) - (a < b)
+        if isinstance(left, str) and isinstance(right, str):
+            return (left > right) - (left < right)
+        if isinstance(left, date | datetime) or isinstance(right, date | datetime):
+            first, second = moment_of(left), moment_of(right)
+            return None if first is None or second is None else (first > second) - (first < second)
+        if isinstance(left, timedelta) and isinstance(right, timedelta):
+            return (left > right) - (left < right)
+        return None
+
+    def equal(self, left: Any, right: Any) -> bool | None:
+        if isinstance(left, bool) and isinstance(right, bool):
+            return left == right
+        found = self.order(left, right)
+        return None if found is None else found == 0
+
+    def sides(self, node: exp.Expression) -> tuple[Any, Any]:
+        return self.value(node.this), self.value(node.expression)
+
+    def visit_eq(self, node: exp.Expression) -> Any:
+        return self.equal(*self.sides(node))
+
+    def visit_neq(self, node: exp.Expression) -> Any:
+        same = self.equal(*self.sides(node))
+        return None if same is None else not same
+
+    def visit_lt(self, node: exp.Expression) -> Any:
+        found = self.order(*self.sides(node))
+        return None if found is None else found < 0
+
+    def visit_lte(self, node: exp.Expression) -> Any:
+        found = self.order(*self.sides(node))
+        return None if found is None else found <= 0
+
+    def visit_gt(self, node: exp.Expression) -> Any:
+        found = self.order(*self.sides(node))
+        return None if found is None else found > 0
+
+    def visit_gte(self, node: exp.Expression) -> Any:
+        found = self.order(*self.sides(node))
+        return None if found is None else found >= 0
+
+    def visit_between(self, node: exp.Expression) -> Any:
+        value, low, high = self.value(node.this), self.value(node.args["low"]), self.value(node.args["high"])
+        above, below = self.order(value, low), self.order(value, high)
+        parts = (None if above is None else above >= 0, None if below is None else below <= 0)
+        return False if False in parts else None if None in parts else True
+
+    def visit_in(self, node: exp.Expression) -> Any:
+        value = self.value(node.this)
+        found = [self.equal(value, self.value(item)) for item in node.expressions]
+        return True if True in found else None if None in found else False
+
+    def visit_like(self, node: exp.Expression, escape: str | None = None) -> Any:
+        text, pattern = self.sides(node)
+        if not isinstance(text, str) or not isinstance(pattern, str):
+            return None
+        if isinstance(node, exp.ILike):
+            text, pattern = text.lower(), pattern.lower()
+        return like(text, pattern, escape)
+
+    visit_ilike = visit_like
+
+    def visit_escape(self, node: exp.Expression) -> Any:
+        return self.visit_like(node.this, str(node.expression.this))
+
+    # ── computing ──
+    def visit_neg(self, node: exp.Expression) -> Any:
+        value = self.value(node.this)
+        return -value if is_number(value) or isinstance(value, timedelta) else None
+
+    def visit_add(self, node: exp.Expression) -> Any:
+        left, right = self.sides(node)
+        if isinstance(left, timedelta) and isinstance(right, timedelta):
+            return bounded_times(lambda: left + right)
+        if isinstance(right, timedelta) and isinstance(left, date):
+            return bounded_times(lambda: moment_of(left) + right)
+        if isinstance(left, timedelta) and isinstance(right, date):
+            return bounded_times(lambda: moment_of(right) + left)
+        return arithmetic(left, right, lambda a, b: a + b)
+
+    def visit_sub(self, node: exp.Expression) -> Any:
+        left, right = self.sides(node)
+        if isinstance(right, timedelta):
+            if isinstance(left, timedelta):
+                return bounded_times(lambda: left - right)
+            return bounded_times(lambda: moment_of(left) - right) if isinstance(left, date) else None
+        if isinstance(left, date) or isinstance(right, date):
+            first, second = moment_of(left), moment_of(right)
+            return None if first is None or second is None else first - second
+        return arithmetic(left, right, lambda a, b: a - b)
+
+    def visit_mul(self, node: exp.Expression) -> Any:
+        return arithmetic(*self.sides(node), lambda a, b: a * b)
+
+    def visit_div(self, node: exp.Expression) -> Any:
+        left, right = self.sides(node)
+        if isinstance(left, int) and isinstance(right, int) and right and left % right == 0:
+            return arithmetic(left, right, lambda a, b: a // b)
+        return arithmetic(left, right, lambda a, b: a / b)
+
+    def visit_mod(self, node: exp.Expression) -> Any:
+        def rest(a: Any, b: Any) -> Any:
+            if isinstance(a, int) and isinstance(b, int):
+                return int(math.copysign(1, a)) * (abs(a) % abs(b))
+            return math.fmod(a, b)
+
+        return arithmetic(*self.sides(node), rest)
+
+    def visit_dpipe(self, node: exp.Expression) -> Any:
+        left, right = self.sides(node)
+        if not isinstance(left, str) or not isinstance(right, str) or len(left) + len(right) > TEXT_MAX:
+            return None
+        return left + right
+
+    def visit_case(self, node: exp.Expression) -> Any:
+        operand = node.args.get("this")
+        for branch in node.args["ifs"]:
+            if operand is None:
+                chosen = self.truth(branch.this)
+            else:
+                chosen = self.equal(self.value(operand), self.value(branch.this))
+            if chosen is True:
+                return self.value(branch.args["true"])
+        default = node.args.get("default")
+        return None if default is None else self.value(default)
+
+    # ── functions ──
+    def visit_anonymous(self, node: exp.Expression) -> Any:
+        arguments = [self.value(argument) for argument in node.expressions]
+        return getattr(self, f"call_{str(node.this).lower()}")(*arguments)
+
+    def call_lower(self, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else None
+
+    def call_upper(self, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) and len(value.upper()) <= TEXT_MAX else None
+
+    def call_length(self, value: Any) -> Any:
+        return len(value) if isinstance(value, str | list) else None
+
+    def call_trim(self, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else None
+
+    def call_starts_with(self, value: Any, part: Any) -> Any:
+        return value[: len(part)] == part if isinstance(value, str) and isinstance(part, str) else None
+
+    def call_ends_with(self, value: Any, part: Any) -> Any:
+        if not isinstance(value, str) or not isinstance(part, str):
+            return None
+        return len(part) <= len(value) and value[len(value) - len(part) :] == part
+
+    def call_contains(self, value: Any, part: Any) -> Any:
+        if isinstance(value, str):
+            return part in value if isinstance(part, str) else None
+        if isinstance(value, list) and part is not None:
+            found = [self.equal(part, item) for item in value]
+            return True if True in found else None if None in found else False
+        return None
+
+    def call_replace(self, value: Any, old: Any, new: Any) -> Any:
+        if not all(isinstance(one, str) for one in (value, old, new)):
+            return None
+        made = value.replace(old, new) if old else value
+        return made if len(made) <= TEXT_MAX else None
+
+    def call_coalesce(self, *values: Any) -> Any:
+        return next((value for value in values if value is not None), None)
+
+    def call_nullif(self, value: Any, other: Any) -> Any:
+        return None if self.equal(value, other) else value
+
+    def call_abs(self, value: Any) -> Any:
+        return abs(value) if is_number(value) else None
+
+    def call_floor(self, value: Any) -> Any:
+        return math.floor(value) if is_number(value) else None
+
+    def call_ceil(self, value: Any) -> Any:
+        return math.ceil(value) if is_number(value) else None
+
+    def call_round(self, value: Any, digits: Any = 0) -> Any:
+        if not is_number(value) or not isinstance(digits, int) or isinstance(digits, bool):
+            return None
+        exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+        unit = Decimal(1).scaleb(-digits)
+        made = (exact / unit).quantize(Decimal(1), rounding=ROUND_HALF_UP) * unit
+        return float(made) if isinstance(value, float) else int(made)
+
+    def call_least(self, *values: Any) -> Any:
+        return self._extreme(values, -1)
+
+    def call_greatest(self, *values: Any) -> Any:
+        return self._extreme(values, 1)
+
+    def _extreme(self, values: tuple[Any, ...], sign: int) -> Any:
+        best = values[0]
+        for value in values:
+            found = self.order(value, best)
+            if found is None:
+                return None
+            best = value if found == sign else best
+        return best
+
+    # ── casts ──
+    def visit_cast(self, node: exp.Expression) -> Any:
+        value = self.value(node.this)
+        try:
+            return getattr(self, f"to_{node.args['to'].this.name.lower()}")(value)
+        except (ValueError, ArithmeticError):
+            return None
+
+    visit_trycast = visit_cast
+
+    def to_text(self, value: Any) -> Any:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, datetime | date):
+            return value.isoformat()
+        if isinstance(value, int) and value.bit_length() >= BITS_MAX:
+            return None
+        return str(value) if is_number(value) or isinstance(value, str) else None
+
+    def to_bigint(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return int(value.strip()) if "_" not in value else None
+        return int(value) if isinstance(value, int | float) else None
+
+    def to_double(self, value: Any) -> Any:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float | str)
+            or (isinstance(value, str) and "_" in value)
+        ):
+            return None
+        made = float(value)
+        return made if math.isfinite(made) else None
+
+    def to_boolean(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"true": True, "false": False}.get(value.strip().lower())
+        return value if isinstance(value, bool) else None
+
+    def to_timestamptz(self, value: Any) -> Any:
+        return moment_of(value)
+
+    def to_uuid(self, value: Any) -> Any:
+        return str(uuid.UUID(value)) if isinstance(value, str) else None
+
+
+def moment_of(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return parse_timestamp(value) if isinstance(value, str) else None
+
+
+def bounded_times(compute: Any) -> Any:
+    try:
+        return compute()
+    except OverflowError:
+        return None
+
+
+def arithmetic(left: Any, right: Any, compute: Any) -> Any:
+    if not is_number(left) or not is_number(right):
+        return None
+    try:
+        made = compute(left, right)
+    except (ArithmeticError, ValueError):
+        return None
+    if isinstance(made, float) and not math.isfinite(made):
+        return None
+    return None if isinstance(made, int) and made.bit_length() > BITS_MAX else made
+
+
+def like(text: str, pattern: str, escape: str | None) -> bool | None:
+    """Through a regular expression: fine for the short texts of tests."""
+    made, characters = "", iter(pattern)
+    for character in characters:
+        if character == escape:
+            following = next(characters, None)
+            if following is None:
+                return None
+            made += re.escape(following)
+        else:
+            made += {"%": ".*", "_": "."}.get(character) or re.escape(character)
+    return re.fullmatch(made, text, re.DOTALL) is not None
