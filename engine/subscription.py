@@ -15,8 +15,8 @@ from typing import Any, Self
 from geode_client import codec
 from geode_client.broker import Broker, Feed, SubscriptionRequest
 from geode_client.delivery.fanout import Slice
-from geode_client.errors import GeodeError, Unsupported
-from geode_client.message import Message
+from geode_client.errors import GeodeError, GqlError, InvalidMessage, Unsupported
+from geode_client.message import Chunk, Message
 
 logger = logging.getLogger("geode_client")
 
@@ -57,6 +57,10 @@ class Subscription:
         decoder: Callable[[bytes], Any] | None = None,
         before_open: Callable[[], Any] | None = None,
     ) -> None:
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+            raise GqlError(f"limit is a whole number of at least 1, not {limit!r}")
+        if timeout_seconds is not None and not (isinstance(timeout_seconds, int | float) and timeout_seconds >= 0):
+            raise GqlError(f"timeout is a number of seconds from 0, not {timeout_seconds!r}")
         self._broker = broker
         self.request = request
         self._limit = limit
@@ -166,7 +170,23 @@ class Subscription:
         chosen: Sequence[int] = self._slice.indices[self._next_index : end]
         if self._decoder is None:
             return [Message(chunk, index, _FANOUT) for index in chosen]
-        return [codec.decode_with(self._decoder, chunk.bodies[index]) for index in chosen]
+        return self._decoded(chunk, chosen)
+
+    def _decoded(self, chunk: Chunk, chosen: Sequence[int]) -> list[Any]:
+        """Values of the reader's type, up to the first message that is none; that one by itself is an error."""
+        found: list[Any] = []
+        assert self._decoder is not None
+        for index in chosen:
+            try:
+                found.append(codec.decode_with(self._decoder, chunk.bodies[index]))
+            except Exception as error:
+                # Whatever the type's own decoder raises: msgspec's, pydantic's, one of the program's.
+                if found:
+                    break
+                self._next_index += 1
+                self.received += 1
+                raise InvalidMessage(f"{chunk.message_id(index)} does not fit the type: {error}") from error
+        return found
 
     async def _next_slice(self, timeout: float | None) -> bool:
         feed = self._opened()
