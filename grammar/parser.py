@@ -1,5 +1,6 @@
 """Text to statements: cuts the text, parses each piece, and turns the parser's complaints into errors a person can use."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -156,6 +157,10 @@ def parse_piece(source: Source, piece: scan.Piece) -> ast.Statement:
     """The statement of a piece that was cut out of a source."""
     tree = _parsed(source, piece, "statement")
     made: ast.Statement = _placed(source, lambda: Transformer(source, piece.start, piece.values).statement(tree))
+    if piece.masked[made.span.end - piece.start - 1] == scan.JSON_MARK:
+        # The parser saw one mark in the place of the last JSON value: the statement goes on to its end.
+        end = len(source.text[: piece.end].rstrip())
+        made = dataclasses.replace(made, span=Span(made.span.start, end))
     return made
 
 
