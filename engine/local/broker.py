@@ -89,7 +89,7 @@ class LocalBroker:
         self._reader = files.open_reader(layout, self._database)
         if self._reader is not self._database:
             undo.callback(self._reader.close)
-        store_id = self._reader.rows("SELECT value FROM store_state WHERE name = 'store_id'")[0][0]
+        store_id = files.store_id(self._reader)
         process = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._log = LogReader(self._reader, self._name_of, f"{store_id}-")
         self._topics = TopicReader(self._log)

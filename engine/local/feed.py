@@ -131,7 +131,9 @@ class FanoutFeed:
         await self._owner.settle_pending()
         while self._owner.follower.look():
             await asyncio.sleep(0)
-        return not self._behind and self._backlog is None and not self._notices
+        if self._behind and self._backlog is None:
+            self._open_backlog()
+        return not self._behind and not self._notices and (self._backlog is None or self._backlog.is_exhausted)
 
     async def close(self) -> None:
         if not self._closed:

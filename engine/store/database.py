@@ -6,6 +6,7 @@ Nothing here knows what the tables mean. A directory holds `geode.db` (with SQLi
 """
 
 import os
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _file_system_of(directory: Path) -> str | None:
     best, kind = "", None
     for line in lines:
         fields, _, rest = line.partition(" - ")
-        mount = fields.split(" ")[4].encode().decode("unicode_escape")
+        mount = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields.split(" ")[4])
         inside = directory.is_relative_to(mount)
         if inside and len(mount) >= len(best):
             best, kind = mount, rest.split(" ")[0]
@@ -153,6 +154,15 @@ def open_reader(layout: Layout, writer: Database) -> Database:
     except apsw.Error as error:
         raise _explained(error, layout) from error
     return Database(layout, connection)
+
+
+def store_id(database: Database) -> str:
+    """The name that a store got when it was made; message ids begin with it."""
+    try:
+        found: str = database.rows("SELECT value FROM store_state WHERE name = 'store_id'")[0][0]
+    except apsw.Error as error:
+        raise _explained(error, database.layout) from error
+    return found
 
 
 def _create_private(path: Path) -> None:

@@ -219,6 +219,11 @@ class LogCursor:
             self._push(number, _Source(log, topic_id, partition, first, descending=descending))
         heapq.heapify(self._heap)
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing is left to be read."""
+        return not self._heap
+
     def _push(self, number: int, source: _Source) -> None:
         following = source.peek()
         while following is not None and following > self._through and self._sign < 0:

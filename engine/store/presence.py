@@ -7,7 +7,7 @@ whoever looks.
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class Presence:
         return named + covering
 
     def remove(self, subscriber_id: str) -> None:
-        self._connection.execute("DELETE FROM subscribers WHERE subscriber_id = ?", (subscriber_id,))
+        self._rows("DELETE FROM subscribers WHERE subscriber_id = ?", (subscriber_id,))
 
     def report(
         self,
@@ -165,24 +165,28 @@ class Presence:
         self._connection.close()
 
     def _rows(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
-        return self._connection.execute(sql, bindings).fetchall()
+        try:
+            return self._connection.execute(sql, bindings).fetchall()
+        except apsw.Error as error:
+            raise self._explained(error) from error
 
     @contextlib.contextmanager
-    def _transaction(self) -> Any:
-        self._connection.execute("BEGIN IMMEDIATE")
+    def _transaction(self) -> Iterator[None]:
         try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            with self._connection:
+                yield
+        except apsw.Error as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: apsw.Error) -> StoreError:
+        return StoreError(f"{self._directory or 'memory'}/presence.db: {error}")
 
     def _remove_dead(self) -> None:
         if self._directory is None:
             return
         for (process,) in self._rows("SELECT DISTINCT process FROM subscribers"):
             if process != self._process and not wake.alive(self._directory / "wake", process):
-                self._connection.execute("DELETE FROM subscribers WHERE process = ?", (process,))
+                self._rows("DELETE FROM subscribers WHERE process = ?", (process,))
 
 
 def _open(directory: Path | None) -> apsw.Connection:
@@ -206,6 +210,7 @@ def _connect(path: str) -> apsw.Connection:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     connection = apsw.Connection(path)
     connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
+    connection.transaction_mode = "IMMEDIATE"  # what is read first is still so when it is written
     if path != ":memory:":
         connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "normal")

@@ -1,0 +1,78 @@
+"""A process of its own for the tests: publishes or subscribes, and tells on standard output what happened."""
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+from geode_client import Client
+
+
+def tell(*what: Any) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+async def publish_for_ever(directory: str, name: str, size: int) -> None:
+    """Publish batches of `size` until killed; tell each batch only once it is acknowledged."""
+    async with Client(directory) as client:
+        tell("ready")
+        number = 0
+        while True:
+            messages = [{"by": name, "batch": number, "n": n, "of": size} for n in range(size)]
+            await client.publish_batch("t", messages, batch_size=size)
+            tell("stored", number)
+            number += 1
+
+
+async def publish_singly(directory: str, name: str, count: int) -> None:
+    """Publish messages one by one, and tell how long each wait was."""
+    async with Client(directory) as client:
+        tell("ready")
+        sys.stdin.readline()
+        waits = []
+        for n in range(count):
+            started = time.perf_counter()
+            await client.publish("t", {"by": name, "n": n})
+            waits.append(time.perf_counter() - started)
+        tell("waits", waits)
+
+
+async def subscribe(directory: str, pattern: str, count: int) -> None:
+    """Tell every message until `count` have come."""
+    async with Client(directory) as client:
+        async with client.subscribe(pattern) as subscription:
+            tell("ready")
+            for _ in range(count):
+                message = await subscription.get()
+                assert message is not None
+                tell("message", message.data)
+
+
+async def echo(directory: str, count: int) -> None:
+    """Publish to `pong` what comes on `ping`."""
+    async with Client(directory) as client:
+        async with client.subscribe("ping") as subscription:
+            tell("ready")
+            for _ in range(count):
+                message = await subscription.get()
+                assert message is not None
+                await client.publish("pong", message.data)
+
+
+async def main() -> None:
+    role, directory, *rest = sys.argv[1:]
+    match role:
+        case "publish_for_ever":
+            await publish_for_ever(directory, rest[0], int(rest[1]))
+        case "publish_singly":
+            await publish_singly(directory, rest[0], int(rest[1]))
+        case "subscribe":
+            await subscribe(directory, rest[0], int(rest[1]))
+        case "echo":
+            await echo(directory, int(rest[0]))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
