@@ -1,0 +1,212 @@
+"""The command `geode` as a person runs it: output, errors with their place, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GEODE = str(Path(sys.executable).parent / "geode")
+
+
+def geode(*arguments: str, stdin: str = "", cwd: Path | None = None, **environment: str) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    done = subprocess.run(
+        [GEODE, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120", **environment},
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+def test_statements_on_the_command_line(store: str) -> None:
+    code, out, err = geode("-t", store, "-c", 'PUBLISH TO t {"n": 1}, {"n": 2}; SELECT n FROM t ORDER BY n DESC')
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "2 messages published to t"
+    assert "│ 2 │" in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("jsonl", '{"n":1,"s":"a,b"}\n{"n":null,"s":"q\\"\\n"}\n'),
+        ("csv", 'n,s\n1,"a,b"\n,"q""\n"\n'),
+        ("json", '[{"n":1,"s":"a,b"},\n {"n":null,"s":"q\\"\\n"}]\n'),
+    ],
+)
+def test_formats_for_programs_hold_data_only(store: str, kind: str, wanted: str) -> None:
+    statements = 'PUBLISH TO t {"n": 1, "s": "a,b"}, {"s": "q\\"\\n"}; SELECT n, s FROM t ORDER BY _offset'
+    assert geode("-t", store, "--format", kind, "-c", statements)[:2] == (0, wanted)
+
+
+def test_messages_in_formats_for_programs(store: str) -> None:
+    statements = 'SUBSCRIBE TO t; PUBLISH TO t {"n": [1]} WITH OPTIONS (key: \'k\')'
+    code, out, _ = geode("-t", store, "--format", "jsonl", "-c", statements)
+    found = json.loads(out)
+    assert code == 0
+    assert (found["topic"], found["offset"], found["key"], found["data"]) == ("t", 0, "k", {"n": [1]})
+    code, out, _ = geode("-t", store, "--format", "csv", "-c", "SUBSCRIBE TO t FROM BEGINNING")
+    assert out.splitlines()[0] == "topic,partition,offset,id,timestamp,key,data"
+    assert out.splitlines()[1].endswith(',k,"{""n"":[1]}"')
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "says"),
+    [
+        ("CREATE TOPIC a;\n  SUBSCRBE TO a;", "2:3", "SUBSCRIBE"),
+        ("SHOW TOPICS;\nSELECT * FROM missing;", "2:1", "no topic missing"),
+        ("SELECT nothing FROM SYSTEM.topics;", "1:8", "no column nothing"),
+        ("PUBLISH TO t {\"a\": };", "1:20", "JSON"),
+        ("ASSERT (SELECT 1) = 2;", "1:1", "found 1"),
+        ("SELECT $x;", "1:8", "--param x="),
+        ("COPY t FROM 'missing.jsonl';", "1:1", "No such file"),
+    ],
+)
+def test_errors_have_a_place_and_an_exit_code(tmp_path: Path, store: str, text: str, place: str, says: str) -> None:
+    path = tmp_path / "script.gql"
+    path.write_text(text)
+    code, _, err = geode("-t", store, "run", str(path))
+    assert code == 1
+    assert f"{path}:{place}: " in err
+    assert says in err
+    assert "^" in err
+
+
+def test_a_script_stops_at_its_first_error(tmp_path: Path, store: str) -> None:
+    path = tmp_path / "script.gql"
+    path.write_text("CREATE TOPIC a; CREATE TOPIC a; CREATE TOPIC b;")
+    assert geode("-t", store, "run", str(path))[0] == 1
+    _, out, _ = geode("-t", store, "--format", "csv", "-c", "SELECT topic_name FROM SYSTEM.topics")
+    assert out == "topic_name\na\n"
+
+
+def test_check_runs_nothing(tmp_path: Path, store: str) -> None:
+    path = tmp_path / "script.gql"
+    path.write_text("CREATE TOPIC a; PUBLISH TO a {\"n\": 1}; SELECT n FROM a;")
+    code, _, err = geode("-t", store, "run", "--check", str(path))
+    assert (code, err) == (0, "3 statements\n")
+    assert not Path(store).exists()
+    path.write_text("CREATE TOPIC a;\nSELECT n FROM b;")
+    code, _, err = geode("-t", store, "run", "--check", str(path))
+    assert code == 1
+    assert ":2:1: " in err
+
+
+def test_parameters(tmp_path: Path, store: str) -> None:
+    path = tmp_path / "script.gql"
+    path.write_text('PUBLISH TO t {"a": $a, "b": $b, "c": $c}; SELECT a, b, c FROM t WHERE a = $a;')
+    arguments = ("--param", "a=5", "--param", "b=x'; DROP TOPIC t; --", "--param", 'c=["q"]', "--format", "jsonl")
+    code, out, _ = geode("-t", store, "run", str(path), *arguments)
+    assert (code, json.loads(out)) == (0, {"a": 5, "b": "x'; DROP TOPIC t; --", "c": ["q"]})
+    for wrong in ("a", "=5", "1a=5"):
+        code, _, err = geode("-t", store, "run", str(path), "--param", wrong)
+        assert code == 2
+        assert "NAME=VALUE" in err
+
+
+def test_wrong_command_lines(store: str) -> None:
+    for arguments in (("rnu", "x"), ("--frmat", "csv"), ("--format", "xml", "-c", "SHOW TOPICS"), ("run",)):
+        code, _, err = geode("-t", store, *arguments)
+        assert code == 2
+        assert "Usage" in err
+    code, _, err = geode("-t", store, "run", "/no/such/file.gql")
+    assert code == 1
+    assert "No such file" in err
+
+
+def test_help_and_version() -> None:
+    assert "run" in geode("--help")[1]
+    assert geode("--version")[1].startswith("geode, version ")
+
+
+def test_scripts_come_from_standard_input(store: str) -> None:
+    assert "topic a created" in geode("-t", store, stdin="CREATE TOPIC a;")[1]
+    assert "topic b created" in geode("-t", store, "run", "-", stdin="CREATE TOPIC b;")[1]
+    code, _, err = geode("-t", store, stdin="CREATE TOPC c;")
+    assert code == 1
+    assert "<stdin>:1:8: " in err
+
+
+def test_the_target_comes_from_the_environment(tmp_path: Path) -> None:
+    assert geode("-c", "CREATE TOPIC a", GEODE_URL=str(tmp_path / "named"))[0] == 0
+    assert (tmp_path / "named" / "geode.db").exists()
+
+
+def test_a_target_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for target, says in (
+        (str(tmp_path / "file"), "is a file"),
+        ("nats://localhost", "not built yet"),
+        ("http://x", "unknown target"),
+    ):
+        code, _, err = geode("-t", target, "-c", "SHOW TOPICS")
+        assert code == 1
+        assert says in err
+
+
+def test_messages_cannot_write_to_the_terminal(store: str) -> None:
+    evil = '{"n": "\\u001b[2J\\u009b31m\\u202e"}'
+    code, out, _ = geode("-t", store, "-c", f"SUBSCRIBE TO t; PUBLISH TO t {evil}; SELECT n FROM t")
+    assert code == 0
+    assert not [character for character in out if ord(character) in (*range(32), *range(127, 160), 0x202E) and character != "\n"]
+    for kind in ("jsonl", "csv"):
+        _, out, _ = geode("-t", store, "--format", kind, "-c", "SUBSCRIBE TO t FROM BEGINNING")
+        assert "\x1b" not in out
+
+
+def test_a_closed_pipe_is_no_error(store: str) -> None:
+    geode("-t", store, stdin="INSERT INTO t (a) VALUES " + ", ".join(["('" + "x" * 500 + "')"] * 500))
+    command = f"{GEODE} -t {store} --format jsonl -c 'SELECT * FROM t' | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+def test_copy_there_and_back(tmp_path: Path, store: str) -> None:
+    lines = "".join(json.dumps({"n": n, "s": "é\u2028"}, ensure_ascii=False) + "\n" for n in range(2500))
+    (tmp_path / "in.jsonl").write_text(lines)
+    code, out, _ = geode("-t", store, "-c", "COPY t FROM 'in.jsonl'; COPY t TO 'out.jsonl'", cwd=tmp_path)
+    assert code == 0, out
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+    assert found == [json.loads(line) for line in lines.split("\n")[:-1]]
+    (tmp_path / "bad.jsonl").write_text('{"n": 1}\n' * 1500 + "{'n': 2}\n")
+    code, _, err = geode("-t", store, "-c", "COPY u FROM 'bad.jsonl'", cwd=tmp_path)
+    assert code == 1
+    assert "bad.jsonl:1501: " in err
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_ctrl_c_ends_a_script_that_follows(store: str) -> None:
+    arguments = [GEODE, "-t", store, "-c", "SUBSCRIBE TO t FOLLOW"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "subscribed to t\n"
+        geode("-t", store, "-c", 'PUBLISH TO t {"n": 1}')
+        assert '{"n":1}' in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "1 message received" in out
+    assert "Traceback" not in err
+
+
+def test_the_quickstart_runs_from_the_root(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    code, out, err = geode("-t", str(tmp_path / "demo"), "run", "examples/quickstart.gql", cwd=root)
+    assert (code, err) == (0, "")
+    assert "u-2" in out
+    assert "assertion holds" in out
