@@ -1,6 +1,6 @@
 """A program with its own broker inside: publish, subscribe with a condition, ask in SQL. No server, one directory.
 
-    python examples/embed.py [DIRECTORY]
+python examples/embed.py [DIRECTORY]
 """
 
 import asyncio
@@ -43,10 +43,12 @@ async def main(directory: str) -> None:
         hot = await watching
         print(f"{len(hot)} alarms, the first: {hot[0]}")
 
-        print(await client.query("""
+        print(
+            await client.query("""
             SELECT sensor, count(*) AS readings, round(avg(celsius), 1) AS mean, max(celsius) AS hottest
             FROM sensors/kiln GROUP BY sensor ORDER BY hottest DESC LIMIT 3
-        """))
+        """)
+        )
 
         async with client.subscribe("sensors/kiln", from_offset=4998) as replay:
             print("the last two again:", [message.data async for message in replay])

@@ -41,7 +41,12 @@ class LogFollower:
 
     def follow(self, topic_id: int, follower: Follower) -> None:
         """Tell `follower` of what is committed to the topic after the watermark."""
-        self._followers.setdefault(topic_id, {})[follower] = None
+        followers = self._followers.get(topic_id)
+        if followers is None:
+            # Others may cover the topic as well, and nobody asks again for one that is followed.
+            followers = self._followers[topic_id] = {}
+            self._adopt(topic_id)
+        followers[follower] = None
         self._strangers.discard(topic_id)
 
     def unfollow(self, topic_id: int, follower: Follower) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
+
 from geode_client import (
     Client,
     GeodeError,
@@ -386,5 +387,5 @@ async def test_a_parent_directory_that_is_a_file_is_named(tmp_path: Path) -> Non
     path = tmp_path / "file"
     path.write_text("x")
     for target in (path, path / "below"):
-        with pytest.raises(StoreError, match="file|directory"):
+        with pytest.raises(StoreError, match=r"file|directory"):
             await Client(target).open()

@@ -6,9 +6,10 @@ import statistics
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from geode_client import Client
 from processes.running import worker
 from settings import rounds
+
+from geode_client import Client
 
 
 async def test_what_one_process_publishes_the_other_receives(directory: Path) -> None:

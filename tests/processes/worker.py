@@ -41,24 +41,22 @@ async def publish_singly(directory: str, name: str, count: int) -> None:
 
 async def subscribe(directory: str, pattern: str, count: int) -> None:
     """Tell every message until `count` have come."""
-    async with Client(directory) as client:
-        async with client.subscribe(pattern) as subscription:
-            tell("ready")
-            for _ in range(count):
-                message = await subscription.get()
-                assert message is not None
-                tell("message", message.data)
+    async with Client(directory) as client, client.subscribe(pattern) as subscription:
+        tell("ready")
+        for _ in range(count):
+            message = await subscription.get()
+            assert message is not None
+            tell("message", message.data)
 
 
 async def echo(directory: str, count: int) -> None:
     """Publish to `pong` what comes on `ping`."""
-    async with Client(directory) as client:
-        async with client.subscribe("ping") as subscription:
-            tell("ready")
-            for _ in range(count):
-                message = await subscription.get()
-                assert message is not None
-                await client.publish("pong", message.data)
+    async with Client(directory) as client, client.subscribe("ping") as subscription:
+        tell("ready")
+        for _ in range(count):
+            message = await subscription.get()
+            assert message is not None
+            await client.publish("pong", message.data)
 
 
 async def main() -> None:

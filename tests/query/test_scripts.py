@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from geode_client import Client, GeodeError
 from geode_client.grammar.parser import parse
 from geode_client.grammar.scan import pieces

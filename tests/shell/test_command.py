@@ -54,7 +54,7 @@ def test_formats_for_programs_hold_data_only(store: str, kind: str, wanted: str)
 
 
 def test_messages_in_formats_for_programs(store: str) -> None:
-    statements = 'SUBSCRIBE TO t; PUBLISH TO t {"n": [1]} WITH OPTIONS (key: \'k\')'
+    statements = "SUBSCRIBE TO t; PUBLISH TO t {\"n\": [1]} WITH OPTIONS (key: 'k')"
     code, out, _ = geode("-t", store, "--format", "jsonl", "-c", statements)
     found = json.loads(out)
     assert code == 0
@@ -70,7 +70,7 @@ def test_messages_in_formats_for_programs(store: str) -> None:
         ("CREATE TOPIC a;\n  SUBSCRBE TO a;", "2:3", "SUBSCRIBE"),
         ("SHOW TOPICS;\nSELECT * FROM missing;", "2:1", "no topic missing"),
         ("SELECT nothing FROM SYSTEM.topics;", "1:8", "no column nothing"),
-        ("PUBLISH TO t {\"a\": };", "1:20", "JSON"),
+        ('PUBLISH TO t {"a": };', "1:20", "JSON"),
         ("ASSERT (SELECT 1) = 2;", "1:1", "found 1"),
         ("SELECT $x;", "1:8", "--param x="),
         ("COPY t FROM 'missing.jsonl';", "1:1", "No such file"),
@@ -96,7 +96,7 @@ def test_a_script_stops_at_its_first_error(tmp_path: Path, store: str) -> None:
 
 def test_check_runs_nothing(tmp_path: Path, store: str) -> None:
     path = tmp_path / "script.gql"
-    path.write_text("CREATE TOPIC a; PUBLISH TO a {\"n\": 1}; SELECT n FROM a;")
+    path.write_text('CREATE TOPIC a; PUBLISH TO a {"n": 1}; SELECT n FROM a;')
     code, _, err = geode("-t", store, "run", "--check", str(path))
     assert (code, err) == (0, "3 statements\n")
     assert not Path(store).exists()
@@ -162,7 +162,9 @@ def test_messages_cannot_write_to_the_terminal(store: str) -> None:
     evil = '{"n": "\\u001b[2J\\u009b31m\\u202e"}'
     code, out, _ = geode("-t", store, "-c", f"SUBSCRIBE TO t; PUBLISH TO t {evil}; SELECT n FROM t")
     assert code == 0
-    assert not [character for character in out if ord(character) in (*range(32), *range(127, 160), 0x202E) and character != "\n"]
+    assert not [
+        character for character in out if ord(character) in (*range(32), *range(127, 160), 0x202E) and character != "\n"
+    ]
     for kind in ("jsonl", "csv"):
         _, out, _ = geode("-t", store, "--format", kind, "-c", "SUBSCRIBE TO t FROM BEGINNING")
         assert "\x1b" not in out

@@ -1,0 +1,155 @@
+"""The calls of the specification that need no group, as they are written there."""
+
+import asyncio
+import contextlib
+import uuid
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from language.statements import SPECIFICATION
+
+from geode_client import Client, SyncClient
+
+
+async def publish_user_event(client: Client, user_id: str, event_type: str) -> None:
+    message = {
+        "user_id": user_id,
+        "event_type": event_type,
+        "timestamp": datetime.now().isoformat(),
+        "metadata": {"source": "user-service", "version": "1.0"},
+    }
+    await client.publish("user_events", message)
+
+
+async def test_publish_and_subscribe(directory: Path) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def subscribe_to_user_events(client: Client, ready: asyncio.Event) -> None:
+        async with client.subscribe("user_events") as subscription:
+            ready.set()
+            async for message in subscription:
+                seen.append((message["event_type"], message["user_id"]))
+                if len(seen) == 2:
+                    break
+
+    async with Client(directory) as client:
+        ready = asyncio.Event()
+        task = asyncio.create_task(subscribe_to_user_events(client, ready))
+        await ready.wait()
+        await publish_user_event(client, "u1", "signup")
+        await publish_user_event(client, "u2", "churn")
+        await task
+    assert seen == [("signup", "u1"), ("churn", "u2")]
+
+
+async def test_fan_out_to_three(directory: Path) -> None:
+    async with Client(directory) as client, contextlib.AsyncExitStack() as stack:
+        subscriptions = [await stack.enter_async_context(client.subscribe("notifications")) for _ in range(3)]
+        await client.publish("notifications", {"title": "t", "body": "b", "priority": "high"})
+        for subscription in subscriptions:
+            message = await subscription.get()
+            assert message is not None
+            assert message["title"] == "t"
+
+
+async def test_filtered_subscription(directory: Path) -> None:
+    async with Client(directory) as client:
+        async with client.subscribe("order_notifications", filter="priority = 'high'") as subscription:
+            await client.publish("order_notifications", {"order_id": 1, "priority": "low"})
+            await client.publish("order_notifications", {"order_id": 2, "priority": "high"})
+            message = await subscription.get()
+            assert message is not None
+            assert message["order_id"] == 2
+
+
+async def test_request_reply_by_hand(directory: Path) -> None:
+    """The specification's RPC client, against a server of the same kind."""
+    async with Client(directory) as client:
+        reply_topic = f"replies_{uuid.uuid4()}"
+        async with client.subscribe("rpc_requests") as requests, client.subscribe(reply_topic) as replies:
+            request_id = str(uuid.uuid4())
+            request = {"id": request_id, "method": "add", "params": [2, 3], "reply_to": reply_topic}
+            await client.publish("rpc_requests", request)
+            message = await requests.get()
+            assert message is not None
+            result = {"request_id": message["id"], "result": sum(message["params"])}
+            await client.publish(message["reply_to"], result)
+            reply = await replies.get()
+            assert reply is not None
+            assert (reply["request_id"], reply["result"]) == (request_id, 5)
+
+
+async def test_topic_hierarchies(directory: Path) -> None:
+    async with Client(directory) as client:
+        async with client.subscribe("users/*") as everything, client.subscribe("users/created") as created:
+            for event in ("created", "updated", "deleted", "verified"):
+                await client.publish(f"users/{event}", {"event": event})
+            found = [(await everything.get())["event"] for _ in range(4)]  # type: ignore[index]
+            assert found == ["created", "updated", "deleted", "verified"]
+            assert (await created.get())["event"] == "created"  # type: ignore[index]
+            assert await created.get(timeout=0.01) is None
+
+
+async def test_priorities_expiry_keys_and_batches(directory: Path) -> None:
+    async with Client(directory) as client:
+        await client.publish("tasks", {"task_id": "task123", "action": "process_payment"}, priority="high")
+        await client.publish("flash_sales", {"sale_id": "sale123", "discount": 0.5}, ttl_seconds=3600)
+        await client.publish(
+            "user_events",
+            {"user_id": "user123", "action": "login", "timestamp": datetime.now()},
+            partition_key="user123",
+        )
+        messages = [{"user_id": f"user{i}", "action": "login"} for i in range(1000)]
+        await client.publish_batch("user_events", messages)
+        await client.publish_batch("events", messages, batch_size=1000)
+        async with client.subscribe(
+            "user_events", ordering=True, partition_key_filter="user123", from_beginning=True
+        ) as subscription:
+            assert [event["user_id"] async for event in subscription] == ["user123"]
+        async with client.subscribe("events", from_beginning=True) as subscription:
+            assert [event.data["action"] async for event in subscription] == ["login"] * 1000
+
+
+async def test_compression(directory: Path) -> None:
+    async with Client(directory) as client:
+        await client.publish("large_messages", {"data": "x" * 10_000}, compression="lz4")
+        stored = await client.query("SELECT bytes_stored FROM SYSTEM.topics WHERE topic_name = 'large_messages'")
+        assert stored.scalar() < 1000
+
+
+async def test_every_statement_runs(directory: Path) -> None:
+    async with Client(directory) as client:
+        for text in SPECIFICATION:
+            result = await client.execute(text)
+            if result.subscription is not None:
+                await result.subscription.close()
+
+
+async def test_the_subscription_of_execute_is_a_stream(directory: Path) -> None:
+    async with Client(directory) as client:
+        stream = await client.execute("SUBSCRIBE TO user_events WHERE user_id = 'user123' LIMIT 1")
+        await client.publish("user_events", {"user_id": "user123"})
+        assert [message["user_id"] async for message in stream] == ["user123"]
+
+
+async def test_figures(directory: Path) -> None:
+    async with Client(directory) as client:
+        await client.publish_batch("t", list(range(600)))
+        assert 1 <= await client.get_throughput("t", window=60) <= 11
+        assert await client.get_error_rate("t", window=300) == 0.0
+
+
+def test_the_client_without_await(directory: Path) -> None:
+    with SyncClient(directory) as client:
+        assert client.publish("t", {"n": 1}).offset == 0
+        assert client.publish_batch("t", [{"n": 2}, {"n": 3}]).count == 2
+        with client.subscribe("t", from_beginning=True) as subscription:
+            assert [message["n"] for message in subscription] == [1, 2, 3]
+        assert client.query("SELECT sum(n) FROM t").scalar() == 6
+        with pytest.raises(Exception, match="no topic nothing"):
+            client.query("SELECT * FROM nothing")
+        streamed: Any = client.execute("SUBSCRIBE TO t FROM BEGINNING LIMIT 2")
+        with client.messages(streamed) as subscription:
+            assert [message["n"] for message in subscription] == [1, 2]
