@@ -8,15 +8,14 @@ A batch is encoded in one call. msgspec writes some values without asking: NaN a
 stands, a Decimal as any text it has, raw JSON unseen. So every batch is looked at afterwards, by the cheapest means that
 cannot miss anything:
 
-    only plain values (no datetime, Decimal, object)    NaN is the one danger: messages whose text has `null` are walked
-    anything else                                       the same; the text is decoded once, which proves that it is JSON;
-                                                        messages whose text has a time without offset are walked
+    only plain values (no time, Decimal, bytes, object)  NaN is the one danger: messages whose text has `null` are walked
+    anything else                                        the same; the text is decoded once, which proves that it is JSON;
+                                                         messages whose text has a time without offset are walked
 
 What a msgspec.Raw inside a message says is believed; one that is a message is checked.
 """
 
 import dataclasses
-import marshal
 import math
 import re
 import threading
@@ -26,6 +25,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import orjson
 
 from geode_client.errors import InvalidMessage
 
@@ -38,6 +38,7 @@ _ENCODING_ERRORS = (
     AttributeError,
     msgspec.MsgspecError,
 )
+_ONLY_PLAIN = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 _FINITE = frozenset((str, int, bool, type(None), bytes, datetime))
 _NOT_FINITE = "NaN and infinity have no JSON form"
 _TOO_DEEP = "it is nested too deeply"
@@ -80,23 +81,24 @@ def encode_lines(messages: Sequence[Any]) -> bytes:
         raise InvalidMessage(str(error)) from error
     if b"null" in lines:
         _check_numbers(messages, lines)
+    if _is_plain(messages):
+        return lines
     if lines.count(b"\n") != len(messages):
         raise _raw_line_break(messages)
-    return lines if _is_plain(messages) else _checked(messages, lines)
+    return _checked(messages, lines)
 
 
 def _is_plain(messages: Sequence[Any]) -> bool:
-    """Whether the messages hold nothing but None, bool, int, float, str, bytes, list, tuple, set and dict.
+    """Whether the messages hold nothing but None, bool, int of 64 bits, float, str, list, tuple, UUID and dict.
 
-    The marshal module knows exactly these types and visits a batch faster than anything else that comes with Python;
-    what it writes is thrown away.
+    orjson, asked to leave everything else alone, visits a batch faster than any other library that says what it does not
+    know; what it writes is thrown away.
     """
     try:
-        marshal.dumps(messages)  # type: ignore[arg-type]
-    except ValueError:
+        orjson.dumps(messages, option=_ONLY_PLAIN)
+    except TypeError:
         return False
-    # Raw JSON text passes for bytes there.
-    return msgspec.Raw not in map(type, messages)
+    return True
 
 
 def _checked(messages: Sequence[Any], lines: bytes) -> bytes:

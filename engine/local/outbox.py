@@ -70,7 +70,7 @@ class Outbox:
         waiting, self._waiting = [item for item in self._waiting if not item.done.cancelled()], []
         try:
             groups = publisher.group(waiting, self.catalog_version, self._router)
-        except GeodeError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for ever
             for item in waiting:
                 if not item.done.done():
                     item.done.set_exception(error)
