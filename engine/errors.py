@@ -9,6 +9,9 @@ GeodeError
 │   ├── SchemaViolation         JSON that the topic's schema refuses
 │   └── MessageTooLarge
 ├── SubscriberLimitReached      max_subscribers are there already
+├── GroupNotFound               no group of this name
+├── GroupMismatch               a group joined with another filter or order
+├── AlreadySettled              a message settled with another word before
 ├── LeaseLost                   the message has passed to another consumer
 ├── Unsupported                 this backend cannot do it
 ├── CorruptData                 stored bytes are not what was written
@@ -16,14 +19,19 @@ GeodeError
 └── ConnectionLost              a networked broker went away (also a builtin ConnectionError)
 """
 
+from collections.abc import Sequence
+
 from geode_client.grammar.errors import GeodeError, GqlError, GqlSyntaxError, did_you_mean, nearest
 
 __all__ = [
+    "AlreadySettled",
     "ConnectionLost",
     "CorruptData",
     "GeodeError",
     "GqlError",
     "GqlSyntaxError",
+    "GroupMismatch",
+    "GroupNotFound",
     "InvalidMessage",
     "LeaseLost",
     "MessageTooLarge",
@@ -97,6 +105,27 @@ class SubscriberLimitReached(GeodeError):
         )
         self.topic = topic
         self.limit = limit
+
+
+class GroupNotFound(GeodeError):
+    """No group has this name (on this topic); `names` are those that are there."""
+
+    def __init__(self, name: str, topic: str | None, names: Sequence[str]) -> None:
+        place = f" on {topic}" if topic is not None else ""
+        hint = did_you_mean(name, names)
+        super().__init__(
+            f"there is no group {name}{place}: {hint or 'SHOW SUBSCRIPTIONS lists them, CREATE SUBSCRIPTION makes one'}"
+        )
+        self.name = name
+        self.topic = topic
+
+
+class GroupMismatch(GeodeError):
+    """A group is there with another filter, key or order than a new member asks for."""
+
+
+class AlreadySettled(GeodeError):
+    """A message was acknowledged, given back or dead-lettered before: the first word counts."""
 
 
 class LeaseLost(GeodeError):

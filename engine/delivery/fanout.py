@@ -5,10 +5,10 @@ subscriber that stops is continued by offering what comes after. Gaps in the off
 removed before the subscriber reached them. Time goes in as an argument; nothing here waits or reads.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Protocol
 
+from geode_client.delivery.slices import Slice
 from geode_client.message import Chunk
 
 
@@ -21,19 +21,6 @@ class ConditionLike(Protocol):
     def select(self, chunk: Chunk) -> Sequence[int]:
         """The places of the chunk where the condition is TRUE, ascending."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Messages handed over together: the places `indices` of `chunk`; `missed` were removed before they could be.
-
-    `attempts` tells how often a message was tried before, where that is not 0.
-    """
-
-    chunk: Chunk
-    indices: Sequence[int]
-    missed: int = 0
-    attempts: Mapping[int, int] = field(default_factory=dict)
 
 
 class FanoutCursor:

@@ -132,7 +132,7 @@ class Outbox:
 
     # ── what became of it ──
     def _committed_in_any_thread(self, committed: Committed) -> None:
-        if committed.appended and self._peers is not None:
+        if committed.announce and self._peers is not None:
             self._peers.wake()
         if committed.inline:
             self._outcome(committed)

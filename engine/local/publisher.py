@@ -7,7 +7,6 @@ alone.
 """
 
 import asyncio
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,17 +19,12 @@ from geode_client.clock import now_us
 from geode_client.errors import InvalidMessage, MessageTooLarge
 from geode_client.message import NO_ATTRIBUTES, Attributes
 from geode_client.store.batch import RAW_BYTES_MAX, ROW_BYTES_TARGET, ROW_MESSAGES_MAX
-from geode_client.store.publishing import Part, PublishWork
+from geode_client.store.publishing import Part, PublishWork, partition_of
 from geode_client.store.writer import Append
 
 KEY_CHARACTERS_MAX = 1024
 MESSAGE_ID_CHARACTERS_MAX = 256
 HEADERS_BYTES_MAX = 64 * 1024
-
-
-def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key: CRC-32 of its UTF-8 text, modulo the number of partitions. Never to be changed."""
-    return zlib.crc32(key.encode()) % partitions
 
 
 class Router:

@@ -14,9 +14,9 @@ from geode_client.errors import GeodeError, GqlError, TopicNotFound
 from geode_client.grammar.names import is_pattern, matches, validate_topic_name, validate_topic_pattern
 from geode_client.local.feed import FanoutFeed
 from geode_client.local.follower import LogFollower
-from geode_client.local.publisher import partition_of
 from geode_client.local.reports import Reports
 from geode_client.store.log import LogCursor, LogReader
+from geode_client.store.publishing import partition_of
 from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Append
 

@@ -36,6 +36,12 @@ _HEADERS_DOWN = (
 _ROWS = f"SELECT {READ_COLUMNS} FROM batches WHERE topic_id = ? AND partition = ? AND base_offset BETWEEN ? AND ?"
 _CONTAINING = "SELECT max(base_offset) FROM batches WHERE topic_id = ? AND partition = ? AND base_offset <= ?"
 _FOLLOW = f"SELECT batch_id, topic_id, partition, base_offset, count FROM batches WHERE batch_id > ? ORDER BY batch_id LIMIT {FOLLOW_AT_ONCE}"
+_REACHING_INTO = (
+    "SELECT batch_id, topic_id, partition, base_offset, count FROM batches WHERE topic_id = ?1 AND partition = ?2"
+    " AND base_offset >= coalesce((SELECT max(base_offset) FROM batches WHERE topic_id = ?1 AND partition = ?2"
+    "  AND base_offset <= ?3), ?3) AND base_offset < ?4 AND base_offset + count > ?3 AND base_offset >= coalesce("
+    " (SELECT start_offset FROM partitions WHERE topic_id = ?1 AND partition = ?2), 0) ORDER BY base_offset"
+)
 _END = 2**62
 
 
@@ -106,6 +112,10 @@ class LogReader:
         """The base offset of the batch that holds `offset`, or `offset` itself when no batch starts before it."""
         found = self.rows(_CONTAINING, (topic_id, partition, offset))[0][0]
         return offset if found is None else int(found)
+
+    def reaching_into(self, topic_id: int, partition: int, first: int, end: int) -> list[Header]:
+        """The retained batches that hold any of the offsets first to end - 1, in order."""
+        return [Header(*row) for row in self.rows(_REACHING_INTO, (topic_id, partition, first, end))]
 
     def next_offset(self, topic_id: int, partition: int) -> int:
         """The offset that the next message of the partition will have."""

@@ -1,5 +1,6 @@
 """The work of storing messages: known ids are passed over, the rest is appended, all in one transaction."""
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,11 @@ import msgspec
 from geode_client.errors import GeodeError
 from geode_client.message import NO_ATTRIBUTES, Attributes
 from geode_client.store.writer import Append, Transaction
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a key: CRC-32 of its UTF-8 text, modulo the number of partitions. Never to be changed."""
+    return zlib.crc32(key.encode()) % partitions
 
 
 class StaleTopic(GeodeError):

@@ -52,7 +52,6 @@ CREATE TABLE batches (
     expires_first_us INTEGER,
     expires_last_us INTEGER,
     schema_version INTEGER NOT NULL,
-    slot_mask INTEGER,
     codec INTEGER NOT NULL,
     raw_bytes INTEGER NOT NULL,
     stored_bytes INTEGER NOT NULL,
@@ -63,7 +62,7 @@ CREATE TABLE batches (
 );
 
 CREATE UNIQUE INDEX batches_by_offset ON batches (topic_id, partition, base_offset);
-CREATE INDEX batches_by_priority ON batches (topic_id, partition, priority, base_offset) WHERE priority <> 5;
+CREATE INDEX batches_by_priority ON batches (topic_id, partition, priority, base_offset);
 CREATE INDEX batches_by_expiry ON batches (expires_last_us) WHERE expires_last_us IS NOT NULL;
 
 CREATE TABLE message_ids (
@@ -73,4 +72,89 @@ CREATE TABLE message_ids (
     offset INTEGER NOT NULL,
     created_us INTEGER NOT NULL,
     PRIMARY KEY (topic_id, message_id)
+) WITHOUT ROWID;
+
+-- Groups. docs/delivery.md has the state of a message in each of these tables.
+CREATE TABLE groups (
+    group_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    pattern TEXT NOT NULL,
+    condition TEXT,
+    key TEXT,
+    order_by TEXT NOT NULL,
+    paused INTEGER NOT NULL DEFAULT 0,
+    private_to TEXT,
+    revision INTEGER NOT NULL DEFAULT 1,
+    created_us INTEGER NOT NULL
+);
+
+CREATE UNIQUE INDEX groups_by_name ON groups (name, pattern);
+
+-- What became of a group's messages since `origin`; everything before `frontier` has been claimed or counted.
+CREATE TABLE lanes (
+    group_id INTEGER NOT NULL,
+    topic_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    origin INTEGER NOT NULL,
+    frontier INTEGER NOT NULL,
+    acknowledged INTEGER NOT NULL DEFAULT 0,
+    filtered INTEGER NOT NULL DEFAULT 0,
+    dead_lettered INTEGER NOT NULL DEFAULT 0,
+    expired INTEGER NOT NULL DEFAULT 0,
+    removed INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (group_id, topic_id, partition, lane)
+) WITHOUT ROWID;
+
+CREATE INDEX lanes_by_topic ON lanes (topic_id, partition);
+
+-- Messages in somebody's hands, or let go of by them (owner NULL). `claim_id` is the token of every settlement.
+-- `pending`: one byte for each offset from `first` on, 1 where the message is of this claim and not settled.
+CREATE TABLE claims (
+    claim_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    group_id INTEGER NOT NULL,
+    topic_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    retried INTEGER NOT NULL,
+    key TEXT,
+    error TEXT,
+    owner TEXT,
+    deadline_us INTEGER NOT NULL,
+    pending BLOB NOT NULL
+);
+
+CREATE INDEX claims_by_group ON claims (group_id, topic_id, partition, lane);
+
+-- Messages that failed and wait for their next attempt, and in ordered groups those that wait behind one of the same key.
+CREATE TABLE retries (
+    group_id INTEGER NOT NULL,
+    topic_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    key TEXT,
+    attempts INTEGER NOT NULL,
+    not_before_us INTEGER NOT NULL,
+    error TEXT,
+    PRIMARY KEY (group_id, topic_id, partition, offset)
+) WITHOUT ROWID;
+
+CREATE INDEX retries_by_time ON retries (group_id, not_before_us);
+CREATE INDEX retries_by_key ON retries (group_id, topic_id, partition, key, offset) WHERE key IS NOT NULL;
+
+-- Counted since the group was made, whatever is sought or dropped meanwhile; what metrics show.
+CREATE TABLE group_totals (
+    name TEXT NOT NULL,
+    topic_id INTEGER NOT NULL,
+    acknowledged INTEGER NOT NULL DEFAULT 0,
+    filtered INTEGER NOT NULL DEFAULT 0,
+    dead_lettered INTEGER NOT NULL DEFAULT 0,
+    expired INTEGER NOT NULL DEFAULT 0,
+    removed INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    redelivered INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (name, topic_id)
 ) WITHOUT ROWID;

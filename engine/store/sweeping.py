@@ -12,8 +12,11 @@ import msgspec
 from geode_client.catalog import Topic
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError
-from geode_client.store.batch import unpack_attributes
+from geode_client.store.batch import READ_COLUMNS, unpack, unpack_attributes
+from geode_client.store.groups import lane_members, pass_over
 from geode_client.store.log import LogReader
+from geode_client.store.settling import bury, dead_letter
+from geode_client.store.topics import dead_letter_topic_of, topic_by_id
 from geode_client.store.writer import Transaction
 
 SLICE_BATCHES = 500
@@ -39,6 +42,7 @@ class RemoveBatches(msgspec.Struct, eq=False):
             row = transaction.database.row(f"SELECT {_COLUMNS} FROM batches WHERE batch_id = ?", (batch_id,))
             if row is None:
                 continue
+            self._count_for_groups(transaction, row)
             _forget_ids(transaction, row)
             cursor.execute("DELETE FROM batches WHERE batch_id = ?", (batch_id,))
             cursor.execute(
@@ -49,6 +53,30 @@ class RemoveBatches(msgspec.Struct, eq=False):
             self.messages += row[4]
         sql = "UPDATE store_state SET value = max(value, ?) WHERE name = 'batch_id_floor'"
         cursor.execute(sql, (transaction.next_batch_id,))
+
+    def _count_for_groups(self, transaction: Transaction, row: tuple[Any, ...]) -> None:
+        """Groups that had messages of the batch ahead pass over them; expired ones become dead letters where that is wanted."""
+        topic_id, partition, base, count = row[1:5]
+        topic = topic_by_id(transaction, topic_id) if self.counter == "expired" else None
+        if topic is None or not topic.options.dead_letter_expired:
+            pass_over(transaction, topic_id, partition, base, base + count, self.counter)
+            return
+        ahead = pass_over(transaction, topic_id, partition, base, base + count, "dead_lettered")
+        if not ahead:
+            return
+        sql = f"SELECT {READ_COLUMNS} FROM batches WHERE batch_id = ?"
+        chunk = unpack(transaction.database.rows(sql, (row[0],))[0], topic.name, "")
+        target = dead_letter_topic_of(topic.name, topic.options)
+        for group, order_by, lane, start in ahead:
+            letters = [
+                dead_letter(chunk, first + index - base, group=group, reason="expired", attempts=0, error=None)
+                for first, members, _ in lane_members(
+                    transaction, order_by, lane, topic_id, partition, start, base + count
+                )
+                for index, member in enumerate(members)
+                if member
+            ]
+            bury(transaction, target, letters)
 
 
 def _forget_ids(transaction: Transaction, row: tuple[Any, ...]) -> None:
@@ -122,7 +150,28 @@ def beyond_retention(log: LogReader, topic: Topic) -> list[int]:
         sql = "SELECT coalesce(sum(stored_bytes), 0) FROM partitions WHERE topic_id = ?"
         excess = log.rows(sql, (topic.topic_id,))[0][0] - options.retention_bytes
         chosen += [number for number in _oldest_beyond(rows, excess) if number not in chosen]
+    if options.retention == "consumed":
+        chosen += [number for number in consumed(log, topic) if number not in chosen]
     return chosen[:SLICE_BATCHES]
+
+
+def consumed(log: LogReader, topic: Topic) -> list[int]:
+    """Batches that every group of the topic has settled; none while the topic has no group."""
+    sql = (
+        "SELECT partition, min(frontier), (SELECT min(first) FROM claims AS c WHERE c.topic_id = l.topic_id"
+        " AND c.partition = l.partition), (SELECT min(offset) FROM retries AS r WHERE r.topic_id = l.topic_id"
+        " AND r.partition = l.partition) FROM lanes AS l WHERE topic_id = ? GROUP BY partition"
+    )
+    chosen: list[int] = []
+    for partition, *ends in log.rows(sql, (topic.topic_id,)):
+        settled = min(end for end in ends if end is not None)
+        found = log.rows(
+            "SELECT batch_id FROM batches WHERE topic_id = ? AND partition = ? AND base_offset + count <= ?"
+            f" ORDER BY base_offset LIMIT {SLICE_BATCHES}",
+            (topic.topic_id, partition, settled),
+        )
+        chosen += [row[0] for row in found]
+    return chosen
 
 
 def _oldest(log: LogReader, topic_id: int, partition: int) -> list[tuple[Any, ...]]:

@@ -15,10 +15,12 @@ from geode_client.clock import now_us
 from geode_client.errors import GeodeError, StoreError, TopicExists, TopicNotFound
 from geode_client.grammar.names import literal_prefix, matches
 from geode_client.schema import Schema
+from geode_client.store.groups import pass_over, topic_appeared, topic_gone
 from geode_client.store.log import LogReader
 from geode_client.store.writer import Transaction
 
 NAMES_COMPARED_MAX = 5_000
+DEAD_LETTER_PREFIX = "_dlq/"
 _COLUMNS = "topic_id, name, delivery, automatic, revision, schema_version, created_us, options"
 
 
@@ -40,6 +42,7 @@ class CreateTopic(msgspec.Struct, eq=False):
             if self.if_not_exists:
                 return
             raise TopicExists(definition.name)
+        check_dead_letter_topic(transaction, definition)
         transaction.database.cursor.execute(
             "INSERT INTO topics (name, delivery, automatic, schema_version, created_us, swept, options)"
             " VALUES (?, ?, ?, 1, ?, ?, ?)",
@@ -54,6 +57,7 @@ class CreateTopic(msgspec.Struct, eq=False):
         )
         topic_id = transaction.database.connection.last_insert_rowid()
         _write_schema(transaction, topic_id, 1, definition.schema)
+        topic_appeared(transaction, topic_id, definition.name, definition.options.partitions)
         transaction.catalog_changed = True
         self.created = True
 
@@ -69,8 +73,9 @@ class AlterTopic(msgspec.Struct, eq=False):
     def prepare(self) -> None: ...
 
     def run(self, transaction: Transaction) -> None:
-        topic = _require(transaction, self.name)
+        topic = require_topic(transaction, self.name)
         definition = changed(topic.definition, self.change)
+        check_dead_letter_topic(transaction, definition)
         if definition.options.partitions != topic.partitions and _is_used(transaction, topic):
             raise GeodeError(
                 f"topic {self.name} holds messages: the number of partitions may change only while a topic is empty"
@@ -91,6 +96,7 @@ class AlterTopic(msgspec.Struct, eq=False):
                 topic.topic_id,
             ),
         )
+        topic_appeared(transaction, topic.topic_id, topic.name, definition.options.partitions)
         transaction.catalog_changed = True
 
 
@@ -104,11 +110,12 @@ class DropTopic(msgspec.Struct, eq=False):
     def prepare(self) -> None: ...
 
     def run(self, transaction: Transaction) -> None:
-        topic = _require(transaction, self.name)
+        topic = require_topic(transaction, self.name)
         transaction.database.cursor.execute(
             "UPDATE topics SET dropped = 1, swept = 1, revision = revision + 1 WHERE topic_id = ?",
             (topic.topic_id,),
         )
+        topic_gone(transaction, topic.topic_id)
         transaction.catalog_changed = True
 
 
@@ -124,13 +131,16 @@ class PurgeTopic(msgspec.Struct, eq=False):
     def prepare(self) -> None: ...
 
     def run(self, transaction: Transaction) -> None:
-        topic = _require(transaction, self.name)
+        topic = require_topic(transaction, self.name)
         self.topic_id = topic.topic_id
         sql = (
             "SELECT coalesce(sum(b.count), 0) FROM batches AS b JOIN partitions AS p USING (topic_id, partition)"
             " WHERE b.topic_id = ? AND b.base_offset >= p.start_offset"
         )
         self.purged = transaction.database.rows(sql, (topic.topic_id,))[0][0]
+        for partition in range(topic.partitions):
+            end = transaction.next_offset(topic.topic_id, partition)
+            pass_over(transaction, topic.topic_id, partition, 0, end, "removed")
         transaction.database.cursor.execute(
             "UPDATE partitions SET start_offset = next_offset WHERE topic_id = ?", (topic.topic_id,)
         )
@@ -225,7 +235,8 @@ def _topic(row: tuple[object, ...], schema: bytes | None) -> Topic:
     return Topic(topic_id, definition, revision, schema_version, created_us)  # type: ignore[arg-type]
 
 
-def _require(transaction: Transaction, name: str) -> Topic:
+def require_topic(transaction: Transaction, name: str) -> Topic:
+    """The topic of this name as the transaction sees it."""
     sql = f"SELECT {_COLUMNS} FROM topics WHERE name = ? AND dropped = 0"
     row = transaction.database.row(sql, (name,))
     if row is None:
@@ -233,6 +244,36 @@ def _require(transaction: Transaction, name: str) -> Topic:
     sql = "SELECT definition FROM schema_versions WHERE topic_id = ? AND version = ?"
     schema = transaction.database.row(sql, (row[0], row[5]))
     return _topic(row, schema[0] if schema else None)
+
+
+DEAD_LETTER_STEPS_MAX = 64
+
+
+def dead_letter_topic_of(name: str, options: topic_options.TopicOptions) -> str:
+    """Where the dead letters of a topic go."""
+    return options.dead_letter_topic or f"{DEAD_LETTER_PREFIX}{name}"
+
+
+def check_dead_letter_topic(transaction: Transaction, definition: TopicDefinition) -> None:
+    """Refuse a dead-letter topic that leads back to the topic itself."""
+    following = definition.options.dead_letter_topic
+    path = [definition.name]
+    sql = "SELECT options FROM topics WHERE name = ? AND dropped = 0"
+    while following is not None and len(path) < DEAD_LETTER_STEPS_MAX:
+        path.append(following)
+        if following == definition.name:
+            raise GeodeError(
+                f"the dead letters of {definition.name} would come back to it ({' → '.join(path)}): name another"
+                " dead_letter_topic"
+            )
+        row = transaction.database.row(sql, (following,))
+        following = topic_options.TopicOptions.from_json(row[0]).dead_letter_topic if row else None
+
+
+def topic_by_id(transaction: Transaction, topic_id: int) -> Topic | None:
+    """The topic of this number as the transaction sees it, unless it was dropped."""
+    row = transaction.database.row("SELECT name FROM topics WHERE topic_id = ? AND dropped = 0", (topic_id,))
+    return None if row is None else require_topic(transaction, row[0])
 
 
 def _write_schema(transaction: Transaction, topic_id: int, version: int, schema: Schema | None) -> None:
@@ -250,4 +291,6 @@ def _is_used(transaction: Transaction, topic: Topic) -> bool:
 def _is_swept(definition: TopicDefinition) -> bool:
     """Whether the sweeper has to look at the topic although nothing was dropped or purged."""
     options = definition.options
-    return any((options.retention_period_us, options.retention_bytes, options.expire_when_idle_us))
+    return options.retention == "consumed" or any(
+        (options.retention_period_us, options.retention_bytes, options.expire_when_idle_us)
+    )

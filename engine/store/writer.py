@@ -64,9 +64,12 @@ class Append(msgspec.Struct):
 
 
 class Transaction:
-    """What a work may do inside the write transaction; offsets and batch ids are given out here."""
+    """What a work may do inside the write transaction; offsets and batch ids are given out here.
 
-    __slots__ = ("_ends", "_next_batch_id", "appended", "catalog_changed", "catalog_version", "database")
+    `announce` is set by works that other processes should hear of although they append nothing.
+    """
+
+    __slots__ = ("_ends", "_next_batch_id", "announce", "appended", "catalog_changed", "catalog_version", "database")
 
     def __init__(
         self, database: Database, ends: dict[tuple[int, int], int], next_batch_id: int, catalog_version: int
@@ -75,6 +78,7 @@ class Transaction:
         self.catalog_version = catalog_version
         self.appended: list[Append] = []
         self.catalog_changed = False
+        self.announce = False
         self._ends = ends
         self._next_batch_id = next_batch_id
 
@@ -137,12 +141,16 @@ class Work(Protocol):
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """The outcome of one transaction: all `works` with the same `error`, or None and what they appended."""
+    """The outcome of one transaction: all `works` with the same `error`, or None and what they appended.
+
+    `announce`: other processes are to be woken.
+    """
 
     works: Sequence[Work]
     appended: Sequence[Append]
     error: GeodeError | None
     inline: bool
+    announce: bool = False
 
 
 class Writer:
@@ -233,9 +241,12 @@ class Writer:
         """One transaction; takes over the fair lock, which the caller holds."""
         error: GeodeError | None = self._failure
         appended: list[Append] = []
+        announce = False
         try:
             if error is None:
-                appended = self._run(works)
+                transaction = self._run(works)
+                appended = transaction.appended
+                announce = bool(appended) or transaction.announce or transaction.catalog_changed
         except apsw.Error as failure:
             error = self._failed(failure)
         except BaseException as failure:  # noqa: BLE001 - told to those who wait, whatever it is
@@ -244,9 +255,9 @@ class Writer:
             error.__cause__ = failure
         finally:
             self._lock.release()
-        return Committed(works, appended, error, inline)
+        return Committed(works, appended, error, inline, announce)
 
-    def _run(self, works: list[Work]) -> list[Append]:
+    def _run(self, works: list[Work]) -> Transaction:
         cursor = self._database.cursor
         self._choose_durability(any(work.durable for work in works))
         cursor.execute("BEGIN IMMEDIATE")
@@ -262,7 +273,7 @@ class Writer:
         cursor.execute("COMMIT")
         self._catalog_version += transaction.catalog_changed
         self._next_batch_id = transaction.next_batch_id
-        return transaction.appended
+        return transaction
 
     def _choose_durability(self, durable: bool) -> None:
         # Without the fsync a commit still survives the death of the process: the log is in the kernel's hands.

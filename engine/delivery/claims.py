@@ -1,0 +1,219 @@
+"""A claim in the hands of this process: which of its messages are still to be settled, and what was said of the others.
+
+One byte a message, indexed from the first offset of the claim:
+
+| state | meaning | left by |
+| --- | --- | --- |
+| ABSENT | an offset that is not of this claim | |
+| PENDING | ours, nothing said of it | any word |
+| ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED, FAILED, DEAD | said, to be written with the next settlement | written |
+| the same + WRITTEN | a settlement that says it is with the store | |
+
+The first word said of a message counts. A claim that has passed to somebody else (`is_lost`) hears no more words.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from geode_client.errors import AlreadySettled, LeaseLost
+from geode_client.message import Chunk
+from geode_client.store.settling import DeadLetter, Failed, Settlement, dead_letter
+
+ABSENT, PENDING, ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED, FAILED, DEAD = range(8)
+WRITTEN = 16
+
+_WORDS = {
+    ACKNOWLEDGED: "acknowledged",
+    FILTERED: "filtered out",
+    EXPIRED: "counted as expired",
+    REMOVED: "removed",
+    FAILED: "given back",
+    DEAD: "made a dead letter",
+}
+_PENDING_ONLY = bytes(1 if state == PENDING else 0 for state in range(256))
+_MARK_WRITTEN = bytes(state + WRITTEN if PENDING < state <= DEAD else state for state in range(256))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a topic says of the messages that `group` delivers of it; times in microseconds.
+
+    `attempts_max` None: for ever. `settle_first`: acknowledged before it is handed over (at_most_once). `durable`: an
+    acknowledgement waits for the disk (exactly_once).
+    """
+
+    group: str
+    attempts_max: int | None
+    backoff_us: int
+    backoff_max_us: int
+    lease_us: int
+    dead_letter_expired: bool
+    settle_first: bool
+    durable: bool
+
+
+class HeldClaim:
+    """One claim; `attempts` were made before it was given to us, for all of its messages."""
+
+    __slots__ = (
+        "_failed",
+        "_failures",
+        "_letters",
+        "_redelivered",
+        "attempts",
+        "claim_id",
+        "error",
+        "extended_us",
+        "first",
+        "is_lost",
+        "is_unwritten",
+        "key",
+        "lane",
+        "partition",
+        "retried",
+        "rules",
+        "state",
+        "topic_id",
+        "waits_for",
+    )
+
+    def __init__(
+        self,
+        claim_id: int,
+        place: tuple[int, int, int],
+        first: int,
+        pending: bytes,
+        rules: Rules,
+        *,
+        attempts: int = 0,
+        retried: bool = False,
+        key: str | None = None,
+        error: str | None = None,
+        blocked: frozenset[str] = frozenset(),
+    ) -> None:
+        self.claim_id = claim_id
+        self.topic_id, self.partition, self.lane = place
+        self.first = first
+        self.state = bytearray(pending)
+        self.rules = rules
+        self.attempts = attempts
+        self.retried = retried
+        self.key = key
+        self.error = error
+        self.waits_for = set(blocked)
+        self.extended_us = 0
+        self.is_lost = False
+        self.is_unwritten = False
+        self._failed = 0
+        self._redelivered = pending.count(PENDING) if attempts else 0
+        self._failures: list[Failed] = []
+        self._letters: list[DeadLetter] = []
+
+    @property
+    def left(self) -> int:
+        """Messages that nothing was said of."""
+        return self.state.count(PENDING)
+
+    def is_pending(self, offset: int) -> bool:
+        return not self.is_lost and self.state[offset - self.first] == PENDING
+
+    def say(self, offset: int, word: int) -> None:
+        """Settle one message with a word; the caller has seen that it is pending."""
+        self.state[offset - self.first] = word
+        self.is_unwritten = True
+
+    def say_of_all(self, word: int, chunk: Chunk, indices: Sequence[int]) -> None:
+        """Settle those of these messages that are pending; runs of them at once."""
+        if not indices or self.is_lost:
+            return
+        self.is_unwritten = True
+        start = chunk.base_offset + indices[0] - self.first
+        end = chunk.base_offset + indices[-1] + 1 - self.first
+        if end - start == len(indices) and self.state.count(PENDING, start, end) == len(indices):
+            self.state[start:end] = bytes((word,)) * len(indices)
+            return
+        base = chunk.base_offset - self.first
+        for index in indices:
+            if self.state[base + index] == PENDING:
+                self.state[base + index] = word
+
+    def check(self, offset: int, word: int, shown: str) -> bool:
+        """Whether `word` may be said of a message; False when it was said already.
+
+        Raises LeaseLost or AlreadySettled.
+        """
+        if self.is_lost:
+            raise LeaseLost(
+                f"message {shown} is not ours any more: its lease ended (the consumer was silent for longer than"
+                " ack_timeout), its group was moved or dropped, or the subscription was closed"
+            )
+        said = self.state[offset - self.first] % WRITTEN
+        if said == PENDING:
+            return True
+        if said == word:
+            return False
+        raise AlreadySettled(f"message {shown} was {_WORDS[said]} already: the first word said of a message counts")
+
+    def fail(self, offset: int, *, key: str | None, delay_us: int, now_us: int, error: str | None) -> None:
+        """The attempt at hand failed: the message waits for the next one."""
+        self.say(offset, FAILED)
+        self._failed += 1
+        self._failures.append(Failed(offset, key, self.attempts + 1, now_us + delay_us, error))
+        if key is not None:
+            self.waits_for.add(key)
+
+    def hold(self, offset: int, key: str) -> None:
+        """The message waits behind an earlier one of its key."""
+        self.say(offset, FAILED)
+        self._failures.append(Failed(offset, key, 0, 0, None))
+
+    def bury(self, chunk: Chunk, index: int, *, reason: str, attempts: int, error: str | None, failed: bool) -> None:
+        """The message becomes a dead letter; `failed`: by a failed attempt."""
+        self.say(chunk.base_offset + index, DEAD)
+        self._failed += failed
+        self._letters.append(
+            dead_letter(chunk, index, group=self.rules.group, reason=reason, attempts=attempts, error=error)
+        )
+
+    def let_go_from(self, offset: int) -> int:
+        """Where the pending messages from `offset` on begin, as a place in `state`; its length when there are none."""
+        place = self.state.find(PENDING, max(0, offset - self.first))
+        return len(self.state) if place < 0 else place
+
+    def settled(self, *, let_go: bool = False, tail_from: int | None = None) -> Settlement:
+        """What is to be written now; from here on it counts as written.
+
+        `let_go` gives up all that is left; `tail_from` (a place in `state`) only what stands from there on.
+        """
+        counts: Mapping[int, int] = {
+            word: self.state.count(word) for word in (ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED)
+        }
+        left = self.state.translate(_PENDING_ONLY)
+        tail = b""
+        if tail_from is not None:
+            tail, left = bytes(left[tail_from:]), left[:tail_from]
+            self.state[tail_from:] = bytes(len(tail))
+        made = Settlement(
+            claim_id=self.claim_id,
+            topic_id=self.topic_id,
+            partition=self.partition,
+            lane=self.lane,
+            first=self.first,
+            pending=bytes(left) if 1 in left else b"",
+            acknowledged=counts[ACKNOWLEDGED],
+            filtered=counts[FILTERED],
+            expired=counts[EXPIRED],
+            removed=counts[REMOVED],
+            failed=self._failed,
+            redelivered=self._redelivered,
+            failures=self._failures,
+            dead_letters=self._letters,
+            let_go=let_go,
+            tail=tail if 1 in tail else b"",
+            tail_first=self.first + len(left),
+        )
+        self.state = self.state.translate(_MARK_WRITTEN)
+        self._failures, self._letters = [], []
+        self._failed = self._redelivered = 0
+        self.is_unwritten = False
+        return made

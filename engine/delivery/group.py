@@ -1,0 +1,545 @@
+"""One group in one process: what it holds of the group's messages, who has them, and what is to be written down.
+
+No I/O, no clock, no event loop: claims, words and times come in through method calls, slices and settlements go out. The
+store decides who may claim what (store/claiming.py); here a claim becomes pieces that are ready, pieces become slices in
+the hands of members, and what is said of their messages becomes the next settlement.
+
+Invariants: every pending message of a claim that is not lost is in exactly one place: a ready piece, a slice (taken or
+not), parked behind one of its key, or it could not be read. In an ordered group no two messages of one key are in
+different hands, and none is in any hand while an earlier one is unsettled.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from geode_client.delivery.claims import (
+    ACKNOWLEDGED,
+    DEAD,
+    EXPIRED,
+    FAILED,
+    FILTERED,
+    PENDING,
+    REMOVED,
+    HeldClaim,
+)
+from geode_client.delivery.fanout import ConditionLike
+from geode_client.delivery.slices import Slice
+from geode_client.message import Chunk
+from geode_client.store.settling import Settlement
+
+PLAIN, PRIORITY, KEY = "none", "priority", "key"
+
+QUICK_US = 50_000
+SLOW_US = 500_000
+HELD_LONG_US = 1_000_000
+WINDOW_FIRST = 2
+ORDERED_SLICE_MAX = 64
+ATTEMPT_EXPONENT_MAX = 40
+
+
+# A stored batch: its first offset, the one after its last, and its chunk, or None when it is damaged.
+Found = tuple[int, int, Chunk | None]
+
+
+class Piece:
+    """Messages of one chunk that are ready to be taken."""
+
+    __slots__ = ("chunk", "claim", "indices")
+
+    def __init__(self, claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
+        self.claim = claim
+        self.chunk = chunk
+        self.indices = indices
+
+
+class GroupSlice(Slice):
+    """A slice of one claim in the hands of one member; `said`: places that were acknowledged by going on to the next."""
+
+    __slots__ = ("claim", "keys", "member", "said")
+
+    def __init__(self, member: "Member", claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
+        super().__init__(
+            chunk, indices, attempt=claim.attempts + 1, settle_each=claim.rules.durable and member.auto_ack
+        )
+        self.member = member
+        self.claim = claim
+        self.said = 0
+        self.keys: set[tuple[int, int, str]] = set()
+
+    def is_over(self) -> bool:
+        """Whether everything of it was taken and settled."""
+        if self.taken < self.end:
+            return False
+        first = self.chunk.base_offset
+        return not any(self.claim.is_pending(first + index) for index in self.indices[self.said : self.end])
+
+
+class Member:
+    """One subscription of the group in this process."""
+
+    __slots__ = ("auto_ack", "delivered", "last_message_us", "member_id", "prefetch", "redelivered", "slices")
+
+    def __init__(self, member_id: str, *, prefetch: int, auto_ack: bool) -> None:
+        self.member_id = member_id
+        self.prefetch = prefetch
+        self.auto_ack = auto_ack
+        self.slices: list[GroupSlice] = []
+        self.delivered = 0
+        self.redelivered = 0
+        self.last_message_us: int | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Messages it has taken and nobody has settled."""
+        total = 0
+        for one in self.slices:
+            base = one.chunk.base_offset
+            start = max(one.said, one.done) if self.auto_ack else 0
+            total += sum(one.claim.is_pending(base + index) for index in one.indices[start : one.taken])
+        return total
+
+    @property
+    def holds(self) -> int:
+        """Messages in its hands, taken or not, that are not settled."""
+        return self.in_flight + sum(one.rest for one in self.slices)
+
+
+class GroupCore:
+    """The group's state in one process. `jitter` gives a number from 0 to 1 for the wait before a retry."""
+
+    def __init__(
+        self,
+        order_by: str,
+        *,
+        condition: ConditionLike | None = None,
+        key: str | None = None,
+        jitter: Callable[[], float] = lambda: 0.5,
+    ) -> None:
+        self.order_by = order_by
+        self.condition = condition
+        self.key = key
+        self.members: dict[str, Member] = {}
+        self.claims: dict[int, HeldClaim] = {}
+        self._jitter = jitter
+        self._ready: dict[int, deque[Piece]] = {}
+        self._parked: dict[tuple[int, int, str], list[tuple[HeldClaim, Chunk, int]]] = {}
+        self._busy: dict[tuple[int, int, str], GroupSlice] = {}
+        self._window = WINDOW_FIRST
+        self._claimed_us = 0
+
+    # ── members ──
+    def join(self, member: Member) -> None:
+        self.members[member.member_id] = member
+
+    def leave(self, member: Member) -> None:
+        """What the member has not settled is ready for the others."""
+        for one in reversed(member.slices):
+            self._harvest(one)
+            self._put_back(one, one.said if member.auto_ack else 0)
+        member.slices.clear()
+        self.members.pop(member.member_id, None)
+
+    # ── what was claimed ──
+    def received(self, claim: HeldClaim, found: Iterable[Found], now_us: int) -> list[Piece]:
+        """Take in a claim and what the log holds of it: what can be delivered comes back as pieces, for `offer`.
+
+        Pending messages of which nothing was found have been removed; expired ones and those the condition does not want
+        are settled as such; those that were lost with their consumers too often become dead letters. What is damaged stays
+        pending.
+        """
+        self.claims[claim.claim_id] = claim
+        pieces: list[Piece] = []
+        reached = claim.first
+        for base, end_offset, chunk in found:
+            start = max(base, claim.first)
+            end = min(end_offset, claim.first + len(claim.state))
+            self._gone(claim, reached, start)
+            reached = end
+            if chunk is None:
+                continue
+            indices = self._wanted(claim, chunk, start, end, now_us)
+            if indices:
+                pieces.append(Piece(claim, chunk, indices))
+        self._gone(claim, reached, claim.first + len(claim.state))
+        return [piece for piece in pieces if self._is_to_be_tried(piece)]
+
+    def offer(self, pieces: Iterable[Piece]) -> None:
+        """Pieces are ready; in a priority group those of lower lanes that nobody has taken yet stand back."""
+        for piece in pieces:
+            if self.order_by == PRIORITY:
+                self._recall(lambda one, lane=piece.claim.lane: one.claim.lane < lane)  # type: ignore[misc]
+            self._lane_of(piece.claim).append(piece)
+
+    def settle_first(self, pieces: Iterable[Piece]) -> None:
+        """Acknowledge before anything is handed over (at_most_once)."""
+        for piece in pieces:
+            piece.claim.say_of_all(ACKNOWLEDGED, piece.chunk, piece.indices)
+
+    def _gone(self, claim: HeldClaim, first: int, end: int) -> None:
+        for place in range(first - claim.first, end - claim.first):
+            if claim.state[place] == PENDING:
+                claim.say(claim.first + place, REMOVED)
+
+    def _wanted(self, claim: HeldClaim, chunk: Chunk, start: int, end: int, now_us: int) -> Sequence[int]:
+        base, first = chunk.base_offset, claim.first
+        places: Sequence[int] = range(start - base, end - base)
+        if claim.state.count(PENDING, start - first, end - first) < end - start:
+            places = [index for index in places if claim.state[base + index - first] == PENDING]
+        if chunk.attributes.expires_us is not None:
+            alive = set(chunk.unexpired(now_us))
+            self._expire(claim, chunk, [index for index in places if index not in alive])
+            places = [index for index in places if index in alive]
+        chosen = self._selected(chunk, places)
+        if len(chosen) < len(places):
+            kept = set(chosen)
+            claim.say_of_all(FILTERED, chunk, [index for index in places if index not in kept])
+        return chosen
+
+    def _selected(self, chunk: Chunk, places: Sequence[int]) -> Sequence[int]:
+        if self.key is not None:
+            places = [index for index in places if chunk.attributes.key(index) == self.key]
+        if self.condition is None or not places:
+            return places
+        selected = self.condition.select(chunk)
+        if len(places) == chunk.count:
+            return selected
+        kept = set(places)
+        return [index for index in selected if index in kept]
+
+    def _expire(self, claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
+        if not claim.rules.dead_letter_expired:
+            claim.say_of_all(EXPIRED, chunk, indices)
+            return
+        for index in indices:
+            claim.bury(chunk, index, reason="expired", attempts=claim.attempts, error=claim.error, failed=False)
+
+    def _is_to_be_tried(self, piece: Piece) -> bool:
+        """False, and all of it buried, when its attempts are used up (they ended without a word, by lost leases)."""
+        claim, limit = piece.claim, piece.claim.rules.attempts_max
+        if limit is None or claim.attempts < max(1, limit):
+            return True
+        for index in piece.indices:
+            claim.bury(
+                piece.chunk, index, reason="max_retries", attempts=claim.attempts, error=claim.error, failed=False
+            )
+        return False
+
+    # ── taking ──
+    @property
+    def ready_count(self) -> int:
+        return sum(len(piece.indices) for pieces in self._ready.values() for piece in pieces)
+
+    def wanted(self, now_us: int) -> int:
+        """How many messages to claim now: more than the last time when those went quickly, less when they went slowly.
+
+        So a quick reader gets thousands at once, and a slow one no more than it can begin, which leaves the rest to others.
+        """
+        members = max(1, len(self.members))
+        since_us = now_us - self._claimed_us
+        if since_us < QUICK_US:
+            self._window *= 2
+        elif since_us > SLOW_US:
+            self._window //= 2
+        limit = sum(max(0, member.prefetch - member.holds) for member in self.members.values())
+        self._window = min(max(self._window, members), max(limit, 1))
+        self._claimed_us = now_us
+        return min(self._window, limit)
+
+    def take(self, member: Member, now_us: int) -> GroupSlice | None:
+        """Messages for a member; None when nothing is ready for it."""
+        member.slices = [one for one in member.slices if not self._is_finished(one)]
+        room = member.prefetch - member.holds
+        if room <= 0:
+            return None
+        while (pieces := self._first()) is not None:
+            share = min(room, self._share())
+            made = (
+                self._cut_in_order(member, pieces, min(share, ORDERED_SLICE_MAX))
+                if self.order_by == KEY
+                else self._cut(member, pieces, share)
+            )
+            if made is not None and self._drop_expired(made, now_us):
+                member.slices.append(made)
+                return made
+        return None
+
+    def _share(self) -> int:
+        """One reader takes all there is; several take a part each, so that none waits while another has plenty."""
+        members = len(self.members)
+        return self.ready_count if members <= 1 else max(1, self.ready_count // (2 * members))
+
+    def _first(self) -> "deque[Piece] | None":
+        for lane in sorted(self._ready, reverse=True):
+            pieces = self._ready[lane]
+            while pieces and (pieces[0].claim.is_lost or not pieces[0].indices):
+                pieces.popleft()
+            if pieces:
+                return pieces
+        return None
+
+    def _cut(self, member: Member, pieces: "deque[Piece]", share: int) -> GroupSlice:
+        piece = pieces[0]
+        taken, piece.indices = piece.indices[:share], piece.indices[share:]
+        return GroupSlice(member, piece.claim, piece.chunk, taken)
+
+    def _cut_in_order(self, member: Member, pieces: "deque[Piece]", share: int) -> GroupSlice | None:
+        """Messages whose key is in no other hand; the others are parked, or wait for the retry of an earlier one."""
+        piece = pieces[0]
+        claim, chunk = piece.claim, piece.chunk
+        made = GroupSlice(member, claim, chunk, [])
+        chosen: list[int] = []
+        seen = 0
+        for index in piece.indices:
+            if len(chosen) >= share:
+                break
+            seen += 1
+            if self._is_free(made, index):
+                chosen.append(index)
+        piece.indices = piece.indices[seen:]
+        made.indices, made.end = chosen, len(chosen)
+        return made if chosen else None
+
+    def _is_free(self, made: GroupSlice, index: int) -> bool:
+        claim, chunk = made.claim, made.chunk
+        key = chunk.attributes.key(index)
+        if key is None:
+            return True
+        if key in claim.waits_for and not claim.retried:
+            claim.hold(chunk.base_offset + index, key)
+            return False
+        place = (claim.topic_id, claim.partition, key)
+        holder = self._busy.get(place)
+        if holder is not None and (holder is not made or not made.member.auto_ack):
+            self._parked.setdefault(place, []).append((claim, chunk, index))
+            return False
+        self._busy[place] = made
+        made.keys.add(place)
+        return True
+
+    def _drop_expired(self, made: GroupSlice, now_us: int) -> bool:
+        """Whether anything is left once what has expired since it was claimed is settled."""
+        if made.chunk.attributes.expires_us is None:
+            return True
+        alive = set(made.chunk.unexpired(now_us))
+        self._expire(made.claim, made.chunk, [index for index in made.indices if index not in alive])
+        made.indices = [index for index in made.indices if index in alive]
+        made.end = len(made.indices)
+        if not made.indices:
+            self._free_keys(made)
+        return bool(made.indices)
+
+    def steal(self, member: Member) -> bool:
+        """Make ready half of what another member has in hand and not begun; False when nobody has anything to spare."""
+        if self.order_by == KEY:
+            return False
+        richest: GroupSlice | None = None
+        for other in self.members.values():
+            for one in other.slices:
+                if other is not member and one.rest and (richest is None or one.rest > richest.rest):
+                    richest = one
+        if richest is None:
+            return False
+        self._shorten(richest, richest.taken + richest.rest // 2)
+        return True
+
+    def _recall(self, which: Callable[[GroupSlice], bool]) -> None:
+        for member in self.members.values():
+            for one in member.slices:
+                if one.rest and which(one):
+                    self._shorten(one, one.taken)
+
+    def _shorten(self, one: GroupSlice, end: int) -> None:
+        back = one.indices[end : one.end]
+        one.end = end
+        self._lane_of(one.claim).appendleft(Piece(one.claim, one.chunk, back))
+
+    # ── what is said ──
+    def acknowledge(self, one: GroupSlice, index: int) -> bool:
+        """An explicit acknowledgement; False when it had been said before. Raises LeaseLost, AlreadySettled."""
+        offset = one.chunk.base_offset + index
+        if not one.claim.check(offset, ACKNOWLEDGED, one.chunk.message_id(index)):
+            return False
+        one.claim.say(offset, ACKNOWLEDGED)
+        self._free_key_of(one, index)
+        return True
+
+    def refuse(
+        self,
+        one: GroupSlice,
+        index: int,
+        *,
+        requeue: bool,
+        delay_us: int | None,
+        reason: str | None,
+        now_us: int,
+    ) -> bool:
+        """A failed attempt: the message waits for the next one, or becomes a dead letter. As `acknowledge` otherwise."""
+        claim, offset = one.claim, one.chunk.base_offset + index
+        attempts, limit = claim.attempts + 1, claim.rules.attempts_max
+        last = not requeue or (limit is not None and attempts >= limit)
+        if not claim.check(offset, DEAD if last else FAILED, one.chunk.message_id(index)):
+            return False
+        if last:
+            why = "max_retries" if requeue else "rejected"
+            claim.bury(one.chunk, index, reason=why, attempts=attempts, error=reason, failed=True)
+        else:
+            wait_us = self._backoff_us(claim) if delay_us is None else delay_us
+            key = one.chunk.attributes.key(index) if self.order_by == KEY else None
+            claim.fail(offset, key=key, delay_us=wait_us, now_us=now_us, error=reason)
+            self._hold_rest(one)
+        self._free_key_of(one, index)
+        return True
+
+    def expired(self, one: GroupSlice, index: int) -> None:
+        """A message in hand expired before it was looked at."""
+        if one.claim.is_pending(one.chunk.base_offset + index):
+            self._expire(one.claim, one.chunk, [index])
+
+    def finish(self, one: GroupSlice) -> None:
+        """The reader has come to the end of what it took: with auto_ack all of that is acknowledged."""
+        if one.member.auto_ack:
+            one.done = one.taken
+            self._harvest(one)
+
+    def _backoff_us(self, claim: HeldClaim) -> int:
+        """Doubles with each attempt up to the topic's longest; the last fifth of it at random, so that not all come at once."""
+        exponent = min(claim.attempts, ATTEMPT_EXPONENT_MAX)
+        wait = min(claim.rules.backoff_us << exponent, claim.rules.backoff_max_us)
+        return int(wait * (0.8 + 0.2 * self._jitter()))
+
+    def _hold_rest(self, one: GroupSlice) -> None:
+        """In an ordered group what follows a failed message in the same hand is looked at anew."""
+        if self.order_by == KEY and one.rest:
+            self._shorten(one, one.taken)
+
+    def _harvest(self, one: GroupSlice) -> None:
+        """Acknowledge what an auto_ack reader has left behind."""
+        if one.member.auto_ack and one.done > one.said:
+            if not one.claim.rules.settle_first:
+                one.claim.say_of_all(ACKNOWLEDGED, one.chunk, one.indices[one.said : one.done])
+            one.said = one.done
+
+    def _is_finished(self, one: GroupSlice) -> bool:
+        self._harvest(one)
+        if not one.claim.is_lost and not one.is_over():
+            return False
+        self._free_keys(one)
+        return True
+
+    def _put_back(self, one: GroupSlice, first: int) -> None:
+        base = one.chunk.base_offset
+        back = [index for index in one.indices[first : one.end] if one.claim.is_pending(base + index)]
+        one.end = one.taken
+        self._free_keys(one)
+        if back:
+            self._lane_of(one.claim).appendleft(Piece(one.claim, one.chunk, back))
+
+    # ── keys in hand ──
+    def _free_key_of(self, one: GroupSlice, index: int) -> None:
+        """With manual acknowledgement a key is free as soon as its one message in hand is settled."""
+        if one.keys and not one.member.auto_ack:
+            key = one.chunk.attributes.key(index)
+            if key is not None:
+                self._free(one, (one.claim.topic_id, one.claim.partition, key))
+
+    def _free_keys(self, one: GroupSlice) -> None:
+        for place in list(one.keys):
+            self._free(one, place)
+
+    def _free(self, one: GroupSlice, place: tuple[int, int, str]) -> None:
+        one.keys.discard(place)
+        if self._busy.get(place) is one:
+            del self._busy[place]
+            parked = self._parked.pop(place, [])
+            for claim, chunk, index in reversed(parked):
+                self._lane_of(claim).appendleft(Piece(claim, chunk, [index]))
+
+    # ── what is to be written ──
+    def settlements(self) -> list[Settlement]:
+        """Everything said since the last time; from here on it counts as written."""
+        for member in self.members.values():
+            for one in member.slices:
+                self._harvest(one)
+        return [self._written(claim) for claim in list(self.claims.values()) if claim.is_unwritten]
+
+    def has_unwritten(self) -> bool:
+        """Whether anything was said that is not written (a reader that has gone on says it without a call)."""
+        if any(claim.is_unwritten for claim in self.claims.values()):
+            return True
+        return any(one.done > one.said for member in self.members.values() for one in member.slices)
+
+    def let_go(self) -> list[Settlement]:
+        """Give up all that is held: the last member has left."""
+        made = self.settlements()
+        made += [claim.settled(let_go=True) for claim in self.claims.values()]
+        for claim in self.claims.values():
+            claim.is_lost = True
+        self.claims.clear()
+        self._ready.clear()
+        self._parked.clear()
+        self._busy.clear()
+        return made
+
+    def surplus(self, now_us: int) -> list[Settlement]:
+        """What has been held for long without being begun, for other processes to take."""
+        if self.order_by == KEY or now_us - self._claimed_us < HELD_LONG_US:
+            return []
+        self._recall(lambda one: True)
+        made: list[Settlement] = []
+        for pieces in self._ready.values():
+            for claim in {piece.claim.claim_id: piece.claim for piece in pieces}.values():
+                cut = min(p.chunk.base_offset + p.indices[0] for p in pieces if p.claim is claim and p.indices)
+                if claim.is_lost or self._is_in_hand(claim, cut):
+                    continue
+                made.append(claim.settled(tail_from=cut - claim.first))
+        given = {one.claim_id for one in made}
+        for lane, pieces in self._ready.items():
+            self._ready[lane] = deque(piece for piece in pieces if piece.claim.claim_id not in given)
+        self._window //= 2
+        self._forget_settled()
+        return made
+
+    def _is_in_hand(self, claim: HeldClaim, offset: int) -> bool:
+        """Whether a message of the claim at or behind the offset was taken and is not settled."""
+        return any(
+            claim.is_pending(one.chunk.base_offset + index) and one.chunk.base_offset + index >= offset
+            for member in self.members.values()
+            for one in member.slices
+            if one.claim is claim
+            for index in one.indices[one.said : one.taken]
+        )
+
+    def lost(self, claim_ids: Iterable[int]) -> int:
+        """Claims have passed to somebody else; how many of ours those were."""
+        known = [self.claims.pop(claim_id) for claim_id in claim_ids if claim_id in self.claims]
+        for claim in known:
+            claim.is_lost = True
+        for place, parked in list(self._parked.items()):
+            self._parked[place] = [entry for entry in parked if not entry[0].is_lost]
+        return len(known)
+
+    def _written(self, claim: HeldClaim) -> Settlement:
+        made = claim.settled()
+        if not made.pending:
+            del self.claims[claim.claim_id]
+        return made
+
+    def _forget_settled(self) -> None:
+        for claim in list(self.claims.values()):
+            if not claim.left and not claim.is_unwritten:
+                del self.claims[claim.claim_id]
+
+    def deadlines(self, boot_us: int) -> dict[int, int]:
+        """The deadline that each claim is to have when its lease is renewed now."""
+        return {
+            claim.claim_id: max(boot_us + claim.rules.lease_us, claim.extended_us) for claim in self.claims.values()
+        }
+
+    def in_hand(self) -> Iterator[tuple[Member, GroupSlice]]:
+        for member in self.members.values():
+            for one in member.slices:
+                yield member, one
+
+    def _lane_of(self, claim: HeldClaim) -> "deque[Piece]":
+        lane = claim.lane if self.order_by == PRIORITY else 0
+        return self._ready.setdefault(lane, deque())

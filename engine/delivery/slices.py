@@ -1,0 +1,44 @@
+"""What a feed hands over at once: some messages of one chunk, and how far their reader has come.
+
+A reader takes the messages of a slice one after the other: it raises `taken` before it looks at a message, and `done` once
+it asks for the next (with `auto_ack` that acknowledges). Whoever handed the slice over may take back what was not taken,
+by lowering `end` to `taken`.
+"""
+
+from collections.abc import Sequence
+
+from geode_client.message import Chunk, Settler
+
+
+class Slice:
+    """The places `indices[:end]` of `chunk`; `missed` messages were removed before they could be handed over.
+
+    `attempt` counts from 1. With `settle_each` the reader waits for the settlement of a message before it takes the next.
+    """
+
+    __slots__ = ("attempt", "chunk", "done", "end", "indices", "missed", "settle_each", "settler", "taken")
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        indices: Sequence[int],
+        missed: int = 0,
+        *,
+        attempt: int = 1,
+        settler: Settler | None = None,
+        settle_each: bool = False,
+    ) -> None:
+        self.chunk = chunk
+        self.indices = indices
+        self.missed = missed
+        self.attempt = attempt
+        self.settler = settler
+        self.settle_each = settle_each
+        self.taken = 0
+        self.done = 0
+        self.end = len(indices)
+
+    @property
+    def rest(self) -> int:
+        """Messages that nobody has taken yet."""
+        return self.end - self.taken

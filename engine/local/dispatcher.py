@@ -1,0 +1,476 @@
+"""A group at work in one client: claims from the store, slices to the members, settlements back to the store.
+
+The decisions are `GroupCore`'s; here is what they need of the world: write transactions, batches read from the log, time.
+All runs on the event loop. Claiming and settling are tasks of the dispatcher, never of a member, so that a member that is
+cancelled while it waits takes nothing with it. Nothing is awaited between taking a slice from the core and returning it.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from geode_client.broker import SubscriptionRequest
+from geode_client.catalog import Delivery, Topic
+from geode_client.clock import boot_us, now_us
+from geode_client.delivery.claims import HeldClaim, Rules
+from geode_client.delivery.fanout import ConditionLike
+from geode_client.delivery.group import Found, GroupCore, GroupSlice, Member, Piece
+from geode_client.errors import CorruptData, GeodeError
+from geode_client.local.follower import LogFollower
+from geode_client.store.claiming import Claim, Claimed
+from geode_client.store.groups import Group
+from geode_client.store.log import LogReader
+from geode_client.store.settling import Renew, Settle, Settlement
+from geode_client.store.topics import TopicReader, dead_letter_topic_of
+from geode_client.store.writer import Work
+
+FLUSH_SECONDS = 0.02
+LEASE_SHORTEST_US = 100_000
+
+
+class Reporter(Protocol):
+    """Who counts deliveries."""
+
+    def settled(self, topic_id: int, settled: int, failed: int) -> None: ...
+
+
+class Waiting(Protocol):
+    """A member's feed, as far as it waits."""
+
+    @property
+    def member(self) -> Member: ...
+
+    def wake(self) -> None: ...
+
+
+class Surroundings(Protocol):
+    """What a dispatcher needs of the client it works in."""
+
+    log: LogReader
+    topics: TopicReader
+    follower: LogFollower
+    reports: Reporter
+    process: str
+
+    @property
+    def write(self) -> Callable[[Sequence[Work]], Awaitable[None]]: ...
+
+    def dead_owners(self, group_id: int) -> list[str]: ...
+
+
+class Dispatcher:
+    """One group (or one partition of it) for all its members in this client.
+
+    `through`: for a private group that ends with what was there, the end of each partition (topic id, partition).
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        group: Group,
+        condition: ConditionLike | None,
+        *,
+        partition: int | None = None,
+        through: dict[tuple[int, int], int] | None = None,
+    ) -> None:
+        self.group = group
+        self.partition = partition
+        self.core = GroupCore(group.order_by, condition=condition, key=group.key, jitter=random.random)
+        self._around = around
+        self._through = through
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Waiting] = deque()
+        self._news: set[int] | None = None
+        self._look = True
+        self._highest_news = False
+        self._claiming: asyncio.Task[bool] | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._flush_waiters: list[asyncio.Future[None]] = []
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._retry_timer: asyncio.TimerHandle | None = None
+        self._turn = random.randrange(1 << 16)
+        self._damage: CorruptData | None = None
+        self._renewed_us = boot_us()
+        self.failure: GeodeError | None = None
+
+    # ── news ──
+    def topic_has_news(self, topic_id: int) -> None:
+        """A topic of the group has a new batch."""
+        if self._news is not None:
+            self._news.add(topic_id)
+        self._highest_news = self.group.order_by == "priority"
+        self._wake(1)
+
+    def look_again(self) -> None:
+        """Retries may be due, claims without an owner be there, the group moved or resumed."""
+        self._look = True
+        self._news = None
+        self._wake(1)
+
+    def fail(self, error: GeodeError) -> None:
+        """End all members with an error."""
+        self.failure = self.failure or error
+        self._wake(len(self._waiting))
+
+    def _wake(self, count: int) -> None:
+        while count > 0 and self._waiting:
+            self._waiting.popleft().wake()
+            count -= 1
+
+    def wait(self, feed: Waiting) -> None:
+        """The feed waits to be woken; it has nothing to take."""
+        self._waiting.append(feed)
+
+    def stop_waiting(self, feed: Waiting) -> None:
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(feed)
+
+    def pass_on(self) -> None:
+        """Somebody who was woken goes away: let another one look."""
+        self._wake(1)
+
+    # ── taking ──
+    async def take(self, member: Member) -> GroupSlice | None:
+        """The next slice for a member, claiming what is needed; None when there is nothing for it now."""
+        while True:
+            self._raise_failure()
+            if self._highest_news:
+                self._highest_news = False
+                await self._claim_now()
+            made = self.core.take(member, now_us())
+            if made is not None:
+                self._expect_flush()
+                if self._waiting and self.core.ready_count:
+                    self._wake(1)
+                return made
+            if member.holds >= member.prefetch:
+                return None
+            if await self._claim_now():
+                continue
+            if not self.core.steal(member):
+                return None
+
+    def has_ended(self) -> bool:
+        """Whether a private group that is not to follow has come to its end."""
+        if self._through is None or self._news or self._look:
+            return False
+        return not self.core.claims and not self._rows_left()
+
+    def _rows_left(self) -> bool:
+        return bool(self._around.log.rows(_ROWS_LEFT, (self.group.group_id,)))
+
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if self._damage is not None:
+            damage, self._damage = self._damage, None
+            raise damage
+
+    # ── claiming ──
+    async def _claim_now(self) -> bool:
+        """Claim more; whether anything came of it. All who ask while it is under way share it."""
+        if self._claiming is None:
+            if self._news is not None and not self._news and not self._look:
+                return False
+            self._claiming = self._loop.create_task(self._claim(), name="geode-claim")
+            self._claiming.add_done_callback(self._claimed)
+        return await asyncio.shield(self._claiming)
+
+    def _claimed(self, task: "asyncio.Task[bool]") -> None:
+        self._claiming = None
+        if not task.cancelled() and isinstance(error := task.exception(), GeodeError):
+            self.fail(error)
+
+    async def _claim(self) -> bool:
+        wanted = self.core.wanted(now_us())
+        if wanted <= 0 or self.failure is not None:
+            return False
+        topics, self._news = self._news, set()
+        looked, self._look = self._look, False
+        self._turn += 1
+        claim = Claim(
+            group_id=self.group.group_id,
+            owner=self._around.process,
+            wanted=wanted,
+            now_us=now_us(),
+            boot_us=boot_us(),
+            lease_us=self._lease_us(),
+            dead=self._around.dead_owners(self.group.group_id) if looked else (),
+            partition=self.partition,
+            topic_ids=None if topics is None or len(topics) > 500 else sorted(topics),
+            turn=self._turn,
+            through=self._through,
+        )
+        works: list[Work] = [*self._settle_works(self.core.settlements()), claim]
+        await self._around.write(works)
+        self._settled(works)
+        taken = sum(one.pending.count(1) for one in claim.claimed)
+        if taken >= wanted or claim.more:
+            self._news = None if topics is None or self._news is None else self._news | topics
+            self._look = self._look or looked
+        else:
+            self._wake_for_retries()
+        await self._take_in(claim)
+        return bool(claim.claimed) or claim.more
+
+    async def _take_in(self, claim: Claim) -> None:
+        assert claim.group is not None
+        if claim.group.revision != self.group.revision:
+            self._group_changed(claim.group)
+        pieces: list[Piece] = []
+        now = now_us()
+        for one in claim.claimed:
+            topic = self._around.topics.by_id(one.topic_id)
+            if topic is not None:
+                pieces += self.core.received(self._held(one, topic), self._found(one), now)
+        first = [piece for piece in pieces if piece.claim.rules.settle_first]
+        if first:
+            self.core.settle_first(first)
+            await self._write(self.core.settlements())
+        self.core.offer(pieces)
+        self._wake(min(len(self._waiting), max(0, self.core.ready_count - 1)))
+        if self.core.has_unwritten():
+            self._expect_flush()
+
+    def _held(self, one: Claimed, topic: Topic) -> HeldClaim:
+        return HeldClaim(
+            one.claim_id,
+            (one.topic_id, one.partition, one.lane),
+            one.first,
+            one.pending,
+            rules_of(topic, self.group.name),
+            attempts=one.attempts,
+            retried=one.retried,
+            key=one.key,
+            error=one.error,
+            blocked=one.blocked,
+        )
+
+    def _found(self, one: Claimed) -> list[Found]:
+        """What the log holds of a claim; a damaged batch is told to the next reader."""
+        found: list[Found] = []
+        end = one.first + len(one.pending)
+        for header in self._around.log.reaching_into(one.topic_id, one.partition, one.first, end):
+            stop = header.base_offset + header.count
+            try:
+                chunk = self._around.follower.chunk(header.batch_id)
+            except CorruptData as damage:
+                self._damage = damage
+                found.append((header.base_offset, stop, None))
+                continue
+            if chunk is not None:
+                found.append((header.base_offset, stop, chunk))
+        return found
+
+    def _group_changed(self, group: Group) -> None:
+        """The group was moved, paused or resumed: what it held in places that were moved is not ours any more."""
+        self.group = group
+        held = ", ".join(str(claim_id) for claim_id in self.core.claims)
+        rows = self._around.log.rows(f"SELECT claim_id FROM claims WHERE claim_id IN ({held}) AND owner IS NOT NULL")
+        self._lost(set(self.core.claims) - {row[0] for row in rows})
+
+    def _lease_us(self) -> int:
+        topics = self._around.topics.covered(self.group.pattern) if "*" not in self.group.pattern else ()
+        return max(LEASE_SHORTEST_US, min((t.options.ack_timeout_us for t in topics), default=30_000_000))
+
+    def _wake_for_retries(self) -> None:
+        """Look again when the next retry is due."""
+        sql = "SELECT min(not_before_us) FROM retries WHERE group_id = ?"
+        at = self._around.log.rows(sql, (self.group.group_id,))[0][0]
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
+        if at is not None:
+            wait = min(max(0.0, (at - now_us()) / 1e6), 3600.0)
+            self._retry_timer = self._loop.call_later(wait, self._retry_due)
+
+    def _retry_due(self) -> None:
+        self._retry_timer = None
+        self._look = True
+        self._wake(1)
+
+    # ── settling ──
+    async def settle(self) -> None:
+        """Return once everything that was said is with the store; all who ask in one turn of the loop share the commit."""
+        done = self._loop.create_future()
+        self._flush_waiters.append(done)
+        self._start_flush()
+        await asyncio.shield(done)
+
+    def _start_flush(self) -> None:
+        if self._flushing is None:
+            self._flushing = self._loop.create_task(self._flush(), name="geode-settle")
+            self._flushing.add_done_callback(self._flushed)
+
+    def _flushed(self, task: "asyncio.Task[None]") -> None:
+        self._flushing = None
+        if not task.cancelled() and isinstance(error := task.exception(), GeodeError):
+            self.fail(error)
+        if self._flush_waiters:
+            self._start_flush()
+
+    async def _flush(self) -> None:
+        waiters, self._flush_waiters = self._flush_waiters, []
+        try:
+            await self._write(self.core.settlements())
+        except GeodeError as error:
+            for done in waiters:
+                if not done.done():
+                    done.set_exception(error)
+            raise
+        for done in waiters:
+            if not done.done():
+                done.set_result(None)
+
+    def _expect_flush(self) -> None:
+        """What readers say by going on is written a moment later, many at a time."""
+        if self._flush_timer is None:
+            self._flush_timer = self._loop.call_later(FLUSH_SECONDS, self._flush_due)
+
+    def _flush_due(self) -> None:
+        self._flush_timer = None
+        if self.core.has_unwritten():
+            self._start_flush()
+        if any(True for _ in self.core.in_hand()):
+            self._expect_flush()
+
+    async def _write(self, settlements: list[Settlement]) -> None:
+        works = self._settle_works(settlements)
+        if works:
+            await self._around.write(works)
+            self._settled(works)
+
+    def _settle_works(self, settlements: list[Settlement]) -> list[Work]:
+        if not settlements:
+            return []
+        topics = {one.topic_id: self._around.topics.by_id(one.topic_id) for one in settlements}
+        return [
+            Settle(
+                group_id=self.group.group_id,
+                name=self.group.name,
+                settlements=settlements,
+                dead_letter_topics={
+                    number: dead_letter_topic_of(topic.name, topic.options) for number, topic in topics.items() if topic
+                },
+                durable=any(topic is not None and topic.delivery is Delivery.EXACTLY_ONCE for topic in topics.values()),
+            )
+        ]
+
+    def _settled(self, works: Sequence[Any]) -> None:
+        for work in works:
+            if not isinstance(work, Settle):
+                continue
+            self._lost(work.lost)
+            lost = set(work.lost)
+            for one in work.settlements:
+                if one.claim_id not in lost:
+                    self._around.reports.settled(one.topic_id, one.acknowledged, one.failed)
+                if one.failures:
+                    self._look = True
+                    self._wake_for_retries()
+        if self._waiting and self._look:
+            self._wake(1)
+
+    def _lost(self, claim_ids: Sequence[int] | set[int]) -> None:
+        if self.core.lost(claim_ids):
+            self.look_again()
+
+    # ── once in a while ──
+    async def tick(self) -> None:
+        """Once a second: renew leases, give up what is held for too long, look for claims of the dead."""
+        now_boot = boot_us()
+        due = min((claim.rules.lease_us for claim in self.core.claims.values()), default=0) // 3
+        if self.core.claims and now_boot - self._renewed_us >= min(due, 10_000_000):
+            self._renewed_us = now_boot
+            renew = Renew(self.core.deadlines(now_boot))
+            await self._around.write([renew])
+            self._lost(renew.lost)
+        surplus = self.core.surplus(now_us())
+        if surplus:
+            await self._write(surplus)
+            self._look = True
+        if self._waiting and self._has_orphans(now_boot):
+            self.look_again()
+
+    def _has_orphans(self, now_boot: int) -> bool:
+        rows = self._around.log.rows(_ORPHANS, (self.group.group_id, now_boot))
+        return bool(rows) or bool(self._around.dead_owners(self.group.group_id))
+
+    async def extend(self, claim: HeldClaim, until_us: int) -> None:
+        """Hold a claim at least until a time of the boot clock."""
+        claim.extended_us = max(claim.extended_us, until_us)
+        renew = Renew({claim.claim_id: max(boot_us() + claim.rules.lease_us, until_us)})
+        await self._around.write([renew])
+        self._lost(renew.lost)
+
+    # ── the end ──
+    async def leave(self, member: Member) -> None:
+        """A member goes; when it was the last one, everything that is held is let go of."""
+        self.core.leave(member)
+        if self.core.members:
+            self._wake(min(len(self._waiting), self.core.ready_count))
+            self._expect_flush()
+            return
+        for timer in (self._flush_timer, self._retry_timer):
+            if timer is not None:
+                timer.cancel()
+        self._flush_timer = self._retry_timer = None
+        if self._claiming is not None:
+            with contextlib.suppress(GeodeError):
+                await asyncio.shield(self._claiming)
+        if self._flushing is not None:
+            with contextlib.suppress(GeodeError):
+                await asyncio.shield(self._flushing)
+        if self.failure is None:
+            await self._write(self.core.let_go())
+
+    async def caught_up(self) -> bool:
+        """Whether nothing is left that could be handed to a member now."""
+        if self.failure is not None:
+            return True
+        if self.core.ready_count or any(one.rest for _, one in self.core.in_hand()):
+            return False
+        return not self._around.log.rows(_AHEAD, (self.group.group_id,)) and not self._around.log.rows(
+            _DUE, (self.group.group_id, now_us(), boot_us())
+        )
+
+
+def rules_of(topic: Topic, group: str) -> Rules:
+    """What the options of a topic say of its deliveries."""
+    options = topic.options
+    return Rules(
+        group=group,
+        attempts_max=options.max_retries,
+        backoff_us=options.retry_backoff_us,
+        backoff_max_us=options.retry_backoff_max_us,
+        lease_us=max(LEASE_SHORTEST_US, options.ack_timeout_us),
+        dead_letter_expired=options.dead_letter_expired,
+        settle_first=topic.delivery is Delivery.AT_MOST_ONCE,
+        durable=topic.delivery is Delivery.EXACTLY_ONCE,
+    )
+
+
+def order_of(request: SubscriptionRequest) -> str:
+    """The order in which a subscription's group delivers."""
+    if request.priority_order:
+        return "priority"
+    return "key" if request.ordering else "none"
+
+
+_AHEAD = (
+    "SELECT 1 FROM lanes AS l JOIN partitions AS p USING (topic_id, partition) JOIN groups AS g USING (group_id)"
+    " WHERE l.group_id = ?1 AND l.frontier < p.next_offset AND g.paused = 0 AND EXISTS (SELECT 1 FROM batches AS b"
+    " WHERE b.topic_id = l.topic_id AND b.partition = l.partition AND b.base_offset + b.count > l.frontier"
+    " AND (g.order_by <> 'priority' OR b.priority = l.lane)) LIMIT 1"
+)
+_DUE = (
+    "SELECT 1 FROM retries AS r JOIN groups AS g USING (group_id) WHERE r.group_id = ?1 AND not_before_us <= ?2"
+    " AND g.paused = 0 UNION ALL SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?3) LIMIT 1"
+)
+_ORPHANS = "SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?2) LIMIT 1"
+_ROWS_LEFT = (
+    "SELECT 1 FROM claims WHERE group_id = ?1 UNION ALL SELECT 1 FROM retries WHERE group_id = ?1 LIMIT 1"
+)

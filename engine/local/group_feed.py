@@ -1,0 +1,217 @@
+"""The feed of one member of a group, and the one who settles its messages."""
+
+import asyncio
+from typing import Protocol
+
+from geode_client.broker import SubscriptionRequest
+from geode_client.clock import boot_us, now_us
+from geode_client.delivery.group import GroupSlice, Member
+from geode_client.delivery.slices import Slice
+from geode_client.errors import AlreadySettled, GeodeError, LeaseLost, StoreError
+from geode_client.local.dispatcher import Dispatcher
+from geode_client.message import Message
+
+SECONDS_MAX = 366 * 86_400.0
+
+
+class GroupFeed:
+    """One member; opened by `Groups`, which is told when it is closed."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, member: Member, request: SubscriptionRequest, owner: "FeedOwner"
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.member = member
+        self.request = request
+        self._owner = owner
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_closed = False
+
+    # ── what Reports reads ──
+    @property
+    def subscriber_id(self) -> str:
+        return self.member.member_id
+
+    @property
+    def position(self) -> int:
+        return 0
+
+    @property
+    def delivered(self) -> int:
+        return self.member.delivered
+
+    @property
+    def last_message_us(self) -> int | None:
+        return self.member.last_message_us
+
+    @property
+    def in_flight(self) -> int:
+        return self.member.in_flight
+
+    @property
+    def redelivered(self) -> int:
+        return self.member.redelivered
+
+    # ── reading ──
+    async def next(self) -> Slice | None:
+        """The next messages for this member; None when it was closed, or a replay has ended."""
+        while not self._is_closed:
+            made = await self.dispatcher.take(self.member)
+            if made is not None:
+                return self._handed(made)
+            if self.dispatcher.has_ended():
+                return None
+            await self._wait()
+        return None
+
+    def _handed(self, made: GroupSlice) -> GroupSlice:
+        made.settler = Ticket(self, made)
+        self.member.delivered += made.end
+        self.member.last_message_us = made.chunk.timestamp_us
+        if made.attempt > 1:
+            self.member.redelivered += made.end
+        self._owner.handed_over(self)
+        return made
+
+    async def _wait(self) -> None:
+        """Until woken; somebody who is cancelled after it was woken wakes another one instead."""
+        if self._is_closed or self.dispatcher.failure is not None:
+            return
+        if self._waiter is not None:
+            raise StoreError("a subscription is read by one task at a time: open another one for a second reader")
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        self.dispatcher.wait(self)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.dispatcher.pass_on()
+            raise
+        finally:
+            self._waiter = None
+            self.dispatcher.stop_waiting(self)
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def caught_up(self) -> bool:
+        await self._owner.settle_pending()
+        return await self.dispatcher.caught_up()
+
+    # ── settling ──
+    def finish(self, one: Slice) -> None:
+        """The reader has gone on behind all that it took of a slice."""
+        assert isinstance(one, GroupSlice)
+        self.dispatcher.core.finish(one)
+
+    async def settled(self, one: Slice) -> None:
+        """Return once what the reader has left behind is settled as durably as its topic asks; raises LeaseLost."""
+        assert isinstance(one, GroupSlice)
+        was_lost = one.claim.is_lost
+        await self.dispatcher.settle()
+        if was_lost or one.claim.is_lost:
+            raise LeaseLost(
+                f"message {one.chunk.message_id(one.indices[one.done - 1])} has passed to another consumer before it"
+                " was acknowledged: what was done with it may be done again"
+            )
+
+    def expired(self, one: Slice, index: int) -> None:
+        assert isinstance(one, GroupSlice)
+        self.dispatcher.core.expired(one, index)
+
+    def at_hand_failed(self, one: Slice, reason: str) -> None:
+        """The reader left with an exception: the message it had in hand counts as a failed attempt."""
+        assert isinstance(one, GroupSlice)
+        first = one.done if self.member.auto_ack else max(0, one.taken - 1)
+        for index in one.indices[first : one.taken]:
+            if one.claim.is_pending(one.chunk.base_offset + index):
+                self.refuse(one, index, requeue=True, delay_us=None, reason=reason)
+
+    def refuse(self, one: GroupSlice, index: int, *, requeue: bool, delay_us: int | None, reason: str | None) -> bool:
+        return self.dispatcher.core.refuse(
+            one, index, requeue=requeue, delay_us=delay_us, reason=reason, now_us=now_us()
+        )
+
+    def room_was_made(self) -> None:
+        """A message was settled: the member, or another one, may have something to take now."""
+        self.wake()
+        self.dispatcher.pass_on()
+
+    async def close(self) -> None:
+        """Give back what is not settled and go. Repeating it does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.wake()
+        try:
+            await self.dispatcher.leave(self.member)
+        finally:
+            await self._owner.closed(self)
+
+    async def reply(self, message: Message, value: object) -> None:
+        await self._owner.reply(message, value)
+
+
+class FeedOwner(Protocol):
+    """What a feed asks of those who opened it."""
+
+    def handed_over(self, feed: GroupFeed) -> None: ...
+
+    async def settle_pending(self) -> None: ...
+
+    async def closed(self, feed: GroupFeed) -> None: ...
+
+    async def reply(self, message: Message, value: object) -> None: ...
+
+
+class Ticket:
+    """Settles the messages of one slice."""
+
+    __slots__ = ("_feed", "_slice")
+
+    def __init__(self, feed: GroupFeed, one: GroupSlice) -> None:
+        self._feed = feed
+        self._slice = one
+
+    async def acknowledge(self, message: Message) -> None:
+        if self._slice.claim.rules.settle_first:
+            return
+        if self._feed.dispatcher.core.acknowledge(self._slice, message._index):
+            self._feed.room_was_made()
+        await self._written(message)
+
+    async def refuse(
+        self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None
+    ) -> None:
+        if self._slice.claim.rules.settle_first:
+            raise AlreadySettled(
+                f"message {message.id} was acknowledged before it was handed over: that is what at_most_once means"
+            )
+        delay_us = None if delay_seconds is None else int(_seconds("delay", delay_seconds) * 1e6)
+        if self._feed.refuse(self._slice, message._index, requeue=requeue, delay_us=delay_us, reason=reason):
+            self._feed.room_was_made()
+        await self._written(message)
+
+    async def extend(self, message: Message, seconds: float) -> None:
+        claim = self._slice.claim
+        claim.check(message.offset, 0, message.id)
+        await self._feed.dispatcher.extend(claim, boot_us() + int(_seconds("seconds", seconds) * 1e6))
+        if claim.is_lost:
+            claim.check(message.offset, 0, message.id)
+
+    async def reply(self, message: Message, value: object) -> None:
+        await self._feed.reply(message, value)
+
+    async def _written(self, message: Message) -> None:
+        await self._feed.dispatcher.settle()
+        if self._slice.claim.is_lost:
+            raise LeaseLost(
+                f"message {message.id} has passed to another consumer: it cannot be settled here any more"
+            )
+
+
+def _seconds(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= SECONDS_MAX:
+        raise GeodeError(f"{name} is a number of seconds from 0 to a year, not {value!r}")
+    return float(value)

@@ -1,0 +1,216 @@
+"""The work that writes down what became of claimed messages.
+
+Each `Settlement` speaks for one claim, names it by its id, and changes nothing when the claim has passed to somebody else.
+Acknowledged, filtered, expired and removed messages are counted in their lane; failed ones get a row of `retries`; dead
+letters are published to the dead-letter topic, which is made when it is first needed, in the same transaction.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from geode_client.catalog import TopicDefinition
+from geode_client.clock import datetime_of, now_us
+from geode_client.errors import GeodeError
+from geode_client.message import Attributes, Chunk
+from geode_client.options import TopicOptions
+from geode_client.store.groups import TOTAL
+from geode_client.store.publishing import partition_of
+from geode_client.store.topics import CreateTopic, require_topic
+from geode_client.store.writer import Append, Transaction
+
+ERROR_CHARACTERS_MAX = 1000
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """A message that is to be tried again; in an ordered group also one that waits behind such a message (`attempts` 0)."""
+
+    offset: int
+    key: str | None
+    attempts: int
+    not_before_us: int
+    error: str | None
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that goes to the dead-letter topic: its body as stored, and what is said of it there."""
+
+    offset: int
+    body: bytes
+    key: str | None
+    priority: int
+    headers: Mapping[str, Any]
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What became of messages of one claim; `pending` is what is left of it (empty: nothing, the claim ends).
+
+    `let_go`: what is left belongs to nobody from now on. `tail`: messages behind `pending`, from offset `tail_first` on,
+    that do, while what stands before them stays ours.
+    """
+
+    claim_id: int
+    topic_id: int
+    partition: int
+    lane: int
+    first: int
+    pending: bytes
+    acknowledged: int = 0
+    filtered: int = 0
+    expired: int = 0
+    removed: int = 0
+    redelivered: int = 0
+    failed: int = 0
+    failures: Sequence[Failed] = ()
+    dead_letters: Sequence[DeadLetter] = ()
+    let_go: bool = False
+    tail: bytes = b""
+    tail_first: int = 0
+
+
+class Settle(msgspec.Struct, eq=False):
+    """Write down settlements of a group. After the commit `lost` names the claims that had passed to somebody else.
+
+    `dead_letter_topics`: name by topic id. With a `refusal` a lost claim refuses the whole work with it.
+    """
+
+    group_id: int
+    name: str
+    settlements: Sequence[Settlement]
+    dead_letter_topics: Mapping[int, str]
+    durable: bool = False
+    refusal: GeodeError | None = None
+    error: GeodeError | None = None
+    lost: list[int] = msgspec.field(default_factory=list)
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        held = self._held(transaction)
+        self.lost = [one.claim_id for one in self.settlements if one.claim_id not in held]
+        if self.lost and self.refusal is not None:
+            raise self.refusal
+        for settlement in self.settlements:
+            if settlement.claim_id in held:
+                self._settle(transaction, settlement)
+
+    def _held(self, transaction: Transaction) -> set[int]:
+        ids = ", ".join(str(int(one.claim_id)) for one in self.settlements)
+        rows = transaction.database.rows(f"SELECT claim_id FROM claims WHERE claim_id IN ({ids}) AND owner IS NOT NULL")
+        return {row[0] for row in rows}
+
+    def _settle(self, transaction: Transaction, one: Settlement) -> None:
+        cursor = transaction.database.cursor
+        if one.pending:
+            cursor.execute("UPDATE claims SET pending = ? WHERE claim_id = ?", (one.pending, one.claim_id))
+            if one.let_go:
+                cursor.execute("UPDATE claims SET owner = NULL WHERE claim_id = ?", (one.claim_id,))
+        if (one.let_go and one.pending) or one.failures or one.tail:
+            transaction.announce = True
+        if one.tail:
+            cursor.execute(_LET_GO_OF_TAIL, (one.tail_first, one.tail, one.claim_id))
+        if not one.pending:
+            cursor.execute("DELETE FROM claims WHERE claim_id = ?", (one.claim_id,))
+        place = (self.group_id, one.topic_id, one.partition)
+        counts = (one.acknowledged, one.filtered, len(one.dead_letters), one.expired, one.removed)
+        if any(counts):
+            cursor.execute(_COUNT, (*counts, *place, one.lane))
+        if any(counts) or one.failed or one.redelivered:
+            cursor.execute(TOTAL, (self.name, one.topic_id, *counts, one.failed, one.redelivered))
+        if one.failures:
+            cursor.executemany(
+                "INSERT OR REPLACE INTO retries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(*place, f.offset, one.lane, f.key, f.attempts, f.not_before_us, f.error) for f in one.failures],
+            )
+        if one.dead_letters:
+            bury(transaction, self.dead_letter_topics[one.topic_id], one.dead_letters)
+
+
+_LET_GO_OF_TAIL = (
+    "INSERT INTO claims (group_id, topic_id, partition, lane, first, attempts, retried, key, error, owner, deadline_us,"
+    " pending) SELECT group_id, topic_id, partition, lane, ?1, attempts, retried, key, error, NULL, 0, ?2 FROM claims"
+    " WHERE claim_id = ?3"
+)
+_COUNT = (
+    "UPDATE lanes SET acknowledged = acknowledged + ?, filtered = filtered + ?, dead_lettered = dead_lettered + ?,"
+    " expired = expired + ?, removed = removed + ? WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ?"
+)
+
+
+def dead_letter(chunk: Chunk, index: int, *, group: str, reason: str, attempts: int, error: str | None) -> DeadLetter:
+    """The dead letter of a message: its headers, and which message it was, of which group, and why it is here."""
+    headers = chunk.attributes.headers
+    return DeadLetter(
+        offset=chunk.base_offset + index,
+        body=chunk.bodies[index],
+        key=chunk.attributes.key(index),
+        priority=chunk.priority,
+        headers={
+            **((headers[index] or {}) if headers is not None else {}),
+            "dead_letter_reason": reason,
+            "dead_letter_topic": chunk.topic,
+            "dead_letter_partition": chunk.partition,
+            "dead_letter_offset": chunk.base_offset + index,
+            "dead_letter_id": chunk.message_id(index),
+            "dead_letter_group": group,
+            "dead_letter_attempts": attempts,
+            "dead_letter_error": None if error is None else error[:ERROR_CHARACTERS_MAX],
+        },
+    )
+
+
+def bury(transaction: Transaction, dead_letter_topic: str, letters: Sequence[DeadLetter]) -> None:
+    """Publish dead letters; the topic is made when it is not there."""
+    definition = TopicDefinition(dead_letter_topic, TopicOptions(max_message_bytes=2**40), automatic=True)
+    CreateTopic(definition, if_not_exists=True).run(transaction)
+    topic = require_topic(transaction, dead_letter_topic)
+    at_us = now_us()
+    time = datetime_of(at_us).isoformat()
+    runs: dict[tuple[int, int], list[DeadLetter]] = {}
+    for letter in letters:
+        partition = partition_of(letter.key, topic.partitions) if letter.key is not None else 0
+        runs.setdefault((partition, letter.priority), []).append(letter)
+    for (partition, priority), run in runs.items():
+        ttl_us = topic.options.message_ttl_us
+        keys = [letter.key for letter in run]
+        transaction.append(
+            Append(
+                topic=topic.name,
+                topic_id=topic.topic_id,
+                partition=partition,
+                priority=priority,
+                count=len(run),
+                lines=b"".join(letter.body + b"\n" for letter in run),
+                attributes=Attributes(
+                    keys=keys if any(key is not None for key in keys) else None,
+                    headers=[{**letter.headers, "dead_letter_time": time} for letter in run],
+                    expires_us=None if ttl_us is None else at_us + ttl_us,
+                ),
+                timestamp_us=at_us,
+                schema_version=topic.schema_version,
+                compress=topic.options.compression == "lz4",
+                expires_first_us=None if ttl_us is None else at_us + ttl_us,
+                expires_last_us=None if ttl_us is None else at_us + ttl_us,
+            )
+        )
+
+
+class Renew(msgspec.Struct, eq=False):
+    """Move the deadlines of claims that are held: `deadlines` by claim id. After the commit `lost` names those that are not."""
+
+    deadlines: Mapping[int, int]
+    durable: bool = False
+    error: GeodeError | None = None
+    lost: list[int] = msgspec.field(default_factory=list)
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        cursor = transaction.database.cursor
+        for claim_id, deadline_us in self.deadlines.items():
+            cursor.execute(
+                "UPDATE claims SET deadline_us = ? WHERE claim_id = ? AND owner IS NOT NULL", (deadline_us, claim_id)
+            )
+            if not transaction.database.connection.changes():
+                self.lost.append(claim_id)
