@@ -107,11 +107,14 @@ class Subscription:
             messages = await self._take(None if self._limit is None else self._limit - self.received)
             if not messages:
                 return
-            for message in messages:
+            at_hand = self._slice
+            for following, message in enumerate(messages, self._next_index + 1):
                 # Counted before it is handed over: a reader that leaves here has had it.
-                self._next_index += 1
+                self._next_index = following
                 self.received += 1
                 yield message
+                if self._next_index != following or self._slice is not at_hand:
+                    break  # inside the loop somebody called `get` or `close`
 
     async def get(self, timeout: float | None = None) -> Any | None:
         """The next message, or None when none came within `timeout` seconds or the subscription has ended."""

@@ -54,6 +54,22 @@ async def test_async_for_gives_messages_as_they_come(target: str) -> None:
         assert found == [0, 1, 2, 3, 4]
 
 
+async def test_reading_in_two_ways_at_once_gives_nothing_twice(target: str) -> None:
+    """`get` inside the loop takes the next message; after `close` inside the loop none follows."""
+    async with Client(target) as client:
+        await client.publish_batch("t", list(range(7)), batch_size=5)
+        async with client.subscribe("t", from_beginning=True) as subscription:
+            pairs = [(message.data, getattr(await subscription.get(), "data", None)) async for message in subscription]
+            assert pairs == [(0, 1), (2, 3), (4, 5), (6, None)]
+        found = []
+        async with client.subscribe("t", from_beginning=True) as subscription:
+            async for message in subscription:
+                found.append(message.data)
+                if message.data == 2:
+                    await subscription.close()
+        assert found == [0, 1, 2]
+
+
 async def test_a_message_is_a_mapping() -> None:
     async with Client(":memory:") as client:
         await client.publish("t", {"a": 1, "b": {"c": [1]}}, partition_key="k", priority="high", ttl_seconds=60)
