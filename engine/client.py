@@ -126,7 +126,13 @@ class Client:
         self._is_closed = True
         if self._is_open:
             self._is_open = False
-            await self._broker.close()
+            closing = asyncio.ensure_future(self._broker.close())
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                # Half closed it would keep its locks and its place among the living: a cancelled close ends first.
+                await closing
+                raise
 
     async def __aenter__(self) -> Self:
         return await self.open()

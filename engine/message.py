@@ -186,8 +186,12 @@ class Settler(Protocol):
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
-class Message(msgspec.Struct, eq=False):
-    """One delivered message: a read-only mapping over its `data`, and what the log knows of it."""
+class Message(msgspec.Struct, eq=False, gc=False):
+    """One delivered message: a read-only mapping over its `data`, and what the log knows of it.
+
+    Messages come by the million, and the collector of cycles would visit each again and again: it does not know them. So
+    nothing that a message refers to may hold the message for longer than until it is settled.
+    """
 
     _chunk: Chunk
     _index: int
@@ -246,8 +250,12 @@ class Message(msgspec.Struct, eq=False):
         return _headers(self._chunk, self._index)
 
     def __getitem__(self, name: str) -> Any:
-        row = self._chunk.rows[self._index] if self._data is NOTHING else self._data
-        if not isinstance(row, dict):
+        if self._data is NOTHING:
+            chunk = self._chunk
+            row = (chunk._rows or chunk.rows)[self._index]  # a property costs as much as the rest
+        else:
+            row = self._data
+        if row.__class__ is not dict:
             raise TypeError(f"message {self.id} is no object but {type(row).__name__}: use .data")
         value = row[name]
         return value if value.__class__ in _SCALARS else self.data[name]

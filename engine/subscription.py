@@ -70,6 +70,7 @@ class Subscription:
         self._feed: Feed | None = None
         self._slice: Slice | None = None
         self._next_index = 0
+        self._returned: list[tuple[Slice, int]] = []
         self._ended = False
         self.received = 0
         self.missed = 0
@@ -107,11 +108,14 @@ class Subscription:
             messages = await self._take(None if self._limit is None else self._limit - self.received)
             if not messages:
                 return
-            for message in messages:
+            at_hand = self._slice
+            for following, message in enumerate(messages, self._next_index + 1):
                 # Counted before it is handed over: a reader that leaves here has had it.
-                self._next_index += 1
+                self._next_index = following
                 self.received += 1
                 yield message
+                if self._next_index != following or self._slice is not at_hand:
+                    break  # inside the loop somebody called `get` or `close`
 
     async def get(self, timeout: float | None = None) -> Any | None:
         """The next message, or None when none came within `timeout` seconds or the subscription has ended."""
@@ -129,27 +133,55 @@ class Subscription:
             raise GeodeError(f"max_messages is at least 1, not {max_messages}")
         await self.open()
         while True:
-            batch: list[Any] = []
-            deadline: float | None = None
-            while len(batch) < max_messages:
-                wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-                wanted = max_messages - len(batch)
-                if self._limit is not None:
-                    wanted = min(wanted, self._limit - self.received)
-                messages = await self._take(wanted, wait)
-                if not messages:
-                    break
-                batch += messages
-                self._next_index += len(messages)
-                self.received += len(messages)
-                deadline = deadline or time.monotonic() + max_wait
+            taken: list[tuple[Slice, int, int]] = []
+            try:
+                batch = await self._gathered(taken, max_messages, max_wait)
+            except BaseException:
+                self._give_back(taken)
+                raise
             if not batch:
                 return
             yield batch
 
+    async def _gathered(self, taken: list[tuple[Slice, int, int]], max_messages: int, max_wait: float) -> list[Any]:
+        """The next list of messages; `taken` is told from which slices, from which place on, and how many."""
+        batch: list[Any] = []
+        deadline: float | None = None
+        while len(batch) < max_messages:
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            wanted = max_messages - len(batch)
+            if self._limit is not None:
+                wanted = min(wanted, self._limit - self.received)
+            try:
+                messages = await self._take(wanted, wait)
+            except InvalidMessage:
+                if not batch:
+                    raise
+                # What came before it first; then, by itself, the one that does not fit.
+                self._next_index -= 1
+                self.received -= 1
+                return batch
+            if not messages:
+                break
+            assert self._slice is not None
+            taken.append((self._slice, self._next_index, len(messages)))
+            batch += messages
+            self._next_index += len(messages)
+            self.received += len(messages)
+            deadline = deadline or time.monotonic() + max_wait
+        return batch
+
+    def _give_back(self, taken: Sequence[tuple[Slice, int, int]]) -> None:
+        """Messages that were gathered and not handed over are the next ones again."""
+        if not taken or self._ended:
+            return
+        self._returned += [(of, first) for of, first, _ in reversed(taken)]
+        self._slice = None
+        self.received -= sum(count for _, _, count in taken)
+
     async def caught_up(self) -> bool:
         """Whether all that had been published when this was called has been handed over."""
-        return self._ended or (not self._has_rest() and await self._opened().caught_up())
+        return self._ended or (not self._returned and not self._has_rest() and await self._opened().caught_up())
 
     def _has_rest(self) -> bool:
         return self._slice is not None and self._next_index < len(self._slice.indices)
@@ -189,6 +221,9 @@ class Subscription:
         return found
 
     async def _next_slice(self, timeout: float | None) -> bool:
+        if self._returned:
+            self._slice, self._next_index = self._returned.pop()
+            return True
         feed = self._opened()
         if timeout is None:
             timeout = self._timeout_seconds

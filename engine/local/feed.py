@@ -13,7 +13,7 @@ from typing import Protocol
 from geode_client.broker import SubscriptionRequest
 from geode_client.clock import now_us
 from geode_client.delivery.fanout import FanoutCursor, Slice
-from geode_client.errors import GeodeError, StoreError
+from geode_client.errors import CorruptData, GeodeError, StoreError
 from geode_client.local.follower import LogFollower
 from geode_client.message import Chunk
 from geode_client.store.log import LogCursor
@@ -156,7 +156,11 @@ class FanoutFeed:
             return None
         while self._notices:
             batch_id = self._notices[0]
-            chunk = self._owner.follower.chunk(batch_id) if batch_id > self.cursor.position else None
+            try:
+                chunk = self._owner.follower.chunk(batch_id) if batch_id > self.cursor.position else None
+            except CorruptData:
+                del self._notices[0]  # told once, with its place; whoever asks again gets what comes after it
+                raise
             del self._notices[0]
             if chunk is not None:
                 return chunk

@@ -17,6 +17,7 @@ from geode_client.clock import now_us
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import matches
 from geode_client.store import sweeping
+from geode_client.store.locks import PrivateFile
 from geode_client.store.log import LogReader
 from geode_client.store.presence import Presence
 from geode_client.store.topics import DropTopic, TopicReader
@@ -38,7 +39,7 @@ class Sweeper:
         self._presence = presence
         self._write = write
         self._directory = directory
-        self._lock: int | None = None
+        self._lock: PrivateFile | None = None
         self._wanted = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -57,7 +58,7 @@ class Sweeper:
         if self._task is not None:
             await self._task
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -73,13 +74,13 @@ class Sweeper:
     def _is_ours(self) -> bool:
         if self._directory is None or self._lock is not None:
             return True
-        descriptor = os.open(self._directory / "geode.sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = PrivateFile(os.open(self._directory / "geode.sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
+            file.close()
             return False
-        self._lock = descriptor
+        self._lock = file
         return True
 
     async def sweep(self) -> None:

@@ -9,15 +9,20 @@ at the log once a second anyway.
 import contextlib
 import errno
 import os
+import time
 from pathlib import Path
 
+from geode_client.store.locks import PrivateFile
+
 READ_BYTES = 4096
+# Two changes of a folder within one tick of the kernel's clock leave the same time.
+CLOCK_TICK_NS = 100_000_000
 
 
 class WakePipe:
     """This process's pipe: `descriptor` becomes readable when another process has committed."""
 
-    __slots__ = ("descriptor", "name", "path")
+    __slots__ = ("_file", "name", "path")
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -27,8 +32,12 @@ class WakePipe:
         os.mkfifo(unnamed, 0o600)
         # Opened for writing too, so that it never reports an end; given its name only once it is open, so that nobody
         # takes it for the pipe of a dead process.
-        self.descriptor = os.open(unnamed, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._file = PrivateFile(os.open(unnamed, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
         unnamed.rename(self.path)
+
+    @property
+    def descriptor(self) -> int:
+        return self._file.descriptor
 
     def drain(self) -> None:
         """Take out what is in the pipe."""
@@ -37,8 +46,9 @@ class WakePipe:
                 pass
 
     def close(self) -> None:
-        self.path.unlink(missing_ok=True)
-        os.close(self.descriptor)
+        if self.descriptor >= 0:
+            self.path.unlink(missing_ok=True)
+        self._file.close()
 
 
 class Peers:
@@ -53,19 +63,23 @@ class Peers:
         self._pipes: dict[str, int] = {}
 
     def wake(self) -> None:
-        """Send a byte to every other process that is alive."""
-        changed_ns = os.stat(self._folder).st_mtime_ns
-        if changed_ns != self._changed_ns:
-            self._look_again()
-            self._changed_ns = changed_ns
+        """Send a byte to every other process that is alive; one that cannot be reached finds out by itself within a second."""
+        with contextlib.suppress(OSError):
+            changed_ns = os.stat(self._folder).st_mtime_ns
+            if changed_ns != self._changed_ns:
+                self._changed_ns = -1
+                self._look_again()
+                if time.time_ns() - changed_ns > CLOCK_TICK_NS:
+                    self._changed_ns = changed_ns
         for name, descriptor in list(self._pipes.items()):
             try:
                 os.write(descriptor, b"\n")
             except BlockingIOError:
                 continue  # full: its process has more than enough reason to wake already
-            except BrokenPipeError:
+            except OSError:
                 os.close(self._pipes.pop(name))
-                (self._folder / name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    (self._folder / name).unlink()
 
     def _look_again(self) -> None:
         names = {name for name in os.listdir(self._folder) if not name.startswith(".") and name != self._own}
@@ -96,8 +110,11 @@ def open_for_waking(path: Path) -> int | None:
 
 
 def alive(folder: Path, name: str) -> bool:
-    """Whether the process that made this pipe still holds it open."""
-    descriptor = open_for_waking(folder / name)
+    """Whether the process that made this pipe still holds it open; True when that cannot be found out."""
+    try:
+        descriptor = open_for_waking(folder / name)
+    except OSError:
+        return True
     if descriptor is None:
         return False
     os.close(descriptor)

@@ -8,6 +8,7 @@ back. After a failed write of the file (disk full, failed fsync) the writer refu
 again, because what the file holds is then known only to a new recovery.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -153,6 +154,13 @@ class Committed(msgspec.Struct, frozen=True):
     announce: bool = False
 
 
+def _prepare(works: Sequence[Work]) -> None:
+    for work in works:
+        # What cannot be prepared fails again inside the transaction, where everybody who waits is told.
+        with contextlib.suppress(Exception):
+            work.prepare()
+
+
 class Writer:
     """The only way into the file for one client."""
 
@@ -163,6 +171,7 @@ class Writer:
         self._mutex = threading.Lock()
         self._wanted = threading.Condition()
         self._waiting: list[Work] = []
+        self._taken = False
         self._stopping = False
         self._failure: StoreError | None = None
         self._ends: dict[tuple[int, int], int] = {}
@@ -200,13 +209,12 @@ class Writer:
         self._database.check_process()
         if self._stopping:
             raise StoreError("the store is closed")
-        if self._waiting or not self._mutex.acquire(blocking=False):
+        if self._waiting or self._taken or not self._mutex.acquire(blocking=False):
             return False
         try:
+            _prepare(works)
             if not self._lock.try_acquire():
                 return False
-            for work in works:
-                work.prepare()
             outcome = self._commit(works, inline=True)
         finally:
             self._mutex.release()
@@ -228,13 +236,14 @@ class Writer:
                 while not self._waiting and not self._stopping:
                     self._wanted.wait()
                 works, self._waiting = self._waiting, []
+                self._taken = True  # nothing that comes later may be committed before these
                 if not works:
                     return
-            for work in works:
-                work.prepare()
+            _prepare(works)
             with self._mutex:
                 self._lock.acquire()
                 outcome = self._commit(works, inline=False)
+                self._taken = False
             self._on_commit(outcome)
 
     def _commit(self, works: list[Work], *, inline: bool) -> Committed:

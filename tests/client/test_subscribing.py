@@ -54,6 +54,46 @@ async def test_async_for_gives_messages_as_they_come(target: str) -> None:
         assert found == [0, 1, 2, 3, 4]
 
 
+async def test_reading_in_two_ways_at_once_gives_nothing_twice(target: str) -> None:
+    """`get` inside the loop takes the next message; after `close` inside the loop none follows."""
+    async with Client(target) as client:
+        await client.publish_batch("t", list(range(7)), batch_size=5)
+        async with client.subscribe("t", from_beginning=True) as subscription:
+            pairs = [(message.data, getattr(await subscription.get(), "data", None)) async for message in subscription]
+            assert pairs == [(0, 1), (2, 3), (4, 5), (6, None)]
+        found = []
+        async with client.subscribe("t", from_beginning=True) as subscription:
+            async for message in subscription:
+                found.append(message.data)
+                if message.data == 2:
+                    await subscription.close()
+        assert found == [0, 1, 2]
+
+
+async def test_a_cancelled_wait_for_a_batch_loses_nothing(target: str) -> None:
+    async with Client(target) as client, client.subscribe("t") as subscription:
+        for first in (0, 3):
+            await client.publish_batch("t", [first, first + 1, first + 2], batch_size=2)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await anext(subscription.batches(100, max_wait=PROMPT_SECONDS))
+        assert subscription.received == 0
+        assert await taken(subscription, 1) == [0]
+        batch = await anext(subscription.batches(100, max_wait=0.01))
+        assert [message.data for message in batch] == [1, 2, 3, 4, 5]
+
+
+async def test_in_batches_what_came_before_a_misfit_comes_first(target: str) -> None:
+    async with Client(target) as client:
+        for value in (1, 2, "three", 4):
+            await client.publish("t", value)
+        async with client.subscribe("t", from_beginning=True, type=int) as subscription:
+            assert await anext(subscription.batches()) == [1, 2]
+            with pytest.raises(GeodeError, match="does not fit"):
+                await anext(subscription.batches())
+            assert await anext(subscription.batches()) == [4]
+
+
 async def test_a_message_is_a_mapping() -> None:
     async with Client(":memory:") as client:
         await client.publish("t", {"a": 1, "b": {"c": [1]}}, partition_key="k", priority="high", ttl_seconds=60)

@@ -1,0 +1,150 @@
+"""What must not hang or lose anything: parts that vanish, works that cannot be prepared, forked children, cancelled calls."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geode_client import Client, CorruptData, StoreError
+from geode_client.store import batch
+
+PROMPT_SECONDS = 20
+
+
+async def promptly(what: Awaitable[Any]) -> Any:
+    async with asyncio.timeout(PROMPT_SECONDS):
+        return await what
+
+
+async def test_publishing_goes_on_without_the_folder_of_wake_ups(directory: Path) -> None:
+    async with Client(directory) as client:
+        await client.publish("t", 1)
+        shutil.rmtree(directory / "wake")
+        assert (await promptly(client.publish("t", 2))).offset == 1
+        assert (await promptly(client.publish_batch("t", [3, 4]))).count == 2
+
+
+async def test_a_batch_that_cannot_be_packed_fails_and_holds_nobody_up(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = batch.pack
+
+    def without_memory(lines: bytes, *rest: Any, **options: Any) -> batch.PackedBatch:
+        if b"huge" in lines:
+            raise MemoryError
+        return pack(lines, *rest, **options)
+
+    monkeypatch.setattr(batch, "pack", without_memory)  # no machine runs out of memory just when asked to
+    async with Client(directory) as client, Client(directory) as other:
+        with pytest.raises(StoreError, match="MemoryError"):
+            await promptly(client.publish("t", "huge"))
+        with pytest.raises(StoreError, match="MemoryError"):
+            await promptly(client.publish_batch("t", ["huge", 1]))
+        assert (await promptly(other.publish("t", 1))).offset == 0
+        assert (await promptly(client.publish_batch("t", [2, 3]))).count == 2
+
+
+FORKING = """
+import asyncio, os, signal, sys, time
+from geode_client import Client
+async def main():
+    async with Client(sys.argv[1]) as client, client.subscribe("t"):
+        await client.publish("t", 1)
+        child = os.fork()
+        if child == 0:
+            os.close(1)
+            time.sleep(600)
+        client.broker._outbox._writer._lock.acquire()
+        print(child, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_the_child_of_a_killed_process_does_not_keep_its_locks(directory: Path) -> None:
+    """Killed in the middle of a commit, with a forked child that lives on."""
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", FORKING, str(directory)], stdout=subprocess.PIPE, timeout=60
+    )
+    child = int(done.stdout)
+    try:
+        async with asyncio.timeout(PROMPT_SECONDS):
+            await asyncio.to_thread(publish_apart, directory)
+            async with Client(directory) as client:
+                assert len(await client.query("SELECT * FROM SYSTEM.subscribers")) == 0
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def publish_apart(directory: Path) -> None:
+    code = "import sys; from geode_client import SyncClient\nwith SyncClient(sys.argv[1]) as c: c.publish('t', 2)"
+    subprocess.run([sys.executable, "-c", code, str(directory)], check=True, timeout=PROMPT_SECONDS)
+
+
+async def test_a_cancelled_close_lets_go_of_everything(directory: Path) -> None:
+    for turns in range(1, 12):
+        client = Client(directory)
+        await client.subscribe("t").open()
+        publishing = asyncio.ensure_future(client.publish_batch("t", range(5000)))
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(client.close())
+        await after_turns(turns, closing.cancel)
+        await asyncio.wait([closing], timeout=PROMPT_SECONDS)
+        assert closing.done()
+        assert not list((directory / "wake").iterdir()), f"cancelled after {turns} turns it left its pipe"
+        await asyncio.gather(publishing, return_exceptions=True)
+
+
+async def after_turns(turns: int, act: Callable[[], object]) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    act()
+
+
+async def test_a_cancelled_publish_is_there_whole_or_not_at_all(directory: Path) -> None:
+    """Cancelled at every turn of the loop that it takes; what follows is stored as ever, and all of it is seen."""
+    sizes = [1, 40]
+    async with Client(directory) as client, client.subscribe("t") as subscription:
+        for turns in range(10):
+            for size in sizes:
+                task = asyncio.ensure_future(client.publish_batch("t", [[turns, size]] * size))
+                await after_turns(turns, task.cancel)
+                await asyncio.wait([task])
+            single = asyncio.ensure_future(client.publish("t", [turns, 0]))
+            await after_turns(turns, single.cancel)
+            await asyncio.wait([single])
+            await client.publish("t", [turns, -1])
+        seen: dict[tuple[int, int], int] = {}
+        while not await subscription.caught_up():
+            message = await promptly(subscription.get())
+            assert message is not None
+            kind = (message.data[0], message.data[1])
+            seen[kind] = seen.get(kind, 0) + 1
+        stored = (await client.query("SELECT count(*) FROM t")).scalar()
+    assert all(seen.get((turns, -1)) == 1 for turns in range(10))
+    assert all(count == size for (_, size), count in seen.items() if size > 0)
+    assert sum(seen.values()) == stored
+
+
+async def test_a_damaged_batch_is_told_once_and_reading_goes_on(directory: Path) -> None:
+    """Also by a subscriber that keeps up: the damage happened between another process's commit and its reading."""
+    async with Client(directory) as client, client.subscribe("t") as subscription:
+        assert await subscription.get(timeout=0.01) is None
+        for n in range(3):
+            await client.publish("t", n)
+        follower = client.broker._subscriptions.follower  # type: ignore[attr-defined]
+        follower._recent.clear()
+        client.broker._database.connection.execute(  # type: ignore[attr-defined]
+            "UPDATE batches SET payload = zeroblob(length(payload)) WHERE base_offset = 1"
+        )
+        assert getattr(await promptly(subscription.get()), "data", None) == 0
+        with pytest.raises(CorruptData, match=r"offsets 1 to 1"):
+            await promptly(subscription.get())
+        assert getattr(await promptly(subscription.get()), "data", None) == 2
