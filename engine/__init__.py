@@ -11,11 +11,14 @@ What a program does not use is not imported.
 from typing import TYPE_CHECKING, Any
 
 from geode_client.errors import (
+    AlreadySettled,
     ConnectionLost,
     CorruptData,
     GeodeError,
     GqlError,
     GqlSyntaxError,
+    GroupMismatch,
+    GroupNotFound,
     InvalidMessage,
     LeaseLost,
     MessageTooLarge,
@@ -50,6 +53,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AlreadySettled",
     "BatchReceipt",
     "Client",
     "ConnectionLost",
@@ -57,6 +61,8 @@ __all__ = [
     "GeodeError",
     "GqlError",
     "GqlSyntaxError",
+    "GroupMismatch",
+    "GroupNotFound",
     "InvalidMessage",
     "LeaseLost",
     "Message",

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import msgspec
 
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
-from geode_client.delivery.fanout import ConditionLike, Slice
+from geode_client.delivery.fanout import ConditionLike
+from geode_client.delivery.slices import Slice
 from geode_client.message import Chunk
 
 
@@ -133,11 +134,29 @@ class Feed(Protocol):
         """
         ...
 
+    def finish(self, one: Slice) -> None:
+        """The reader has left everything behind that it took of the slice, and the slice has no rest."""
+        ...
+
+    async def settled(self, one: Slice) -> None:
+        """Return once what the reader has left behind is settled as durably as its topic asks; raises LeaseLost."""
+        ...
+
+    def expired(self, one: Slice, index: int) -> None:
+        """A message of the slice expired in the hand and was passed over."""
+        ...
+
+    def at_hand_failed(self, one: Slice, reason: str) -> None:
+        """The reader left with an exception: what it took of the slice and has not left behind is a failed attempt."""
+        ...
+
     async def caught_up(self) -> bool:
         """Whether everything that had been published when this was called has been returned."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Give back what is not settled."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +207,7 @@ class SubscriberStatistics:
     subscriber_id: str
     topic_name: str
     consumer_group: str | None
+    consumer_id: str | None
     filter: str | None
     lag_messages: int
     lag_seconds: float
@@ -197,6 +217,49 @@ class SubscriberStatistics:
     messages_delivered: int
     process_id: int
     started_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatistics:
+    """One group in one topic. `pending` counts all that it has not settled: ahead of it, in hands, waiting for a retry."""
+
+    name: str
+    pattern: str
+    topic_name: str
+    filter: str | None
+    order_by: str
+    paused: bool
+    published: int
+    acknowledged: int
+    filtered: int
+    dead_lettered: int
+    expired: int
+    removed: int
+    ahead: int
+    in_flight: int
+    retrying: int
+    oldest_pending_us: int | None
+
+    @property
+    def pending(self) -> int:
+        return self.ahead + self.in_flight + self.retrying
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTotals:
+    """What a group name has done in a topic since it was first used; never goes down. `name` is empty for subscribers
+    without a group."""
+
+    name: str
+    topic_name: str
+    dead_letter_topic: str
+    acknowledged: int
+    filtered: int
+    dead_lettered: int
+    expired: int
+    removed: int
+    failed: int
+    redelivered: int
 
 
 class Broker(Protocol):
@@ -246,6 +309,33 @@ class Broker(Protocol):
     async def subscribe(self, request: SubscriptionRequest) -> Feed:
         """Open a subscription; what is published after this returned will be seen by it."""
         ...
+
+    # ── groups ──
+    async def create_group(self, request: SubscriptionRequest) -> None:
+        """Make the group that a subscription of this request would join; raises GroupMismatch when it is there."""
+        ...
+
+    async def drop_group(self, name: str, topic: str | None, *, if_exists: bool = False) -> int:
+        """Forget groups of a name (on a topic, or all); how many they were. Raises GroupNotFound."""
+        ...
+
+    async def pause_group(self, name: str, topic: str | None, *, paused: bool) -> None: ...
+
+    async def seek_group(
+        self, name: str, topic: str, target: StartPosition, *, dry_run: bool = False
+    ) -> tuple[int, int]:
+        """Move a group in a topic; how many messages that replays and skips. With `dry_run` only says so."""
+        ...
+
+    async def replay_dead_letters(self, topic: str, condition: ConditionLike | None, target: str | None) -> int:
+        """Publish the dead letters of a topic (where the condition is TRUE) to `target` or the topic itself, each once."""
+        ...
+
+    async def group_statistics(self, pattern: str = "**") -> list[GroupStatistics]:
+        """One record for each group in each topic that it covers."""
+        ...
+
+    async def group_totals(self) -> list[GroupTotals]: ...
 
     def scan(self, request: ScanRequest) -> AsyncIterator[Chunk]:
         """Retained, unexpired chunks as of now; gives way to other tasks between chunks."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from geode_client import codec
 from geode_client.broker import BatchReceipt, Broker, OutgoingBatch, OutgoingMessage, Receipt
 from geode_client.catalog import TopicDefinition
-from geode_client.errors import GeodeError, GqlError, InvalidMessage, TopicNotFound, Unsupported
+from geode_client.errors import GeodeError, GqlError, GroupNotFound, InvalidMessage, TopicNotFound, Unsupported
 from geode_client.grammar.names import validate_topic_name
 from geode_client.options import COMPRESSIONS, TopicOptions, parse_priority
 from geode_client.subscription import Subscription
@@ -341,8 +341,15 @@ class Client:
         return failed / (consumed + failed) if consumed + failed else 0.0
 
     async def get_consumer_lag(self, topic: str, group: str) -> int:
-        """Messages not yet acknowledged by a group."""
-        raise Unsupported("consumer lag of a group (groups come with the next release)")
+        """Messages of a topic (or pattern) that a group has not yet settled: ahead of it, in hands, waiting for a retry."""
+        await self.open()
+        if "*" not in topic:
+            await self._broker.topic(topic)
+        found = [one for one in await self._broker.group_statistics(topic) if one.name == group]
+        if not found:
+            names = [one.name for one in await self._broker.group_statistics() if not one.name.startswith("_")]
+            raise GroupNotFound(group, topic, names)
+        return sum(one.pending for one in found)
 
 
 class _Batches:

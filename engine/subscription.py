@@ -1,43 +1,26 @@
 """The subscription a program reads: `async with`, `async for`, `get`, `batches`, over the feed of any broker.
 
-Messages are made from the slices that the feed hands over; at most one slice is in hand. A message counts as handled when
-the loop asks for the next one. Cancellation while waiting loses nothing; a reader that leaves in the middle of a slice
-leaves the rest of it unread.
+Messages are made from the slices that the feed hands over. What was taken and not yet left behind is *at hand*: one
+message of a loop, or one list of `batches`. Asking for the next leaves it behind, and with `auto_ack` that acknowledges it;
+an exception that leaves the `async with` makes it a failed attempt; cancellation gives it back. Cancellation while waiting
+loses nothing.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self
 
 from geode_client import codec
 from geode_client.broker import Broker, Feed, SubscriptionRequest
-from geode_client.delivery.fanout import Slice
-from geode_client.errors import GeodeError, GqlError, InvalidMessage, Unsupported
-from geode_client.message import Chunk, Message
+from geode_client.clock import now_us
+from geode_client.delivery.slices import Slice
+from geode_client.errors import GeodeError, GqlError, InvalidMessage
+from geode_client.message import Message
 
 logger = logging.getLogger("geode_client")
-
-
-class FanoutSettler:
-    """Settles messages of subscribers without a group: they are done when they are handed over."""
-
-    async def acknowledge(self, message: Message) -> None:
-        """Nothing is left to be done."""
-
-    async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
-        raise Unsupported("nack (giving messages back needs groups, which come with the next release)")
-
-    async def extend(self, message: Message, seconds: float) -> None:
-        """Nothing expires that could be extended."""
-
-    async def reply(self, message: Message, value: object) -> None:
-        raise Unsupported("reply (request-reply comes with the next release)")
-
-
-_FANOUT = FanoutSettler()
 
 
 class Subscription:
@@ -68,9 +51,7 @@ class Subscription:
         self._decoder = decoder
         self._before_open = before_open
         self._feed: Feed | None = None
-        self._slice: Slice | None = None
-        self._next_index = 0
-        self._returned: list[tuple[Slice, int]] = []
+        self._slices: list[Slice] = []
         self._ended = False
         self.received = 0
         self.missed = 0
@@ -79,6 +60,7 @@ class Subscription:
     def subscriber_id(self) -> str:
         return self._opened().subscriber_id
 
+    # ── opening and closing ──
     async def open(self) -> Self:
         """Subscribe; messages published from now on will be seen. Repeating it does nothing."""
         if self._feed is None:
@@ -88,9 +70,17 @@ class Subscription:
         return self
 
     async def close(self) -> None:
-        """End the subscription. Repeating it does nothing."""
+        """End the subscription; what is at hand is left behind as by asking for the next. Repeating it does nothing."""
+        try:
+            await self._leave_behind()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         self._ended = True
-        self._slice = None
+        for one in self._slices:
+            one.end = one.taken
+        self._slices = []
         if self._feed is not None:
             await self._feed.close()
 
@@ -100,133 +90,126 @@ class Subscription:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close()
+        if kind is None:
+            await self.close()
+            return
+        if isinstance(error, Exception) and self._feed is not None:
+            for one in self._slices:
+                self._feed.at_hand_failed(one, f"{type(error).__name__}: {error}")
+        await self._close()
 
+    # ── reading ──
     async def __aiter__(self) -> AsyncIterator[Any]:
         await self.open()
-        while True:
-            messages = await self._take(None if self._limit is None else self._limit - self.received)
-            if not messages:
-                return
-            at_hand = self._slice
-            for following, message in enumerate(messages, self._next_index + 1):
-                # Counted before it is handed over: a reader that leaves here has had it.
-                self._next_index = following
+        feed, decoder = self._opened(), self._decoder
+        while (one := await self._next_with_rest(None)) is not None:
+            chunk, indices, settler, attempt = one.chunk, one.indices, one.settler, one.attempt
+            expires = chunk.attributes.expires_us is not None
+            while (place := one.taken) < one.end and self.received != self._limit:
+                one.taken = place + 1
+                if expires and self._has_expired(one, place):
+                    continue
                 self.received += 1
-                yield message
-                if self._next_index != following or self._slice is not at_hand:
-                    break  # inside the loop somebody called `get` or `close`
+                yield (
+                    Message(chunk, indices[place], settler, attempt)
+                    if decoder is None
+                    else self._decoded(one, place, decoder)
+                )
+                if one.taken != place + 1:
+                    break  # inside the loop somebody called `get`, or what was taken was given back
+                one.done = place + 1
+                if one.settle_each:
+                    await feed.settled(one)
 
     async def get(self, timeout: float | None = None) -> Any | None:
         """The next message, or None when none came within `timeout` seconds or the subscription has ended."""
         await self.open()
-        messages = await self._take(1, timeout)
-        if not messages:
-            return None
-        self._next_index += 1
-        self.received += 1
-        return messages[0]
+        while (one := await self._next_with_rest(timeout)) is not None:
+            found = self._taken(one, 1)
+            if found:
+                return found[0]
+        return None
 
     async def batches(self, max_messages: int = 1000, max_wait: float = 0.05) -> AsyncIterator[list[Any]]:
-        """Lists of up to `max_messages`; after the first message of a list waits at most `max_wait` seconds for more."""
+        """Lists of up to `max_messages`; after the first message of a list waits at most `max_wait` seconds for more.
+
+        With `auto_ack` a list is acknowledged as a whole when the next one is asked for.
+        """
         if max_messages < 1:
             raise GeodeError(f"max_messages is at least 1, not {max_messages}")
         await self.open()
         while True:
-            taken: list[tuple[Slice, int, int]] = []
+            await self._leave_behind()
+            before = self.received
             try:
-                batch = await self._gathered(taken, max_messages, max_wait)
+                batch = await self._gathered(max_messages, max_wait)
+            except InvalidMessage:
+                raise  # the one that does not fit is at hand
             except BaseException:
-                self._give_back(taken)
+                # What was gathered and not handed over is next again.
+                self.received = before
+                for one in self._slices:
+                    one.taken = one.done
                 raise
             if not batch:
                 return
             yield batch
 
-    async def _gathered(self, taken: list[tuple[Slice, int, int]], max_messages: int, max_wait: float) -> list[Any]:
-        """The next list of messages; `taken` is told from which slices, from which place on, and how many."""
+    async def _gathered(self, max_messages: int, max_wait: float) -> list[Any]:
         batch: list[Any] = []
         deadline: float | None = None
         while len(batch) < max_messages:
             wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-            wanted = max_messages - len(batch)
-            if self._limit is not None:
-                wanted = min(wanted, self._limit - self.received)
+            one = await self._current(wait)
+            if one is None:
+                break
+            taken, received = one.taken, self.received
             try:
-                messages = await self._take(wanted, wait)
+                batch += self._taken(one, max_messages - len(batch))
             except InvalidMessage:
                 if not batch:
                     raise
                 # What came before it first; then, by itself, the one that does not fit.
-                self._next_index -= 1
-                self.received -= 1
-                return batch
-            if not messages:
+                one.taken, self.received = taken, received
                 break
-            assert self._slice is not None
-            taken.append((self._slice, self._next_index, len(messages)))
-            batch += messages
-            self._next_index += len(messages)
-            self.received += len(messages)
             deadline = deadline or time.monotonic() + max_wait
         return batch
 
-    def _give_back(self, taken: Sequence[tuple[Slice, int, int]]) -> None:
-        """Messages that were gathered and not handed over are the next ones again."""
-        if not taken or self._ended:
-            return
-        self._returned += [(of, first) for of, first, _ in reversed(taken)]
-        self._slice = None
-        self.received -= sum(count for _, _, count in taken)
-
     async def caught_up(self) -> bool:
         """Whether all that had been published when this was called has been handed over."""
-        return self._ended or (not self._returned and not self._has_rest() and await self._opened().caught_up())
+        return self._ended or (not any(one.rest for one in self._slices) and await self._opened().caught_up())
 
-    def _has_rest(self) -> bool:
-        return self._slice is not None and self._next_index < len(self._slice.indices)
+    # ── slices ──
+    async def _next_with_rest(self, timeout: float | None) -> Slice | None:
+        """Leave behind what is at hand; then a slice that has more, or None at the end or after the time."""
+        if self._slices:
+            await self._leave_behind()
+        return await self._current(timeout)
 
-    async def _take(self, wanted: int | None, timeout: float | None = None) -> list[Any]:
-        """Up to `wanted` messages that are not yet counted as handed over; empty at the end or after the time."""
-        if (
-            self._ended
-            or (wanted is not None and wanted <= 0)
-            or (self._limit is not None and self.received >= self._limit)
-        ):
-            return []
-        if not self._has_rest() and not await self._next_slice(timeout):
-            return []
-        assert self._slice is not None
-        chunk = self._slice.chunk
-        end = None if wanted is None else self._next_index + wanted
-        chosen: Sequence[int] = self._slice.indices[self._next_index : end]
-        if self._decoder is None:
-            return [Message(chunk, index, _FANOUT) for index in chosen]
-        return self._decoded(chunk, chosen)
+    async def _leave_behind(self) -> None:
+        """The reader asks for what comes next: what it had at hand is handled."""
+        if self._feed is None:
+            return
+        for one in self._slices:
+            if one.taken > one.done:
+                one.done = one.taken
+                if one.settle_each:
+                    await self._feed.settled(one)
+        for one in self._slices:
+            if not one.rest:
+                self._feed.finish(one)
+        self._slices = [one for one in self._slices if one.rest]
 
-    def _decoded(self, chunk: Chunk, chosen: Sequence[int]) -> list[Any]:
-        """Values of the reader's type, up to the first message that is none; that one by itself is an error."""
-        found: list[Any] = []
-        assert self._decoder is not None
-        for index in chosen:
-            try:
-                found.append(codec.decode_with(self._decoder, chunk.bodies[index]))
-            except Exception as error:
-                # Whatever the type's own decoder raises: msgspec's, pydantic's, one of the program's.
-                if found:
-                    break
-                self._next_index += 1
-                self.received += 1
-                raise InvalidMessage(f"{chunk.message_id(index)} does not fit the type: {error}") from error
-        return found
+    async def _current(self, timeout: float | None) -> Slice | None:
+        if self._ended or (self._limit is not None and self.received >= self._limit):
+            return None
+        for one in self._slices:
+            if one.rest:
+                return one
+        return await self._next_slice(self._timeout_seconds if timeout is None else timeout)
 
-    async def _next_slice(self, timeout: float | None) -> bool:
-        if self._returned:
-            self._slice, self._next_index = self._returned.pop()
-            return True
+    async def _next_slice(self, timeout: float | None) -> Slice | None:
         feed = self._opened()
-        if timeout is None:
-            timeout = self._timeout_seconds
         try:
             while True:
                 # A timeout cancels the wait only: a feed takes nothing out before it returns it.
@@ -234,13 +217,60 @@ class Subscription:
                     found = await feed.next()
                 if found is None:
                     self._ended = True
-                    return False
+                    return None
                 self._note_missed(found.missed)
-                if found.indices:
-                    self._slice, self._next_index = found, 0
-                    return True
+                if found.rest:
+                    self._slices.append(found)
+                    return found
         except TimeoutError:
+            return None
+
+    def _taken(self, one: Slice, wanted: int) -> list[Any]:
+        """Take up to `wanted` messages of a slice, up to the first that does not fit the type; that by itself is an error."""
+        if self._limit is not None:
+            wanted = min(wanted, self._limit - self.received)
+        first, end = one.taken, min(one.end, one.taken + wanted)
+        chunk, indices = one.chunk, one.indices
+        if self._decoder is None and chunk.attributes.expires_us is None:
+            one.taken = end
+            self.received += end - first
+            settler, attempt = one.settler, one.attempt
+            return [Message(chunk, index, settler, attempt) for index in indices[first:end]]
+        found: list[Any] = []
+        for place in range(first, end):
+            one.taken = place + 1
+            if chunk.attributes.expires_us is not None and self._has_expired(one, place):
+                continue
+            self.received += 1
+            if self._decoder is None:
+                found.append(Message(chunk, indices[place], one.settler, one.attempt))
+                continue
+            try:
+                found.append(self._decoded(one, place, self._decoder))
+            except InvalidMessage:
+                if not found:
+                    raise
+                one.taken = place
+                self.received -= 1
+                break
+        return found
+
+    def _has_expired(self, one: Slice, place: int) -> bool:
+        """Whether a message's time ran out while it waited in the hand; it is then passed over."""
+        index = one.indices[place]
+        at_us = one.chunk.attributes.expiry_us(index)
+        if at_us is None or at_us > now_us():
             return False
+        self._opened().expired(one, index)
+        return True
+
+    def _decoded(self, one: Slice, place: int, decoder: Callable[[bytes], Any]) -> Any:
+        index = one.indices[place]
+        try:
+            return codec.decode_with(decoder, one.chunk.bodies[index])
+        except Exception as error:
+            # Whatever the type's own decoder raises: msgspec's, pydantic's, one of the program's.
+            raise InvalidMessage(f"{one.chunk.message_id(index)} does not fit the type: {error}") from error
 
     def _note_missed(self, missed: int) -> None:
         if missed:

@@ -213,6 +213,7 @@ class CreateSubscription:
     pattern: str
     where: "exp.Expression | None" = None
     start: Start | None = None
+    order: str | None = None
     span: Span = _span()
 
 

@@ -246,19 +246,23 @@ class Transformer:
         return ast.Insert(self._topic(tree), columns, tuple(rows), self._span(tree))
 
     # ── subscribing ──
-    def _subscribe(self, tree: _Tree) -> ast.Subscribe:
+    def _clauses(self, children: list[_Tree]) -> dict[str, Any]:
+        """What the clauses of a subscription say, each at most once."""
         found: dict[str, Any] = {}
-        children = _trees(tree)
         for clause in children:
             if clause.data.startswith("clause_"):
                 for name, value in self._subscribe_clause(clause):
                     if name in found:
                         raise self._error(f"{_CLAUSE_WORDS[name]} is given twice", clause)
                     found[name] = value
+        return found
+
+    def _subscribe(self, tree: _Tree) -> ast.Subscribe:
+        children = _trees(tree)
         return ast.Subscribe(
             self._pattern(tree),
             self._where(children),
-            **found,
+            **self._clauses(children),
             pattern_span=self._span(_child(tree, "topic")),
             span=self._span(tree),
         )
@@ -316,9 +320,13 @@ class Transformer:
         return self._pattern(tree) if any(child.data == "topic" for child in _trees(tree)) else None
 
     def _create_subscription(self, tree: _Tree) -> ast.CreateSubscription:
-        where = self._where(_trees(tree))
+        children = _trees(tree)
         return ast.CreateSubscription(
-            self._group(tree), self._pattern(tree), where, self._optional_start(tree), self._span(tree)
+            self._group(tree),
+            self._pattern(tree),
+            self._where(children),
+            **self._clauses(children),
+            span=self._span(tree),
         )
 
     def _alter_subscription(self, tree: _Tree) -> ast.AlterSubscriptionSeek:

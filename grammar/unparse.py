@@ -45,11 +45,12 @@ def unparse(statement: ast.Statement) -> str:
             return f"INSERT INTO {topic(name)} ({', '.join(identifier(c) for c in columns)}) VALUES {values}"
         case ast.Subscribe():
             return _subscribe(statement)
-        case ast.CreateSubscription(group, pattern, where, start):
-            tail = _where(where) + (f" FROM {_start(start)}" if start else "")
+        case ast.CreateSubscription(group, pattern, where, first, order):
+            tail = _where(where) + (f" FROM {start(first)}" if first else "")
+            tail += f" ORDER BY {order.upper()}" if order else ""
             return f"CREATE SUBSCRIPTION {identifier(group)} ON {topic(pattern)}{tail}"
         case ast.AlterSubscriptionSeek(group, name, target):
-            return f"ALTER SUBSCRIPTION {identifier(group)} ON {topic(name)} SEEK TO {_start(target)}"
+            return f"ALTER SUBSCRIPTION {identifier(group)} ON {topic(name)} SEEK TO {start(target)}"
         case ast.PauseSubscription(group, name):
             return f"PAUSE SUBSCRIPTION {identifier(group)}{_on(name)}"
         case ast.ResumeSubscription(group, name):
@@ -198,7 +199,7 @@ def _where(where: "exp.Expression | None") -> str:
     return "" if where is None else f" WHERE {unparse_expression(where)}"
 
 
-def _start(start: ast.Start) -> str:
+def start(start: ast.Start) -> str:
     match start:
         case ast.StartBeginning():
             return "BEGINNING"
@@ -220,7 +221,7 @@ def _subscribe(statement: ast.Subscribe) -> str:
         consumer = f" CONSUMER {identifier(statement.consumer)}" if statement.consumer is not None else ""
         parts.append(f"GROUP {identifier(statement.group)}{consumer}")
     if statement.start is not None:
-        parts.append(f"FROM {_start(statement.start)}")
+        parts.append(f"FROM {start(statement.start)}")
     if statement.order is not None:
         parts.append(f"ORDER BY {statement.order.upper()}")
     if statement.partition is not None:

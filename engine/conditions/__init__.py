@@ -65,6 +65,14 @@ class Condition:
         self._select = made.select
         self._value = made.value
 
+    @property
+    def bound_text(self) -> str:
+        """The canonical text with every parameter replaced by its value; compiling it gives the same condition."""
+        from geode_client.conditions.binding import bound
+        from geode_client.grammar.unparse import unparse_expression
+
+        return unparse_expression(bound(self.tree, self._meaning[0] or {}))
+
     def select(self, chunk: MessageChunk) -> list[int]:
         """The places of a chunk where the condition is TRUE, ascending."""
         rows = self._projection.rows(chunk)

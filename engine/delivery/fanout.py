@@ -18,6 +18,11 @@ class ConditionLike(Protocol):
     @property
     def text(self) -> str: ...
 
+    @property
+    def bound_text(self) -> str:
+        """The text with every parameter replaced by its value: what a durable group keeps."""
+        ...
+
     def select(self, chunk: Chunk) -> Sequence[int]:
         """The places of the chunk where the condition is TRUE, ascending."""
         ...

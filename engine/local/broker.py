@@ -16,24 +16,28 @@ from geode_client import broker
 from geode_client.broker import (
     BatchReceipt,
     Feed,
+    GroupStatistics,
+    GroupTotals,
     OutgoingBatch,
     OutgoingMessage,
     PartitionStatistics,
     Receipt,
     ScanRequest,
+    StartPosition,
     SubscriberStatistics,
     SubscriptionRequest,
     TopicStatistics,
 )
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
-from geode_client.grammar.names import validate_topic_name, validate_topic_pattern
-from geode_client.local import statistics
+from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
+from geode_client.local import progress, statistics
 from geode_client.local.outbox import Outbox, batch_receipt
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
 from geode_client.local.sweeper import Sweeper
-from geode_client.message import Chunk
+from geode_client.message import Chunk, Message
 from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence, Traffic
@@ -61,11 +65,7 @@ class LocalBroker:
     def unsupported(self) -> Mapping[str, str]:
         """What is not built yet on a directory."""
         return {
-            "groups": "consumer groups come with the next release",
-            "manual acknowledgement": "it needs groups",
-            "priority order": "it needs groups' lanes",
             "delay": "delayed messages come with the next release",
-            "dead letters": "they need groups",
             "transactions": "they come with the next release",
             "regions": "a directory is in one place",
         }
@@ -96,7 +96,15 @@ class LocalBroker:
         self._topics.refresh()
         self._reports = Reports(Presence(layout.directory, process))
         undo.callback(self._reports.close)
-        self._subscriptions = Subscriptions(self._log, self._topics, self._reports, lambda: self._outbox.settle())
+        self._subscriptions = Subscriptions(
+            self._log,
+            self._topics,
+            self._reports,
+            lambda: self._outbox.settle(),
+            self._write_together,
+            self._reply,
+            layout.directory,
+        )
         peers = self._open_pipes(layout, process, undo)
         self._outbox = Outbox(self._database, layout.lock(), peers, f"{store_id}-", self._appended)
         self._outbox.catalog_version = self._topics.version
@@ -214,6 +222,13 @@ class LocalBroker:
         self._check_open()
         await self._outbox.write(work)
 
+    async def _write_together(self, works: Sequence[Work]) -> None:
+        self._check_open()
+        await self._outbox.write_together(works)
+
+    async def _reply(self, message: Message, value: object) -> None:
+        raise Unsupported("reply (request-reply comes with the next release)")
+
     def _appended(self, appended: Sequence[Append]) -> None:
         for append in appended:
             self._reports.published(append.topic_id, append.count)
@@ -228,25 +243,54 @@ class LocalBroker:
 
     def _refuse_unbuilt(self, request: SubscriptionRequest) -> None:
         lacking = self.unsupported()
-        for asked, capability in (
-            (request.group, "groups"),
-            (not request.auto_ack, "manual acknowledgement"),
-            (request.priority_order, "priority order"),
-            (request.region, "regions"),
-        ):
-            if asked:
-                raise Unsupported(f"{capability} ({lacking[capability]})")
+        if request.region:
+            raise Unsupported(f"regions ({lacking['regions']})")
+
+    # ── groups ──
+    async def create_group(self, request: SubscriptionRequest) -> None:
+        self._check_open()
+        self._refresh_catalog()
+        await self._subscriptions.groups.create(request, self._subscriptions.topics_of(request))
+
+    async def drop_group(self, name: str, topic: str | None, *, if_exists: bool = False) -> int:
+        self._check_open()
+        return await self._subscriptions.groups.drop(name, topic, if_exists=if_exists)
+
+    async def pause_group(self, name: str, topic: str | None, *, paused: bool) -> None:
+        self._check_open()
+        await self._subscriptions.groups.pause(name, topic, paused=paused)
+
+    async def seek_group(
+        self, name: str, topic: str, target: StartPosition, *, dry_run: bool = False
+    ) -> tuple[int, int]:
+        covered = await self.topics(topic) if is_pattern(topic) else [await self.topic(topic)]
+        return await self._subscriptions.groups.seek(name, topic, target, covered, dry_run=dry_run)
+
+    async def replay_dead_letters(self, topic: str, condition: ConditionLike | None, target: str | None) -> int:
+        raise Unsupported("REPLAY DEAD LETTERS (it comes with the next release)")
+
+    async def group_statistics(self, pattern: str = "**") -> list[GroupStatistics]:
+        topics = await self.topics(pattern)
+        await self._reported()
+        return progress.of_groups(self._log, topics)
+
+    async def group_totals(self) -> list[GroupTotals]:
+        self._check_open()
+        await self._reported()
+        return progress.totals(self._log, self._topics)
 
     # ── news from other processes ──
     def _woken(self) -> None:
         self._pipe.drain()
         self._subscriptions.look()
+        self._subscriptions.groups.look()
 
     def _schedule_look(self) -> None:
         """Once a second look whether a wake-up was lost, or the catalog has changed."""
         if not self._open:
             return
         self._look_timer = self._loop.call_later(LOOK_SECONDS, self._schedule_look)
+        self._subscriptions.groups.tick()
         with contextlib.suppress(GeodeError):
             version = self._log.data_version()
             if version != self._data_version:

@@ -49,11 +49,20 @@ class Waiting(Protocol):
 class Surroundings(Protocol):
     """What a dispatcher needs of the client it works in."""
 
-    log: LogReader
-    topics: TopicReader
-    follower: LogFollower
-    reports: Reporter
-    process: str
+    @property
+    def log(self) -> LogReader: ...
+
+    @property
+    def topics(self) -> TopicReader: ...
+
+    @property
+    def follower(self) -> LogFollower: ...
+
+    @property
+    def reports(self) -> Reporter: ...
+
+    @property
+    def process(self) -> str: ...
 
     @property
     def write(self) -> Callable[[Sequence[Work]], Awaitable[None]]: ...
@@ -431,7 +440,7 @@ class Dispatcher:
         """Whether nothing is left that could be handed to a member now."""
         if self.failure is not None:
             return True
-        if self.core.ready_count or any(one.rest for _, one in self.core.in_hand()):
+        if self._claiming is not None or self.core.ready_count or any(one.rest for _, one in self.core.in_hand()):
             return False
         return not self._around.log.rows(_AHEAD, (self.group.group_id,)) and not self._around.log.rows(
             _DUE, (self.group.group_id, now_us(), boot_us())
@@ -471,6 +480,4 @@ _DUE = (
     " AND g.paused = 0 UNION ALL SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?3) LIMIT 1"
 )
 _ORPHANS = "SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?2) LIMIT 1"
-_ROWS_LEFT = (
-    "SELECT 1 FROM claims WHERE group_id = ?1 UNION ALL SELECT 1 FROM retries WHERE group_id = ?1 LIMIT 1"
-)
+_ROWS_LEFT = "SELECT 1 FROM claims WHERE group_id = ?1 UNION ALL SELECT 1 FROM retries WHERE group_id = ?1 LIMIT 1"

@@ -7,15 +7,18 @@ cancelled `next` has lost nothing.
 """
 
 import asyncio
+import heapq
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from geode_client.broker import SubscriptionRequest
-from geode_client.clock import now_us
-from geode_client.delivery.fanout import FanoutCursor, Slice
+from geode_client.clock import boot_us, now_us
+from geode_client.delivery.claims import Rules
+from geode_client.delivery.fanout import FanoutCursor
+from geode_client.delivery.slices import Slice
 from geode_client.errors import CorruptData, GeodeError, StoreError
 from geode_client.local.follower import LogFollower
-from geode_client.message import Chunk
+from geode_client.message import Chunk, Message
 from geode_client.store.log import LogCursor
 
 NOTICES_MAX = 256
@@ -39,6 +42,17 @@ class FeedOwner(Protocol):
 
     def handed_over(self, handed: Slice) -> None: ...
 
+    def rules_of(self, topic_id: int) -> Rules | None:
+        """What the topic says of failed deliveries; None when it is gone."""
+        ...
+
+    async def bury(self, chunk: Chunk, index: int, reason: str, attempts: int, error: str | None) -> None:
+        """Make a message a dead letter."""
+        ...
+
+    @property
+    def reply(self) -> Callable[[Message, object], Awaitable[None]]: ...
+
     def closed(self, feed: "FanoutFeed") -> None: ...
 
 
@@ -54,6 +68,8 @@ class FanoutFeed:
         "_failure",
         "_notices",
         "_owner",
+        "_retries",
+        "_retry_timer",
         "_through",
         "_waiter",
         "cursor",
@@ -89,6 +105,22 @@ class FanoutFeed:
         self._chunks_since_pause = 0
         self._closed = False
         self._failure: GeodeError | None = None
+        self._retries: list[tuple[int, int, Chunk, int, int]] = []
+        self._retry_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def position(self) -> int:
+        """The batch id through which everything has been handed over."""
+        return self.cursor.position
+
+    @property
+    def in_flight(self) -> int:
+        """Messages given back that wait for their retry; all others are done when they are handed over."""
+        return len(self._retries)
+
+    @property
+    def redelivered(self) -> int:
+        return 0
 
     def notice(self, batch_id: int) -> None:
         """The follower tells of a new batch."""
@@ -111,16 +143,20 @@ class FanoutFeed:
                 self._chunks_since_pause = 0
                 await asyncio.sleep(0)
                 continue
+            retried = self._due_retry()
+            if retried is not None:
+                return retried
             chunk = self._next_chunk()
             if chunk is not None:
                 self._chunks_since_pause += 1
                 handed = self.cursor.offer(chunk, now_us())
                 if handed is not None:
+                    handed.settler = self
                     self._count(handed)
                     return handed
             elif self._failure is not None:
                 raise self._failure
-            elif self._through is not None:
+            elif self._through is not None and not self._retries:
                 return None
             elif not self._behind:
                 await self._news()
@@ -140,8 +176,69 @@ class FanoutFeed:
             self._closed = True
             self._backlog = None
             self._notices = []
+            self._retries = []
+            if self._retry_timer is not None:
+                self._retry_timer.cancel()
             self._wake()
             self._owner.closed(self)
+
+    # ── settling: a message is done when it is handed over, unless it is given back ──
+    def finish(self, one: Slice) -> None:
+        """Nothing is left to be done."""
+
+    async def settled(self, one: Slice) -> None:
+        """Nothing is left to be done."""
+
+    def expired(self, one: Slice, index: int) -> None:
+        """Nothing counts it."""
+
+    def at_hand_failed(self, one: Slice, reason: str) -> None:
+        """The subscription ends, and what it would be given again with it."""
+
+    async def acknowledge(self, message: Message) -> None:
+        """It was done when it was handed over."""
+
+    async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
+        """Hand the message over again later, to this subscriber alone; or make it a dead letter."""
+        rules = self._owner.rules_of(message._chunk.topic_id)
+        if self._closed or rules is None:
+            return
+        limit = rules.attempts_max
+        if not requeue or (limit is not None and message.attempt >= limit):
+            why = "max_retries" if requeue else "rejected"
+            await self._owner.bury(message._chunk, message._index, why, message.attempt, reason)
+            return
+        if len(self._retries) >= self.request.prefetch:
+            raise GeodeError(
+                f"{len(self._retries)} messages wait for their retry, as many as prefetch allows: use a consumer group,"
+                " which keeps them in the store"
+            )
+        backoff_us = min(rules.backoff_us << min(message.attempt - 1, 40), rules.backoff_max_us)
+        wait_us = backoff_us if delay_seconds is None else int(delay_seconds * 1e6)
+        entry = (boot_us() + wait_us, len(self._retries), message._chunk, message._index, message.attempt + 1)
+        heapq.heappush(self._retries, entry)
+        self._expect_retry()
+
+    async def extend(self, message: Message, seconds: float) -> None:
+        """Nothing ends that could be extended."""
+
+    async def reply(self, message: Message, value: object) -> None:
+        await self._owner.reply(message, value)
+
+    def _due_retry(self) -> Slice | None:
+        if not self._retries or self._retries[0][0] > boot_us():
+            return None
+        _, _, chunk, index, attempt = heapq.heappop(self._retries)
+        self._expect_retry()
+        return Slice(chunk, [index], attempt=attempt, settler=self)
+
+    def _expect_retry(self) -> None:
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
+        if self._retries:
+            wait = max(0.0, (self._retries[0][0] - boot_us()) / 1e6)
+            self._retry_timer = asyncio.get_running_loop().call_later(wait, self._wake)
 
     def _next_chunk(self) -> Chunk | None:
         """The next chunk in commit order, from the file when behind, else from the shared tail."""
@@ -182,6 +279,8 @@ class FanoutFeed:
     async def _news(self) -> None:
         """Wait until something was noticed, or the feed was closed or has failed."""
         if self._notices or self._behind or self._failure is not None or self._closed:
+            return
+        if self._retries and self._retries[0][0] <= boot_us():
             return
         if self._waiter is not None:
             raise StoreError("a subscription is read by one task at a time: open another one for a second reader")

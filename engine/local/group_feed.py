@@ -1,6 +1,7 @@
 """The feed of one member of a group, and the one who settles its messages."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from geode_client.broker import SubscriptionRequest
@@ -158,11 +159,13 @@ class FeedOwner(Protocol):
 
     def handed_over(self, feed: GroupFeed) -> None: ...
 
-    async def settle_pending(self) -> None: ...
+    @property
+    def settle_pending(self) -> Callable[[], Awaitable[None]]: ...
+
+    @property
+    def reply(self) -> Callable[[Message, object], Awaitable[None]]: ...
 
     async def closed(self, feed: GroupFeed) -> None: ...
-
-    async def reply(self, message: Message, value: object) -> None: ...
 
 
 class Ticket:
@@ -181,9 +184,7 @@ class Ticket:
             self._feed.room_was_made()
         await self._written(message)
 
-    async def refuse(
-        self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None
-    ) -> None:
+    async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
         if self._slice.claim.rules.settle_first:
             raise AlreadySettled(
                 f"message {message.id} was acknowledged before it was handed over: that is what at_most_once means"
@@ -206,9 +207,7 @@ class Ticket:
     async def _written(self, message: Message) -> None:
         await self._feed.dispatcher.settle()
         if self._slice.claim.is_lost:
-            raise LeaseLost(
-                f"message {message.id} has passed to another consumer: it cannot be settled here any more"
-            )
+            raise LeaseLost(f"message {message.id} has passed to another consumer: it cannot be settled here any more")
 
 
 def _seconds(name: str, value: float) -> float:

@@ -94,6 +94,20 @@ class Outbox:
         self._submit(work)
         await done
 
+    async def write_together(self, works: Sequence[Work]) -> None:
+        """Commit works of the store's own, here and now when nobody else is writing; raises what refused any of them."""
+        waiting: list[asyncio.Future[None]] = []
+        for work in works:
+            done: asyncio.Future[None] = self._loop.create_future()
+            self._works[id(work)] = (work, done)
+            waiting.append(done)
+        if not self._write_now(list(works), patient=not any(work.durable for work in works)):
+            for work in works:
+                self._submit(work)
+        for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
     async def settle(self) -> None:
         """Return once all commits that are under way here have been told to `on_appended`."""
         self.flush()
@@ -108,9 +122,9 @@ class Outbox:
         await self.settle()
         await asyncio.to_thread(self._writer.close)
 
-    def _write_now(self, works: list[Work]) -> bool:
-        """Commit in this thread when nobody else writes and the disk is quick."""
-        if self._inline_seconds > INLINE_SECONDS_MAX:
+    def _write_now(self, works: list[Work], *, patient: bool = False) -> bool:
+        """Commit in this thread when nobody else writes and the disk is quick; `patient`: whatever it is, nobody waits for it."""
+        if not patient and self._inline_seconds > INLINE_SECONDS_MAX:
             # One slow commit must not keep the quick way shut for ever.
             self._inline_seconds *= 0.95
             return False
@@ -121,7 +135,8 @@ class Outbox:
         except GeodeError as error:
             self._outcome(Committed(works, [], error, inline=True))
             return True
-        self._inline_seconds += 0.2 * (time.perf_counter() - started - self._inline_seconds)
+        if not patient:
+            self._inline_seconds += 0.2 * (time.perf_counter() - started - self._inline_seconds)
         return True
 
     def _submit(self, work: Work) -> None:

@@ -8,14 +8,40 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
+from typing import Protocol
 
+from geode_client.broker import SubscriptionRequest
 from geode_client.clock import now_us
-from geode_client.delivery.fanout import Slice
+from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError
-from geode_client.local.feed import FanoutFeed
 from geode_client.store.presence import Presence, SubscriberRow, Traffic
 
 REPORT_SECONDS = 1.0
+
+
+class Reported(Protocol):
+    """What other processes are told of an open subscription."""
+
+    @property
+    def subscriber_id(self) -> str: ...
+
+    @property
+    def request(self) -> SubscriptionRequest: ...
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def delivered(self) -> int: ...
+
+    @property
+    def last_message_us(self) -> int | None: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def redelivered(self) -> int: ...
 
 
 class Reports:
@@ -24,12 +50,12 @@ class Reports:
     def __init__(self, presence: Presence) -> None:
         self.presence = presence
         self._loop = asyncio.get_running_loop()
-        self._feeds: dict[str, FanoutFeed] = {}
+        self._feeds: dict[str, Reported] = {}
         self._traffic: dict[int, Traffic] = {}
-        self._written: dict[str, int] = {}
+        self._written: dict[str, tuple[int, int, int]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, feed: FanoutFeed, limits: Mapping[str, int]) -> None:
+    def enter(self, feed: Reported, limits: Mapping[str, int], group_id: int | None = None) -> None:
         """Make a subscriber known; raises SubscriberLimitReached (`limits`: topic name to how many it takes)."""
         condition = feed.request.condition
         row = SubscriberRow(
@@ -37,15 +63,17 @@ class Reports:
             process=self.presence.process,
             process_id=os.getpid(),
             pattern=feed.request.pattern,
-            consumer_group=None,
+            consumer_group=feed.request.group,
+            consumer_id=feed.request.consumer,
+            group_id=group_id,
             filter=None if condition is None else condition.text,
             started_us=now_us(),
-            position=feed.cursor.position,
+            position=feed.position,
         )
         self.presence.add(row, limits)
         self._feeds[feed.subscriber_id] = feed
 
-    def leave(self, feed: FanoutFeed) -> None:
+    def leave(self, feed: Reported) -> None:
         """The subscriber is gone; what it had is counted."""
         if self._feeds.pop(feed.subscriber_id, None) is not None:
             self._written.pop(feed.subscriber_id, None)
@@ -58,21 +86,35 @@ class Reports:
     def consumed(self, handed: Slice) -> None:
         self._of(handed.chunk.topic_id).consumed += len(handed.indices)
 
+    def settled(self, topic_id: int, settled: int, failed: int) -> None:
+        """Deliveries of a group that were acknowledged, and that failed."""
+        if settled or failed:
+            traffic = self._of(topic_id)
+            traffic.settled += settled
+            traffic.failed += failed
+
+    def moved(self) -> None:
+        """A subscriber has come further: write it down within a second."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(REPORT_SECONDS, self.write)
+
     def positions(self) -> dict[str, int]:
         """How far this client's own subscribers are, by subscriber id, as batch ids."""
-        return {feed.subscriber_id: feed.cursor.position for feed in self._feeds.values()}
+        return {feed.subscriber_id: feed.position for feed in self._feeds.values()}
 
     def write(self) -> None:
         """Write what has happened since the last time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        moved = [feed for feed in self._feeds.values() if self._written.get(feed.subscriber_id) != feed.delivered]
+        moved = [feed for feed in self._feeds.values() if self._written.get(feed.subscriber_id) != _state(feed)]
         if not moved and not self._traffic:
             return
         for feed in moved:
-            self._written[feed.subscriber_id] = feed.delivered
-        rows = [(f.cursor.position, f.delivered, f.last_message_us, f.subscriber_id) for f in moved]
+            self._written[feed.subscriber_id] = _state(feed)
+        rows = [
+            (f.position, f.delivered, f.last_message_us, f.in_flight, f.redelivered, f.subscriber_id) for f in moved
+        ]
         traffic, self._traffic = self._traffic, {}
         with contextlib.suppress(GeodeError):
             self.presence.report(rows, traffic, int(time.time()))
@@ -85,6 +127,9 @@ class Reports:
         traffic = self._traffic.get(topic_id)
         if traffic is None:
             traffic = self._traffic[topic_id] = Traffic()
-            if self._timer is None:
-                self._timer = self._loop.call_later(REPORT_SECONDS, self.write)
+            self.moved()
         return traffic
+
+
+def _state(feed: Reported) -> tuple[int, int, int]:
+    return feed.delivered, feed.in_flight, feed.redelivered

@@ -90,6 +90,7 @@ def of_subscribers(
                 subscriber_id=row.subscriber_id,
                 topic_name=row.pattern,
                 consumer_group=row.consumer_group,
+                consumer_id=row.consumer_id,
                 filter=row.filter,
                 lag_messages=lag,
                 lag_seconds=max(0.0, (now_us() - oldest_us) / 1e6) if oldest_us is not None else 0.0,

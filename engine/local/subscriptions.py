@@ -6,18 +6,25 @@ Owns the follower (the commit order, read once for all) and the feeds that it te
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
-from geode_client.broker import FromBeginning, FromEnd, FromOffset, FromTime, SubscriptionRequest
+from geode_client.broker import Feed, FromBeginning, FromEnd, FromOffset, FromTime, SubscriptionRequest
 from geode_client.catalog import Topic
-from geode_client.delivery.fanout import FanoutCursor, Slice
+from geode_client.delivery.claims import Rules
+from geode_client.delivery.fanout import FanoutCursor
+from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError, GqlError, TopicNotFound
 from geode_client.grammar.names import is_pattern, matches, validate_topic_name, validate_topic_pattern
+from geode_client.local.dispatcher import rules_of
 from geode_client.local.feed import FanoutFeed
 from geode_client.local.follower import LogFollower
+from geode_client.local.groups import Groups, Write
 from geode_client.local.reports import Reports
+from geode_client.message import Chunk, Message
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.publishing import partition_of
-from geode_client.store.topics import TopicReader
+from geode_client.store.settling import Bury, dead_letter
+from geode_client.store.topics import TopicReader, dead_letter_topic_of
 from geode_client.store.writer import Append
 
 
@@ -28,23 +35,37 @@ class Subscriptions:
     """
 
     def __init__(
-        self, log: LogReader, topics: TopicReader, reports: Reports, settle: Callable[[], Awaitable[None]]
+        self,
+        log: LogReader,
+        topics: TopicReader,
+        reports: Reports,
+        settle: Callable[[], Awaitable[None]],
+        write: Write,
+        reply: Callable[[Message, object], Awaitable[None]],
+        directory: Path | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._log = log
         self._topics = topics
         self._reports = reports
+        self._write = write
         self.settle_pending = settle
+        self.reply = reply
         self._feeds: dict[str, FanoutFeed] = {}
         self.follower = LogFollower(log, self._adopt)
+        self.groups = Groups(
+            log, topics, self.follower, reports, write, settle, reply, reports.presence.process, directory
+        )
 
     # ── opening ──
-    async def open(self, request: SubscriptionRequest) -> FanoutFeed:
+    async def open(self, request: SubscriptionRequest) -> Feed:
         """A feed that sees everything that is published after this returned; the catalog must be fresh."""
+        if request.group is not None or request.priority_order or not request.auto_ack:
+            return await self.groups.open(request, self.topics_of(request))
         await self.settle_pending()
         while self.follower.look():
             await asyncio.sleep(0)
-        topics = self._topics_of(request)
+        topics = self.topics_of(request)
         cursor = self._cursor_of(request)
         through = None if request.follow else self.follower.watermark
         feed = FanoutFeed(self, uuid.uuid4().hex[:16], request, cursor, through=through)
@@ -60,7 +81,8 @@ class Subscriptions:
             self.follower.forget_strangers()
         return feed
 
-    def _topics_of(self, request: SubscriptionRequest) -> list[Topic]:
+    def topics_of(self, request: SubscriptionRequest) -> list[Topic]:
+        """The topics that a subscription covers now; raises TopicNotFound for a name that is none."""
         if is_pattern(request.pattern):
             return list(self._topics.covered(validate_topic_pattern(request.pattern)))
         topic = self._topics.require(validate_topic_name(request.pattern))
@@ -114,6 +136,18 @@ class Subscriptions:
     def handed_over(self, handed: Slice) -> None:
         self._reports.consumed(handed)
 
+    def rules_of(self, topic_id: int) -> Rules | None:
+        topic = self._topics.by_id(topic_id)
+        return None if topic is None else rules_of(topic, "")
+
+    async def bury(self, chunk: Chunk, index: int, reason: str, attempts: int, error: str | None) -> None:
+        """Publish a message that a subscriber without a group refused to its topic's dead letters."""
+        topic = self._topics.by_id(chunk.topic_id)
+        if topic is not None:
+            letter = dead_letter(chunk, index, group="", reason=reason, attempts=attempts, error=error)
+            await self._write([Bury(dead_letter_topic_of(topic.name, topic.options), [letter])])
+            self._reports.settled(topic.topic_id, 0, 1)
+
     def closed(self, feed: FanoutFeed) -> None:
         self._feeds.pop(feed.subscriber_id, None)
         for topic_id in feed.topic_ids:
@@ -139,6 +173,7 @@ class Subscriptions:
     def topics_changed(self) -> None:
         """The catalog was read anew: topics may be gone, or be there for a pattern."""
         self.follower.forget_strangers()
+        self.groups.topics_changed(TopicNotFound)
         for feed in list(self._feeds.values()):
             for topic_id in [i for i in feed.topic_ids if self._topics.by_id(i) is None]:
                 feed.topic_ids.discard(topic_id)
@@ -147,10 +182,12 @@ class Subscriptions:
                 feed.fail(TopicNotFound(feed.request.pattern))
 
     async def close(self) -> None:
+        await self.groups.close()
         for feed in list(self._feeds.values()):
             await feed.close()
 
     def _fail(self, error: GeodeError) -> None:
+        self.groups.fail(error)
         for feed in list(self._feeds.values()):
             feed.fail(error)
 
@@ -165,6 +202,7 @@ class Subscriptions:
             if feed.request.follow and matches(feed.request.pattern, topic.name):
                 feed.topic_ids.add(topic_id)
                 self.follower.follow(topic_id, feed)
+        self.groups.adopt(topic)
 
 
 def _partitions_of(topic: Topic, request: SubscriptionRequest) -> Sequence[int]:

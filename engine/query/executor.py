@@ -11,9 +11,9 @@ from geode_client.errors import GeodeError, GqlError, TopicNotFound, Unsupported
 from geode_client.grammar import ast
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import create_topic, literal, type_text
-from geode_client.query import copying, judging, plan, system
+from geode_client.query import copying, grouping, judging, plan, system
 from geode_client.query.planner import covers
-from geode_client.query.result import Result
+from geode_client.query.result import Result, counted
 from geode_client.query.rows import Runner
 from geode_client.subscription import Subscription
 from geode_client.values import compare, equal
@@ -58,6 +58,10 @@ class Executor:
                 return Result(message=f"topic {name} purged: {counted(purged, 'message')} removed")
             case plan.Publish():
                 return await self._publish(node)
+            case (
+                plan.CreateGroup() | plan.SeekGroup() | plan.PauseGroup() | plan.DropGroup() | plan.ReplayDeadLetters()
+            ):
+                return await grouping.run(self._broker, node, self._ensure_topic)
             case plan.Subscribe():
                 return await self._subscribe(node)
             case plan.Show(kind, like):
@@ -82,7 +86,9 @@ class Executor:
             case plan.TestFilter():
                 return await judging.test_filter(self._broker, node)
             case plan.Explain(inner):
-                return Result(("plan",), [(line,) for line in plan.lines(inner)])
+                return Result(
+                    ("plan",), [(line,) for line in [*plan.lines(inner), *await grouping.foretold(self._broker, inner)]]
+                )
             case plan.Missing(what):
                 raise Unsupported(what)
             case plan.Query(root, notices):
@@ -136,7 +142,7 @@ class Executor:
             ]
             return Result(("topic_name", "partitions", "delivery", "messages", "subscribers"), rows)
         columns = system.TABLES[kind]
-        name = columns.index("topic_name")
+        name = columns.index("topic_name" if kind != "subscriptions" else "name")
         rows_of_kind = await system.rows_of(self._broker, kind)
         return Result(columns, [row for row in rows_of_kind if covers(like, row[name])])
 
@@ -190,7 +196,3 @@ def create_statement(topic: Topic) -> str:
     )
     columns = None if topic.schema is None else topic.schema.columns
     return create_topic(ast.CreateTopic(topic.name, False, entries, columns, topic.delivery.value))
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

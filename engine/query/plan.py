@@ -7,7 +7,7 @@ above them filter, aggregate, project, sort, limit. `text()` is a node's own lin
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from geode_client.broker import SubscriptionRequest
+from geode_client.broker import StartPosition, SubscriptionRequest
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
 from geode_client.conditions import Condition
 from geode_client.grammar import ast
@@ -62,6 +62,58 @@ class Publish:
     def text(self) -> str:
         with_options = f" with {', '.join(sorted(self.options))}" if self.options else ""
         return f"Publish {len(self.messages)} message{'s' * (len(self.messages) != 1)} to {self.topic}{with_options}"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateGroup:
+    request: SubscriptionRequest
+    notices: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        where = "" if self.request.condition is None else f", where {self.request.condition.text}"
+        return f"CreateSubscription {self.request.group} on {self.request.pattern}{where}"
+
+
+@dataclass(frozen=True, slots=True)
+class SeekGroup:
+    group: str
+    topic: str
+    target: StartPosition
+    shown: str
+
+    def text(self) -> str:
+        return f"SeekSubscription {self.group} on {self.topic} to {self.shown}"
+
+
+@dataclass(frozen=True, slots=True)
+class PauseGroup:
+    group: str
+    topic: str | None
+    paused: bool
+
+    def text(self) -> str:
+        return f"{'Pause' if self.paused else 'Resume'}Subscription {self.group}"
+
+
+@dataclass(frozen=True, slots=True)
+class DropGroup:
+    group: str
+    topic: str | None
+    if_exists: bool
+
+    def text(self) -> str:
+        return f"DropSubscription {self.group}{' if exists' * self.if_exists}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayDeadLetters:
+    topic: str
+    condition: Condition | None
+    target: str | None
+
+    def text(self) -> str:
+        where = "" if self.condition is None else f", where {self.condition.text}"
+        return f"ReplayDeadLetters of {self.topic} to {self.target or self.topic}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +465,11 @@ Plan = (
     | DropTopic
     | PurgeTopic
     | Publish
+    | CreateGroup
+    | SeekGroup
+    | PauseGroup
+    | DropGroup
+    | ReplayDeadLetters
     | Subscribe
     | Show
     | Describe

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from geode_client import options
 from geode_client.broker import Broker
@@ -11,11 +11,25 @@ from geode_client.errors import GqlError, TopicNotFound
 from geode_client.grammar import ast
 from geode_client.grammar.ast import ParameterReference
 from geode_client.grammar.names import is_pattern, matches
+from geode_client.grammar.source import Span
+from geode_client.grammar.unparse import start as unparse_start
 from geode_client.query import plan as nodes
-from geode_client.query.subscribing import request_of
+from geode_client.query.subscribing import request_of, start_position
 from geode_client.schema import Schema
 from geode_client.units import parse_duration_us
 from geode_client.values import parse_timestamp
+
+if TYPE_CHECKING:
+    from geode_client.conditions import Condition
+
+GroupStatement = (
+    ast.CreateSubscription
+    | ast.AlterSubscriptionSeek
+    | ast.PauseSubscription
+    | ast.ResumeSubscription
+    | ast.DropSubscription
+    | ast.ReplayDeadLetters
+)
 
 TEST_FILTER_MESSAGES = 1000
 TEST_FILTER_MESSAGES_MAX = 1_000_000
@@ -82,10 +96,9 @@ class Planner:
                 | ast.PauseSubscription()
                 | ast.ResumeSubscription()
                 | ast.DropSubscription()
+                | ast.ReplayDeadLetters()
             ):
-                return self._lacking("groups", statement)
-            case ast.ReplayDeadLetters():
-                return self._lacking("dead letters", statement)
+                return await self._group(statement)
             case ast.Begin() | ast.Commit() | ast.Rollback():
                 return self._lacking("transactions", statement)
             case _:
@@ -136,12 +149,7 @@ class Planner:
 
     # ── subscribing ──
     async def _subscribe(self, statement: ast.Subscribe) -> nodes.Subscribe:
-        from geode_client import conditions
-
-        condition = None
-        if statement.where is not None:
-            columns = await self._columns_of(statement.pattern)
-            condition = conditions.compile_condition(statement.where, parameters=self._parameters, columns=columns)
+        condition = await self._condition(statement.where, statement.pattern)
         request = request_of(
             statement.pattern,
             filter=condition,
@@ -154,15 +162,55 @@ class Planner:
             key=statement.key,
             follow=statement.follow,
             region=statement.region,
-            **self._start(statement),
+            **self._start(statement.start, statement.span),
         )
         timeout_us = None if statement.timeout is None else parse_duration_us(statement.timeout)
         notices = () if condition is None else condition.notices
         timeout_seconds = None if timeout_us is None else timeout_us / 1e6
         return nodes.Subscribe(request, statement.limit, timeout_seconds, statement.follow is True, notices)
 
-    def _start(self, statement: ast.Subscribe) -> dict[str, Any]:
-        match statement.start:
+    async def _condition(self, tree: Any, pattern: str | None) -> "Condition | None":
+        """A WHERE, compiled for the topics of a pattern (None: for messages of which nothing is declared)."""
+        if tree is None:
+            return None
+        from geode_client import conditions
+
+        columns = None if pattern is None else await self._columns_of(pattern)
+        return conditions.compile_condition(tree, parameters=self._parameters, columns=columns)
+
+    async def _group(self, statement: GroupStatement) -> nodes.Plan:
+        match statement:
+            case ast.CreateSubscription():
+                return await self._create_group(statement)
+            case ast.AlterSubscriptionSeek(group, topic_name, target):
+                start = start_position(**self._start(target, statement.span))
+                return nodes.SeekGroup(group, topic_name, start, unparse_start(target))
+            case ast.PauseSubscription(group, on):
+                return nodes.PauseGroup(group, on, True)
+            case ast.ResumeSubscription(group, on):
+                return nodes.PauseGroup(group, on, False)
+            case ast.DropSubscription(group, on, if_exists):
+                return nodes.DropGroup(group, on, if_exists)
+            case ast.ReplayDeadLetters(topic_name, where, target_name):
+                await self._broker.topic(topic_name)
+                return nodes.ReplayDeadLetters(topic_name, await self._condition(where, None), target_name)
+            case _:
+                assert_never(statement)
+
+    async def _create_group(self, statement: ast.CreateSubscription) -> nodes.CreateGroup:
+        condition = await self._condition(statement.where, statement.pattern)
+        request = request_of(
+            statement.pattern,
+            filter=condition,
+            group=statement.group,
+            priority_order=statement.order == "priority",
+            ordering=statement.order == "key",
+            **self._start(statement.start, statement.span),
+        )
+        return nodes.CreateGroup(request, () if condition is None else condition.notices)
+
+    def _start(self, start: ast.Start | None, span: Span) -> dict[str, Any]:
+        match start:
             case None | ast.StartEnd():
                 return {}
             case ast.StartBeginning():
@@ -174,14 +222,14 @@ class Planner:
                 if found is None:
                     raise GqlError(
                         f"{text!r} is no time",
-                        span=statement.span,
-                        hint="write FROM TIMESTAMP '2026-01-31T12:00:00Z'",
+                        span=span,
+                        hint="write TIMESTAMP '2026-01-31T12:00:00Z'",
                     )
                 return {"since": found}
             case ast.StartInterval(text):
                 return {"since": timedelta(microseconds=parse_duration_us(text))}
             case _:
-                assert_never(statement.start)
+                assert_never(start)
 
     async def _columns_of(self, pattern: str) -> dict[str, ast.TypeNode] | None:
         """The declared columns of the topic that a condition is for, where there is one topic and it has a schema."""
@@ -195,8 +243,6 @@ class Planner:
 
     # ── looking ──
     def _show(self, statement: ast.Show, kind: str, like: str | None) -> nodes.Plan:
-        if kind == "subscriptions":
-            return self._lacking("groups", statement)
         if kind == "regions":
             return self._lacking("regions", statement)
         return nodes.Show(kind, like)

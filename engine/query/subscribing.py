@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geode_client.conditions import Condition
 
 PREFETCH_MAX = 100_000
+GROUP_NAME_CHARACTERS_MAX = 255
 
 
 def request_of(
@@ -47,13 +48,17 @@ def request_of(
     prefetch: int = 1000,
 ) -> SubscriptionRequest:
     """The checked request; raises GqlError for what contradicts itself."""
-    start = _start(from_beginning, from_offset, since)
+    start = start_position(from_beginning, from_offset, since)
     if partition is not None and (isinstance(partition, bool) or not isinstance(partition, int) or partition < 0):
         raise GqlError(f"partition is a whole number from 0, not {partition!r}")
     if isinstance(start, FromOffset) and is_pattern(pattern):
         raise GqlError("an offset belongs to one topic: it cannot be used with a pattern")
     if consumer is not None and group is None:
         raise GqlError("a consumer is a member of a group: name the group too")
+    if group is not None:
+        _check_group_name(group)
+    if priority_order and ordering:
+        raise GqlError("priority_order and ordering exclude each other: the order of keys or that of priorities")
     if isinstance(prefetch, bool) or not isinstance(prefetch, int) or not 1 <= prefetch <= PREFETCH_MAX:
         raise GqlError(f"prefetch is a whole number from 1 to {PREFETCH_MAX}, not {prefetch!r}")
     replay = not isinstance(start, FromEnd)
@@ -75,6 +80,15 @@ def request_of(
     )
 
 
+def _check_group_name(group: str) -> None:
+    if not isinstance(group, str) or not 0 < len(group) <= GROUP_NAME_CHARACTERS_MAX or not group.isprintable():
+        raise GqlError(
+            f"a group's name is text of 1 to {GROUP_NAME_CHARACTERS_MAX} printable characters, not {group!r:.80}"
+        )
+    if group.startswith("_"):
+        raise GqlError(f"group {group!r}: names that begin with '_' are the system's own")
+
+
 def _condition(filter: "str | Condition | None", params: Mapping[str, Any] | None) -> "Condition | None":
     if filter is None:
         return None
@@ -83,7 +97,10 @@ def _condition(filter: "str | Condition | None", params: Mapping[str, Any] | Non
     return conditions.compile_filter(filter, params) if isinstance(filter, str) else filter
 
 
-def _start(from_beginning: bool, from_offset: int | None, since: datetime | timedelta | str | None) -> StartPosition:
+def start_position(
+    from_beginning: bool = False, from_offset: int | None = None, since: datetime | timedelta | str | None = None
+) -> StartPosition:
+    """Where a subscription begins; raises GqlError when more than one is given."""
     given = [from_beginning, from_offset is not None, since is not None]
     if sum(given) > 1:
         raise GqlError("from_beginning, from_offset and since exclude each other: give one")

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from geode_client.broker import Broker
-from geode_client.clock import datetime_of
+from geode_client.clock import datetime_of, now_us
 from geode_client.errors import Unsupported
 from geode_client.options import TOPIC_OPTIONS
 
@@ -42,6 +42,7 @@ async def _subscribers(broker: Broker) -> Rows:
             found.subscriber_id,
             found.topic_name,
             found.consumer_group,
+            found.consumer_id,
             found.filter,
             found.lag_messages,
             found.lag_seconds,
@@ -83,6 +84,45 @@ async def _options(broker: Broker) -> Rows:
     return rows
 
 
+async def _subscriptions(broker: Broker) -> Rows:
+    now = now_us()
+    return [
+        (
+            one.name,
+            one.pattern,
+            one.topic_name,
+            one.filter,
+            one.order_by,
+            one.paused,
+            one.published,
+            one.acknowledged,
+            one.filtered,
+            one.dead_lettered,
+            one.expired,
+            one.removed,
+            one.pending,
+            one.in_flight,
+            one.retrying,
+            0.0 if one.oldest_pending_us is None else max(0.0, (now - one.oldest_pending_us) / 1e6),
+        )
+        for one in await broker.group_statistics()
+        if not one.name.startswith("_")
+    ]
+
+
+async def _dead_letters(broker: Broker) -> Rows:
+    rows: Rows = []
+    for one in await broker.group_totals():
+        if one.dead_lettered:
+            retained = await _retained(broker, one.dead_letter_topic)
+            rows.append((one.topic_name, one.name, one.dead_letter_topic, one.dead_lettered, retained))
+    return rows
+
+
+async def _retained(broker: Broker, topic: str) -> int:
+    return sum(one.messages_retained for one in await broker.topic_statistics(topic))
+
+
 def _unbuilt(name: str) -> Callable[[Broker], Awaitable[Rows]]:
     async def refuse(broker: Broker) -> Rows:
         raise Unsupported(f"SYSTEM.{name} ({_UNBUILT[name]})")
@@ -91,8 +131,6 @@ def _unbuilt(name: str) -> Callable[[Broker], Awaitable[Rows]]:
 
 
 _UNBUILT = {
-    "subscriptions": "durable groups come with the next release",
-    "dead_letters": "dead letters come with the next release",
     "regions": "a directory is in one place",
 }
 
@@ -102,7 +140,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         " error_rate messages_retained partitions delivery bytes_stored oldest_message_time".split()
     ),
     "subscribers": tuple(
-        "subscriber_id topic_name consumer_group filter lag_messages lag_seconds last_message_time in_flight"
+        "subscriber_id topic_name consumer_group consumer_id filter lag_messages lag_seconds last_message_time in_flight"
         " redelivered messages_delivered process_id started_time".split()
     ),
     "partitions": tuple(
@@ -110,8 +148,11 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         " oldest_message_time newest_message_time".split()
     ),
     "options": ("topic_name", "option", "value", "is_default", "description"),
-    "subscriptions": ("name", "pattern", "filter", "pending_messages"),
-    "dead_letters": ("topic_name", "dead_letter_topic", "messages"),
+    "subscriptions": tuple(
+        "name pattern topic_name filter order paused published acknowledged filtered dead_lettered expired removed"
+        " pending_messages in_flight retrying lag_seconds".split()
+    ),
+    "dead_letters": tuple("topic_name consumer_group dead_letter_topic dead_lettered messages_retained".split()),
     "regions": ("region",),
 }
 _READERS: Mapping[str, Callable[[Broker], Awaitable[Rows]]] = {
@@ -119,6 +160,8 @@ _READERS: Mapping[str, Callable[[Broker], Awaitable[Rows]]] = {
     "subscribers": _subscribers,
     "partitions": _partitions,
     "options": _options,
+    "subscriptions": _subscriptions,
+    "dead_letters": _dead_letters,
     **{name: _unbuilt(name) for name in _UNBUILT},
 }
 

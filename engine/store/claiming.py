@@ -223,7 +223,7 @@ class Claim(msgspec.Struct, eq=False):
         pending = bytearray()
         reached = end
         rows = lane_members(
-            transaction, self.group.order_by, lane, topic_id, partition, frontier, end, rows_max=ROWS_AT_ONCE
+            transaction.database, self.group.order_by, lane, topic_id, partition, frontier, end, rows_max=ROWS_AT_ONCE
         )
         for number, (start, members, raw_bytes) in enumerate(rows, 1):
             size += raw_bytes
@@ -244,7 +244,7 @@ class Claim(msgspec.Struct, eq=False):
         )
         if taken:
             self._insert(transaction, place, first, bytes(pending), 0, False, None, None)
-        return taken
+        return int(taken)
 
     def _insert(
         self,
@@ -277,7 +277,7 @@ class Claim(msgspec.Struct, eq=False):
 
 def _piece(size: int, attempts: int) -> int:
     """How much of a lost claim is taken over at once: the more often it was lost, the less."""
-    return max(1, size // PIECES_OF_LOST ** min(attempts, 8))
+    return max(1, int(size // PIECES_OF_LOST ** min(attempts, 8)))
 
 
 def _after(members: bytes, count: int) -> int:

@@ -8,7 +8,7 @@ docs/delivery.md has the tables and the law that every work here keeps.
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -27,6 +27,12 @@ LANES: Mapping[str, range] = {PLAIN: range(1), PRIORITY: range(10), KEY: range(S
 Starts = None | int | Mapping[tuple[int, int], int]
 
 _COLUMNS = "group_id, name, pattern, condition, key, order_by, paused, private_to, revision"
+
+
+class Readable(Protocol):
+    """A connection, or a reader over one."""
+
+    def rows(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]: ...
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -262,7 +268,7 @@ class SeekGroup(msgspec.Struct, eq=False):
         sql = "SELECT lane, frontier FROM lanes WHERE group_id = ? AND topic_id = ? AND partition = ?"
         for lane, frontier in transaction.database.rows(sql, place):
             low, high = sorted((target, frontier))
-            between = stored_between(transaction, group.order_by, lane, topic_id, partition, low, high)
+            between = stored_between(transaction.database, group.order_by, lane, topic_id, partition, low, high)
             if target < frontier:
                 self.replayed += between
             else:
@@ -323,7 +329,7 @@ def pass_over(
     ahead: list[tuple[str, str, int, int]] = []
     for group_id, lane, frontier, order_by, name in rows:
         start = max(frontier, first)
-        found = stored_between(transaction, order_by, lane, topic_id, partition, start, end)
+        found = stored_between(transaction.database, order_by, lane, topic_id, partition, start, end)
         transaction.database.cursor.execute(
             f"UPDATE lanes SET {counter} = {counter} + ?, frontier = ? WHERE group_id = ? AND topic_id = ?"
             " AND partition = ? AND lane = ?",
@@ -393,16 +399,16 @@ _REACHES = (
 
 
 def stored_between(
-    transaction: Transaction, order_by: str, lane: int, topic_id: int, partition: int, first: int, end: int
+    database: Readable, order_by: str, lane: int, topic_id: int, partition: int, first: int, end: int
 ) -> int:
     """Messages of a lane that are stored at offsets first to end - 1."""
     return sum(
-        members.count(1) for _, members, _ in lane_members(transaction, order_by, lane, topic_id, partition, first, end)
+        members.count(1) for _, members, _ in lane_members(database, order_by, lane, topic_id, partition, first, end)
     )
 
 
 def lane_members(
-    transaction: Transaction,
+    database: Readable,
     order_by: str,
     lane: int,
     topic_id: int,
@@ -423,7 +429,7 @@ def lane_members(
         f" AND {_REACHES} AND base_offset < ?4 AND base_offset + count > ?3"
         f" ORDER BY base_offset LIMIT {rows_max}"
     )
-    for row in transaction.database.rows(sql, (topic_id, partition, first, end, *bindings)):
+    for row in database.rows(sql, (topic_id, partition, first, end, *bindings)):
         base, stop = row[0], min(row[0] + row[1], end)
         start = max(base, first)
         if order_by == KEY:

@@ -139,6 +139,13 @@ class LogReader:
                 low = found[0][0] + found[0][1]
         return low
 
+    def offset_since(self, topic_id: int, partition: int, timestamp_us: int) -> int:
+        """The offset of the first message accepted at or after the time, or the end of the partition."""
+        sql = "SELECT min(base_offset) FROM batches WHERE topic_id = ? AND partition = ? AND base_offset >= ? AND timestamp_us >= ?"
+        first = self.first_offset_since(topic_id, partition, timestamp_us)
+        found = self.rows(sql, (topic_id, partition, first, timestamp_us))[0][0]
+        return self.next_offset(topic_id, partition) if found is None else int(found)
+
     def offset_after(self, topic_id: int, partition: int, batch_id: int) -> int:
         """The base offset of the partition's first batch after `batch_id` in commit order."""
         sql = "SELECT base_offset, count, batch_id FROM batches WHERE topic_id = ? AND partition = ? ORDER BY base_offset DESC"

@@ -29,11 +29,15 @@ CREATE TABLE IF NOT EXISTS subscribers (
     process_id INTEGER NOT NULL,
     pattern TEXT NOT NULL,
     consumer_group TEXT,
+    consumer_id TEXT,
+    group_id INTEGER,
     filter TEXT,
     started_us INTEGER NOT NULL,
     position INTEGER NOT NULL,
     delivered INTEGER NOT NULL DEFAULT 0,
-    last_message_us INTEGER
+    last_message_us INTEGER,
+    in_flight INTEGER NOT NULL DEFAULT 0,
+    redelivered INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS subscribers_by_pattern ON subscribers (pattern);
 CREATE TABLE IF NOT EXISTS traffic (
@@ -57,18 +61,23 @@ class SubscriberRow(msgspec.Struct, frozen=True):
     process_id: int
     pattern: str
     consumer_group: str | None
+    consumer_id: str | None
+    group_id: int | None
     filter: str | None
     started_us: int
     position: int
     delivered: int = 0
     last_message_us: int | None = None
+    in_flight: int = 0
+    redelivered: int = 0
 
 
 class Traffic(msgspec.Struct):
-    """Messages of one topic counted since the last report."""
+    """Messages of one topic counted since the last report; `settled` are the deliveries of groups, which the store counts."""
 
     published: int = 0
     consumed: int = 0
+    settled: int = 0
     failed: int = 0
 
 
@@ -117,22 +126,24 @@ class Presence:
 
     def report(
         self,
-        positions: Iterable[tuple[int, int, int | None, str]],
+        positions: Iterable[tuple[int, int, int | None, int, int, str]],
         traffic: dict[int, Traffic],
         now_seconds: int,
     ) -> None:
-        """Write down how far subscribers have come (position, delivered, time of the last message, id) and add traffic."""
+        """Write down how far subscribers have come (position, delivered, time of the last message, in flight, redelivered, id) and
+        add traffic."""
         slot = now_seconds // TRAFFIC_SECONDS
         with self._transaction():
             self._connection.executemany(
-                "UPDATE subscribers SET position = ?, delivered = ?, last_message_us = ? WHERE subscriber_id = ?",
+                "UPDATE subscribers SET position = ?, delivered = ?, last_message_us = ?, in_flight = ?, redelivered = ?"
+                " WHERE subscriber_id = ?",
                 positions,
             )
             self._connection.executemany(
                 "INSERT INTO traffic VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
                 " published = published + excluded.published, consumed = consumed + excluded.consumed,"
                 " failed = failed + excluded.failed",
-                [(topic, slot, t.published, t.consumed, t.failed) for topic, t in traffic.items()],
+                [(topic, slot, t.published, t.consumed + t.settled, t.failed) for topic, t in traffic.items()],
             )
             self._connection.executemany(
                 "INSERT INTO consumed VALUES (?, ?) ON CONFLICT DO UPDATE SET messages = messages + excluded.messages",
@@ -157,7 +168,7 @@ class Presence:
             "SELECT topic_id, sum(published), sum(consumed), sum(failed) FROM traffic WHERE slot > ? GROUP BY topic_id"
         )
         first = (now_seconds - window_seconds) // TRAFFIC_SECONDS
-        return {row[0]: Traffic(row[1], row[2], row[3]) for row in self._rows(sql, (first,))}
+        return {row[0]: Traffic(row[1], row[2], failed=row[3]) for row in self._rows(sql, (first,))}
 
     def close(self) -> None:
         with contextlib.suppress(apsw.Error):

@@ -138,6 +138,20 @@ _COUNT = (
 )
 
 
+class Bury(msgspec.Struct, eq=False):
+    """Dead letters of subscribers without a group."""
+
+    dead_letter_topic: str
+    letters: Sequence[DeadLetter]
+    durable: bool = True
+    error: GeodeError | None = None
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        bury(transaction, self.dead_letter_topic, self.letters)
+
+
 def dead_letter(chunk: Chunk, index: int, *, group: str, reason: str, attempts: int, error: str | None) -> DeadLetter:
     """The dead letter of a message: its headers, and which message it was, of which group, and why it is here."""
     headers = chunk.attributes.headers

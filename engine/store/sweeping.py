@@ -71,7 +71,7 @@ class RemoveBatches(msgspec.Struct, eq=False):
             letters = [
                 dead_letter(chunk, first + index - base, group=group, reason="expired", attempts=0, error=None)
                 for first, members, _ in lane_members(
-                    transaction, order_by, lane, topic_id, partition, start, base + count
+                    transaction.database, order_by, lane, topic_id, partition, start, base + count
                 )
                 for index, member in enumerate(members)
                 if member

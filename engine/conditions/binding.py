@@ -1,0 +1,44 @@
+"""Parameters replaced by their values, so that a condition can be kept as text."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlglot import exp
+
+from geode_client.conditions.compile import plain_value
+from geode_client.errors import GqlError
+
+
+def bound(tree: exp.Expression, parameters: Mapping[str, Any]) -> exp.Expression:
+    """A copy of the tree without parameters; raises GqlError for a value that has no text form."""
+
+    def replace(node: exp.Expression) -> exp.Expression:
+        return _node(parameters[node.this.name], node.this.name) if isinstance(node, exp.Parameter) else node
+
+    return tree.copy().transform(replace)
+
+
+def _node(value: Any, name: str) -> exp.Expression:
+    value = plain_value(value)
+    match value:
+        case None:
+            return exp.Null()
+        case bool():
+            return exp.Boolean(this=value)
+        case str():
+            return exp.Literal.string(value)
+        case int() | float() | Decimal():
+            number = exp.Literal.number(format(abs(value), "f") if isinstance(value, Decimal) else repr(abs(value)))
+            return exp.Neg(this=number) if value < 0 else number
+        case datetime():
+            moment = value.astimezone(UTC) if value.tzinfo else value
+            return exp.cast(exp.Literal.string(moment.isoformat()), exp.DataType.Type.TIMESTAMPTZ)
+        case date():
+            return exp.cast(exp.Literal.string(value.isoformat()), exp.DataType.Type.DATE)
+        case _:
+            raise GqlError(
+                f"parameter ${name}: a {type(value).__name__} cannot be kept in the filter of a durable group",
+                hint="write the values into the condition",
+            )

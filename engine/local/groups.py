@@ -1,0 +1,296 @@
+"""The groups that this client's subscriptions are members of, and what statements do to groups.
+
+Owns one dispatcher for each group (and partition, where members ask for one); tells them of new batches, of wake-ups from
+other processes, and once a second that time has passed.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geode_client.broker import (
+    FromBeginning,
+    FromEnd,
+    FromOffset,
+    FromTime,
+    StartPosition,
+    SubscriptionRequest,
+)
+from geode_client.catalog import Topic
+from geode_client.delivery.group import Member
+from geode_client.errors import GeodeError
+from geode_client.grammar.names import is_pattern, matches
+from geode_client.local.dispatcher import Dispatcher, order_of
+from geode_client.local.follower import LogFollower
+from geode_client.local.group_feed import GroupFeed
+from geode_client.local.reports import Reports
+from geode_client.message import Message
+from geode_client.store import wake
+from geode_client.store.groups import (
+    DropGroup,
+    DropPrivateGroups,
+    Group,
+    GroupDefinition,
+    JoinGroup,
+    PauseGroup,
+    SeekGroup,
+    Starts,
+)
+from geode_client.store.log import LogReader
+from geode_client.store.topics import TopicReader
+from geode_client.store.writer import Work
+
+if TYPE_CHECKING:
+    from geode_client.conditions import Condition
+
+PRIVATE_PREFIX = "_private-"
+
+Write = Callable[[Sequence[Work]], Awaitable[None]]
+
+
+class _TopicNews:
+    """Tells a dispatcher that one of its topics has a new batch."""
+
+    __slots__ = ("_dispatcher", "_topic_id")
+
+    def __init__(self, dispatcher: Dispatcher, topic_id: int) -> None:
+        self._dispatcher = dispatcher
+        self._topic_id = topic_id
+
+    def notice(self, batch_id: int) -> None:
+        self._dispatcher.topic_has_news(self._topic_id)
+
+
+class _Open:
+    """A dispatcher at work, and the topics it is told of."""
+
+    def __init__(self, dispatcher: Dispatcher, key: tuple[int, int | None]) -> None:
+        self.dispatcher = dispatcher
+        self.key = key
+        self.news: dict[int, _TopicNews] = {}
+
+
+class Groups:
+    """All group subscriptions of a client; every method runs on the event loop."""
+
+    def __init__(
+        self,
+        log: LogReader,
+        topics: TopicReader,
+        follower: LogFollower,
+        reports: Reports,
+        write: Write,
+        settle_pending: Callable[[], Awaitable[None]],
+        reply: Callable[[Message, object], Awaitable[None]],
+        process: str,
+        directory: Path | None,
+    ) -> None:
+        self.log = log
+        self.topics = topics
+        self.follower = follower
+        self.reports = reports
+        self.write = write
+        self.process = process
+        self.settle_pending = settle_pending
+        self.reply = reply
+        self._directory = directory
+        self._open: dict[tuple[int, int | None], _Open] = {}
+        self._feeds: dict[str, GroupFeed] = {}
+        self._ticking: asyncio.Task[None] | None = None
+
+    # ── subscribing ──
+    async def open(self, request: SubscriptionRequest, covered: Sequence[Topic]) -> GroupFeed:
+        """A member of the group that the request names; without a name, of a private group that ends with it."""
+        member_id = uuid.uuid4().hex[:16]
+        private = request.group is None
+        definition = self._definition(request, member_id if private else None)
+        await self.settle_pending()
+        join = JoinGroup(definition, starts=self._starts(request.start, covered))
+        await self.write([join])
+        assert join.group is not None
+        through = None if request.follow else self._ends(covered)
+        try:
+            found = self._dispatcher(join.group, request, through)
+            member = Member(member_id, prefetch=request.prefetch, auto_ack=request.auto_ack)
+            feed = GroupFeed(found.dispatcher, member, request, self)
+            limits = {t.name: t.options.max_subscribers for t in covered if t.options.max_subscribers is not None}
+            self.reports.enter(feed, limits, join.group.group_id)
+        except GeodeError:
+            if private:
+                await self.write([DropPrivateGroups([join.group.group_id])])
+            raise
+        self._feeds[member_id] = feed
+        found.dispatcher.core.join(member)
+        found.dispatcher.look_again()
+        return feed
+
+    async def create(self, request: SubscriptionRequest, covered: Sequence[Topic]) -> None:
+        """Make the group of a request; raises GroupMismatch when it is there."""
+        await self.settle_pending()
+        starts = self._starts(request.start, covered)
+        await self.write([JoinGroup(self._definition(request, None), starts=starts, create_only=True)])
+
+    def _definition(self, request: SubscriptionRequest, private_id: str | None) -> GroupDefinition:
+        return GroupDefinition(
+            name=request.group if private_id is None else f"{PRIVATE_PREFIX}{private_id}",  # type: ignore[arg-type]
+            pattern=request.pattern,
+            condition=None if request.condition is None else request.condition.bound_text,
+            key=request.key,
+            order_by=order_of(request),
+            private_to=None if private_id is None else self.process,
+        )
+
+    def _dispatcher(
+        self, group: Group, request: SubscriptionRequest, through: dict[tuple[int, int], int] | None
+    ) -> _Open:
+        key = (group.group_id, request.partition)
+        found = self._open.get(key)
+        if found is None:
+            condition = request.condition if request.condition is not None else _compiled(group.condition)
+            dispatcher = Dispatcher(self, group, condition, partition=request.partition, through=through)
+            found = self._open[key] = _Open(dispatcher, key)
+            for topic in self.topics.covered(group.pattern):
+                self._follow(found, topic.topic_id)
+            self.follower.forget_strangers()
+        return found
+
+    def _follow(self, found: _Open, topic_id: int) -> None:
+        if topic_id not in found.news:
+            news = found.news[topic_id] = _TopicNews(found.dispatcher, topic_id)
+            self.follower.follow(topic_id, news)
+
+    def _starts(self, start: StartPosition, covered: Sequence[Topic]) -> Starts:
+        match start:
+            case FromEnd():
+                return None
+            case FromBeginning():
+                return 0
+            case FromOffset(offset):
+                return offset
+            case FromTime(timestamp_us):
+                return {
+                    (topic.topic_id, partition): self.log.offset_since(topic.topic_id, partition, timestamp_us)
+                    for topic in covered
+                    for partition in range(topic.partitions)
+                }
+
+    def _ends(self, covered: Sequence[Topic]) -> dict[tuple[int, int], int]:
+        return {
+            (topic.topic_id, partition): self.log.next_offset(topic.topic_id, partition)
+            for topic in covered
+            for partition in range(topic.partitions)
+        }
+
+    # ── what a feed asks ──
+    def handed_over(self, feed: GroupFeed) -> None:
+        self.reports.moved()
+
+    async def closed(self, feed: GroupFeed) -> None:
+        self._feeds.pop(feed.subscriber_id, None)
+        self.reports.leave(feed)
+        dispatcher = feed.dispatcher
+        if dispatcher.core.members:
+            return
+        found = self._open.get((dispatcher.group.group_id, dispatcher.partition))
+        if found is not None and found.dispatcher is dispatcher:
+            del self._open[found.key]
+            for topic_id, news in found.news.items():
+                self.follower.unfollow(topic_id, news)
+        if dispatcher.group.private_to is not None and dispatcher.failure is None:
+            await self.write([DropPrivateGroups([dispatcher.group.group_id])])
+
+    # ── what statements do ──
+    async def drop(self, name: str, topic: str | None, *, if_exists: bool) -> int:
+        work = DropGroup(name, topic, if_exists)
+        await self.write([work])
+        self.look()
+        return work.dropped
+
+    async def pause(self, name: str, topic: str | None, *, paused: bool) -> None:
+        await self.write([PauseGroup(name, topic, paused)])
+        self.look()
+
+    async def seek(
+        self, name: str, topic: str, target: StartPosition, covered: Sequence[Topic], *, dry_run: bool
+    ) -> tuple[int, int]:
+        await self.settle_pending()
+        work = SeekGroup(name, topic, self._starts(target, covered), dry_run)
+        await self.write([work])
+        if not dry_run:
+            self.look()
+        return work.replayed, work.skipped
+
+    # ── what comes in ──
+    def adopt(self, topic: Topic) -> None:
+        """A topic that nobody followed has a batch: groups whose pattern covers it are told from now on."""
+        for found in self._open.values():
+            if matches(found.dispatcher.group.pattern, topic.name):
+                self._follow(found, topic.topic_id)
+                found.dispatcher.topic_has_news(topic.topic_id)
+
+    def look(self) -> None:
+        """Another process may have let go of something, or moved a group."""
+        for found in self._open.values():
+            found.dispatcher.look_again()
+
+    def topics_changed(self, gone: Callable[[str], GeodeError]) -> None:
+        """The catalog was read anew: a group on a topic that is gone ends."""
+        for found in self._open.values():
+            pattern = found.dispatcher.group.pattern
+            if not is_pattern(pattern) and self.topics.get(pattern) is None:
+                found.dispatcher.fail(gone(pattern))
+            found.dispatcher.look_again()
+
+    def fail(self, error: GeodeError) -> None:
+        for found in self._open.values():
+            found.dispatcher.fail(error)
+
+    def tick(self) -> None:
+        """Once a second."""
+        if self._open and self._ticking is None:
+            self._ticking = asyncio.get_running_loop().create_task(self._tick(), name="geode-groups")
+            self._ticking.add_done_callback(self._ticked)
+
+    async def _tick(self) -> None:
+        for found in list(self._open.values()):
+            with contextlib.suppress(GeodeError):
+                await found.dispatcher.tick()
+
+    def _ticked(self, task: "asyncio.Task[None]") -> None:
+        self._ticking = None
+        if not task.cancelled():
+            task.exception()
+
+    def dead_owners(self, group_id: int) -> list[str]:
+        """Processes that hold claims of a group and are gone."""
+        if self._directory is None:
+            return []
+        sql = "SELECT DISTINCT owner FROM claims WHERE group_id = ? AND owner IS NOT NULL AND owner <> ?"
+        owners = [row[0] for row in self.log.rows(sql, (group_id, self.process))]
+        return [owner for owner in owners if not wake.alive(self._directory / "wake", owner)]
+
+    def dead_private_owners(self) -> list[str]:
+        """Processes that are gone and have left private groups."""
+        if self._directory is None:
+            return []
+        sql = "SELECT DISTINCT private_to FROM groups WHERE private_to IS NOT NULL AND private_to <> ?"
+        owners = [row[0] for row in self.log.rows(sql, (self.process,))]
+        return [owner for owner in owners if not wake.alive(self._directory / "wake", owner)]
+
+    async def close(self) -> None:
+        if self._ticking is not None:
+            await asyncio.wait({self._ticking})
+        for feed in list(self._feeds.values()):
+            with contextlib.suppress(GeodeError):
+                await feed.close()
+
+
+def _compiled(text: str | None) -> "Condition | None":
+    if text is None:
+        return None
+    from geode_client import conditions
+
+    return conditions.compile_filter(text)
