@@ -194,7 +194,7 @@ class LocalBroker:
         self._check_open()
         _check_supported(message.delay_us, message.region)
         for _ in range(STALE_RETRIES):
-            topic = self._topics.get(message.topic) or await self.topic(message.topic)
+            topic = self._topics.remembered(message.topic) or await self.topic(message.topic)
             try:
                 return await self._outbox.post(topic, message)
             except StaleTopic:
@@ -207,7 +207,7 @@ class LocalBroker:
         if not batch.bodies:
             return BatchReceipt(0, 0, {})
         for _ in range(STALE_RETRIES):
-            topic = self._topics.get(batch.topic) or await self.topic(batch.topic)
+            topic = self._topics.remembered(batch.topic) or await self.topic(batch.topic)
             work = self._outbox.prepared(topic, batch)
             try:
                 await self._outbox.write(work)

@@ -170,6 +170,10 @@ class TopicReader:
         self._by_id.clear()
         return True
 
+    def remembered(self, name: str) -> Topic | None:
+        """The topic of this name if it has been read before; nothing is looked up."""
+        return self._by_name.get(name)
+
     def get(self, name: str) -> Topic | None:
         """The topic of this name, from memory where it has been read before."""
         topic = self._by_name.get(name)
