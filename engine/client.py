@@ -101,6 +101,8 @@ class Client:
         if region is not None or config is not None:
             raise Unsupported("regions and topology files (there is no backend yet that has them)")
         chosen = os.fspath(target) if target is not None else os.environ.get("GEODE_URL") or DEFAULT_TARGET
+        if not chosen:
+            raise GeodeError("the target is empty: name a directory, or :memory:")
         self._broker = open_broker(chosen)
         self._auto_create = auto_create
         self._opening: asyncio.Lock | None = None

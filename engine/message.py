@@ -276,6 +276,10 @@ class Message(msgspec.Struct, eq=False, gc=False):
     def __len__(self) -> int:
         return len(self.data)
 
+    def __bool__(self) -> bool:
+        """Always: a message is something, also when its body is empty."""
+        return True
+
     def keys(self) -> Any:
         return self.data.keys()
 

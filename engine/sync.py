@@ -1,12 +1,14 @@
 """The client without `await`, for scripts and notebooks: the same calls, on an event loop in a thread of its own."""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from geode_client.client import Client
+from geode_client.errors import GeodeError, StoreError
 from geode_client.subscription import Subscription
 
 
@@ -19,14 +21,29 @@ class SyncClient:
         self._thread = threading.Thread(target=self._loop.run_forever, name="geode-loop", daemon=True)
         self._thread.start()
         self._closed = False
+        self._process = os.getpid()
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        refusal = self._refusal()
+        if refusal is not None:
+            work.close()
+            raise refusal
         future = asyncio.run_coroutine_threadsafe(_awaited(work), self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()  # such as Ctrl-C: what waits on the loop must not go on
             raise
+
+    def _refusal(self) -> GeodeError | None:
+        """Why nothing can be run: nobody serves the loop any more."""
+        if os.getpid() != self._process:
+            return StoreError(
+                "this process was forked after the client was made, and may not use its parent's: make one after the fork"
+            )
+        if self._closed or not self._thread.is_alive():
+            return GeodeError("the client is closed: make a new one")
+        return None
 
     def __enter__(self) -> Self:
         self._run(self._client.open())
@@ -39,9 +56,12 @@ class SyncClient:
 
     def close(self) -> None:
         """Store what is on its way and let go of the store. Repeating it does nothing."""
-        if not self._closed:
-            self._closed = True
+        if self._closed or os.getpid() != self._process:
+            return
+        try:
             self._run(self._client.close())
+        finally:
+            self._closed = True
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()

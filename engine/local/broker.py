@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from geode_client import broker
 from geode_client.broker import (
@@ -76,7 +76,7 @@ class LocalBroker:
             return
         self._loop = asyncio.get_running_loop()
         layout = files.prepare(self._target)
-        with contextlib.ExitStack() as undo:
+        with _named_errors(layout), contextlib.ExitStack() as undo:
             self._database = files.open_writer(layout)
             undo.callback(self._database.close)
             self._open_parts(layout, undo)
@@ -128,6 +128,7 @@ class LocalBroker:
         """Write what waits, end all feeds, and let go of the files."""
         if not self._open:
             return
+        self._check_loop()
         await self._sweeper.stop()
         await self._outbox.settle()
         await self._subscriptions.close()
@@ -140,6 +141,15 @@ class LocalBroker:
     def _check_open(self) -> None:
         if not self._open:
             raise StoreError("the client is closed (or was never opened): use it inside 'async with Client(...)'")
+        self._check_loop()
+
+    def _check_loop(self) -> None:
+        """Refuse another event loop, where nothing that is awaited here would ever come."""
+        if asyncio.get_running_loop() is not self._loop:
+            self._database.check_process()
+            raise StoreError(
+                "the client was opened in another event loop (another asyncio.run, or another thread): open one in each"
+            )
 
     # ── topics ──
     async def create_topic(self, definition: TopicDefinition, *, if_not_exists: bool = False) -> bool:
@@ -194,7 +204,7 @@ class LocalBroker:
         self._check_open()
         _check_supported(message.delay_us, message.region)
         for _ in range(STALE_RETRIES):
-            topic = self._topics.get(message.topic) or await self.topic(message.topic)
+            topic = self._topics.remembered(message.topic) or await self.topic(message.topic)
             try:
                 return await self._outbox.post(topic, message)
             except StaleTopic:
@@ -207,7 +217,7 @@ class LocalBroker:
         if not batch.bodies:
             return BatchReceipt(0, 0, {})
         for _ in range(STALE_RETRIES):
-            topic = self._topics.get(batch.topic) or await self.topic(batch.topic)
+            topic = self._topics.remembered(batch.topic) or await self.topic(batch.topic)
             work = self._outbox.prepared(topic, batch)
             try:
                 await self._outbox.write(work)
@@ -342,6 +352,16 @@ class LocalBroker:
         """Everything that this client has done is in the store and the presence file."""
         await self._outbox.settle()
         self._reports.write()
+
+
+@contextlib.contextmanager
+def _named_errors(layout: files.Layout) -> Iterator[None]:
+    """Turn an error of the system, met while opening, into one that names the file."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or layout.directory
+        raise StoreError(f"cannot open the store: {error.strerror} ({place})") from error
 
 
 def _check_supported(delay_us: int | None, region: str | None) -> None:
