@@ -4,7 +4,7 @@
 cannot do it says by raising `Unsupported`. Times are microseconds since 1970 where a name ends in `_us`.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -208,6 +208,18 @@ class TableRows(msgspec.Struct, frozen=True):
     changes: int
 
 
+class JoinedSettlement(Protocol):
+    """What a backend writes together with a transaction, such as acknowledgements."""
+
+    def work(self) -> Any:
+        """What is to be written, made when the commit begins; made again when the commit has to be tried again."""
+        ...
+
+    def told(self, stored: bool) -> None:
+        """Told once, on the event loop, when the transaction is over."""
+        ...
+
+
 class BrokerTransaction(Protocol):
     """Publishes, settlements and the user's own SQL that are stored together or not at all.
 
@@ -241,8 +253,8 @@ class BrokerTransaction(Protocol):
         """The user's own tables and views as the transaction sees them, in lower case."""
         ...
 
-    def settle(self, work: Any, told: Callable[[bool], None]) -> None:
-        """Add something of the backend's own to the commit. `told` hears once, on the event loop, whether it was stored."""
+    def settle(self, settlement: "JoinedSettlement") -> None:
+        """Add something of the backend's own to the commit; adding the same object again changes nothing."""
         ...
 
     async def commit(self) -> None:

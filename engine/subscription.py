@@ -27,6 +27,9 @@ class FanoutSettler:
     async def acknowledge(self, message: Message) -> None:
         """Nothing is left to be done."""
 
+    def acknowledge_within(self, message: Message, transaction: object) -> None:
+        """Nothing is left to be done, then as now."""
+
     async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
         raise Unsupported("nack (giving messages back needs groups, which come with the next release)")
 

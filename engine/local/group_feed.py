@@ -7,7 +7,7 @@ from geode_client.broker import SubscriptionRequest
 from geode_client.clock import boot_us, now_us
 from geode_client.delivery.group import GroupSlice, Member
 from geode_client.delivery.slices import Slice
-from geode_client.errors import AlreadySettled, GeodeError, LeaseLost, StoreError
+from geode_client.errors import AlreadySettled, GeodeError, LeaseLost, StoreError, Unsupported
 from geode_client.local.dispatcher import Dispatcher
 from geode_client.message import Message
 
@@ -180,6 +180,9 @@ class Ticket:
         if self._feed.dispatcher.core.acknowledge(self._slice, message._index):
             self._feed.room_was_made()
         await self._written(message)
+
+    def acknowledge_within(self, message: Message, transaction: object) -> None:
+        raise Unsupported("acknowledging messages of a group inside a transaction")
 
     async def refuse(
         self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None

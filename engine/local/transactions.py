@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from geode_client import broker, codec
 from geode_client.broker import (
     BatchReceipt,
+    JoinedSettlement,
     OutgoingBatch,
     OutgoingMessage,
     Receipt,
@@ -142,7 +143,7 @@ class LocalTransaction:
         self._entries: list[Entry] = []
         self._bytes = 0
         self._created: dict[str, Topic] = {}
-        self._settlements: list[tuple[Work, Callable[[bool], None]]] = []
+        self._settlements: dict[int, JoinedSettlement] = {}
         self._held: Held | None = None
         self._ended: GeodeError | None = None
         self._committing = False
@@ -182,9 +183,9 @@ class LocalTransaction:
         self._tell(stored=False)
 
     def _tell(self, *, stored: bool) -> None:
-        settlements, self._settlements = self._settlements, []
-        for _, told in settlements:
-            told(stored)
+        settlements, self._settlements = self._settlements, {}
+        for settlement in settlements.values():
+            settlement.told(stored)
 
     def _check_open(self) -> None:
         reason = self._reason()
@@ -236,9 +237,9 @@ class LocalTransaction:
                 return self._created[name]
             raise
 
-    def settle(self, work: Work, told: Callable[[bool], None]) -> None:
+    def settle(self, settlement: JoinedSettlement) -> None:
         self._check_open()
-        self._settlements.append((work, told))
+        self._settlements[id(settlement)] = settlement
 
     # ── the user's own tables ──
     async def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> TableRows:
@@ -319,7 +320,7 @@ class LocalTransaction:
             if parts.topics.get(name) is None
         ]
         made = publications(self._entries, known, parts.topics.version, parts.router)
-        return CommitWork(creations, made, [work for work, _ in self._settlements])
+        return CommitWork(creations, made, [one.work() for one in self._settlements.values()])
 
     async def _written(self, work: CommitWork) -> None:
         """Hand the work to the writer and wait for what becomes of it."""

@@ -65,6 +65,24 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    def text(self) -> str:
+        return "Begin"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    def text(self) -> str:
+        return "Commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    def text(self) -> str:
+        return "Rollback"
+
+
+@dataclass(frozen=True, slots=True)
 class Subscribe:
     request: SubscriptionRequest
     limit: int | None
@@ -413,6 +431,9 @@ Plan = (
     | DropTopic
     | PurgeTopic
     | Publish
+    | Begin
+    | Commit
+    | Rollback
     | Subscribe
     | Show
     | Describe
