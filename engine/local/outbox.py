@@ -101,9 +101,11 @@ class Outbox:
         self._submit(work)
         return done
 
-    def forget(self, work: Work) -> None:
+    def forget(self, work: Work, error: GeodeError) -> None:
         """Nobody hands the work to the writer after all."""
-        self._works.pop(id(work), None)
+        _, done = self._works.pop(id(work), (None, None))
+        if done is not None and not done.done():
+            done.set_exception(error)
 
     def expect(self, work: Work) -> "asyncio.Future[None]":
         """The outcome of a work that somebody else hands to the writer."""

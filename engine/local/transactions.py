@@ -332,9 +332,8 @@ class LocalTransaction:
             writing = outbox.expect(work)
             try:
                 self._held.finish(work)
-            except GeodeError:
-                outbox.forget(work)
-                raise
+            except GeodeError as error:
+                outbox.forget(work, error)
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -380,6 +379,7 @@ class _HeldInThread:
     def __init__(self, parts: Transactions, deadline: float, expired: TransactionAborted) -> None:
         self._loop = asyncio.get_running_loop()
         self._turn = parts.turn
+        self._outbox = parts.outbox
         self._over = asyncio.Event()
         self._hold = Hold(parts.tables, deadline, expired, self._on_over)
         parts.outbox.writer.lend(self._hold)
@@ -389,6 +389,8 @@ class _HeldInThread:
             self._loop.call_soon_threadsafe(self._let_go)
 
     def _let_go(self) -> None:
+        if self._hold.unwritten is not None and self._hold.ended is not None:
+            self._outbox.forget(self._hold.unwritten, self._hold.ended)
         self._turn.release()
         self._over.set()
 

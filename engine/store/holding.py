@@ -44,6 +44,7 @@ class Hold:
         self._running: _Statement | None = None
         self.ended: GeodeError | None = None
         self.begun = False
+        self.unwritten: Work | None = None
 
     # ── from the other thread ──
     def ask(self, sql: str, parameters: Parameters) -> "Future[Rows]":
@@ -85,16 +86,16 @@ class Hold:
             while (statement := self._next()) is not None:
                 self._run(statement)
         with self._news:
+            # What was handed over to be committed has its outcome told, also when it was taken back since.
             work, self._last = self._last, None
-            if self.ended is not None:
-                return None
-            self.ended = TransactionAborted("the transaction is over")
+            self.ended = self.ended or TransactionAborted("the transaction is over")
             return work
 
     def over(self, error: GeodeError | None) -> None:
         with self._news:
             # The reason that is known is better than what followed from it.
             self.ended = self.ended or error or StoreError("the transaction was given up")
+            self.unwritten, self._last = self._last, None
             waiting = [self._running, *self._statements]
             self._statements.clear()
         for statement in waiting:
