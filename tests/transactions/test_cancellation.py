@@ -115,7 +115,9 @@ async def test_a_statement_that_is_cancelled_is_interrupted_and_ends_the_transac
         with pytest.raises(TransactionAborted, match="a statement in it was cancelled"):
             async with client.transaction(timeout=SECONDS_MAX) as tx:
                 await tx.execute("CREATE TABLE own (n)")
-                for_ever = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) INSERT INTO own SELECT i FROM n"
+                for_ever = (
+                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) INSERT INTO own SELECT i FROM n"
+                )
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.01):
                         await tx.execute(for_ever)
