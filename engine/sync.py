@@ -4,12 +4,18 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextvars import Token
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from geode_client.broker import BrokerTransaction, current_transaction
 from geode_client.client import Client
 from geode_client.errors import GeodeError, StoreError
 from geode_client.subscription import Subscription
+from geode_client.transaction import Transaction, leave
+
+if TYPE_CHECKING:
+    from geode_client.connecting import Connection
 
 
 class SyncClient:
@@ -99,6 +105,14 @@ class SyncClient:
     def get_consumer_lag(self, topic: str, group: str) -> int:
         return int(self._run(self._client.get_consumer_lag(topic, group)))
 
+    def transaction(self, **options: Any) -> "SyncTransaction":
+        """As `Client.transaction`, with `with`."""
+        return SyncTransaction(self, self._client.transaction(**options))
+
+    def connection(self, **options: Any) -> "SyncConnection":
+        """As `Client.connection`, with `with`."""
+        return SyncConnection(self, self._client.connection(**options))
+
     def messages(self, result: Any) -> "SyncSubscription":
         """The messages of a SUBSCRIBE that was executed."""
         return SyncSubscription(self, result.subscription)
@@ -129,6 +143,106 @@ class SyncSubscription:
     def get(self, timeout: float | None = None) -> Any:
         """The next message, or None."""
         return self._client._run(self._subscription.get(timeout))
+
+
+class _Inside:
+    """What marks the calling thread as inside a transaction: each call to the loop takes the mark along."""
+
+    def __init__(self) -> None:
+        self._token: Token[BrokerTransaction | None] | None = None
+
+    def mark(self, begun: BrokerTransaction | None) -> None:
+        token, self._token = self._token, None
+        leave(token)
+        if begun is not None:
+            self._token = current_transaction.set(begun)
+
+
+class SyncTransaction:
+    """A transaction to be used inside `with`; the calls of `Transaction`, without `await`."""
+
+    def __init__(self, client: SyncClient, transaction: Transaction) -> None:
+        self._client = client
+        self._transaction = transaction
+        self._inside = _Inside()
+
+    def __enter__(self) -> Self:
+        self._client._run(self._transaction.__aenter__())
+        self._inside.mark(self._transaction.begun)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inside.mark(None)
+        self._client._run(self._transaction.__aexit__(kind, error, traceback))
+
+    @property
+    def committed(self) -> bool:
+        return self._transaction.committed
+
+    @property
+    def receipts(self) -> list[Any]:
+        return list(self._transaction.receipts)
+
+    def publish(self, topic: str, message: Any, **options: Any) -> None:
+        self._client._run(self._transaction.publish(topic, message, **options))
+
+    def publish_batch(self, topic: str, messages: Any, **options: Any) -> None:
+        self._client._run(self._transaction.publish_batch(topic, messages, **options))
+
+    def ack(self, *messages: Any) -> None:
+        self._client._run(self._transaction.ack(*messages))
+
+    def execute(self, sql: str, params: Any = None) -> Any:
+        return self._client._run(self._transaction.execute(sql, params))
+
+    def commit(self) -> None:
+        self._client._run(self._transaction.commit())
+
+    def rollback(self) -> None:
+        self._client._run(self._transaction.rollback())
+
+
+class SyncConnection:
+    """A connection to be used inside `with`; the calls of `Connection`, without `await`."""
+
+    def __init__(self, client: SyncClient, connection: "Connection") -> None:
+        self._client = client
+        self._connection = connection
+        self._inside = _Inside()
+
+    def __enter__(self) -> Self:
+        self._client._run(self._connection.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inside.mark(None)
+        self._client._run(self._connection.__aexit__(kind, error, traceback))
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return self._client._run(work)
+        finally:
+            self._inside.mark(self._connection.begun)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def begin(self) -> Any:
+        return self._run(self._connection.begin())
+
+    def execute(self, statement: str, params: Any = None) -> Any:
+        return self._run(self._connection.execute(statement, params))
+
+    def commit(self) -> Any:
+        return self._run(self._connection.commit())
+
+    def rollback(self) -> Any:
+        return self._run(self._connection.rollback())
 
 
 async def _awaited(work: Coroutine[Any, Any, Any]) -> Any:

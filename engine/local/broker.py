@@ -37,6 +37,7 @@ from geode_client.local.outbox import Outbox, batch_receipt
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
 from geode_client.local.sweeper import Sweeper
+from geode_client.local.transactions import LocalTransaction, Transactions
 from geode_client.message import Chunk, Message
 from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
@@ -49,6 +50,9 @@ from geode_client.store.writer import Append, Work
 LOOK_SECONDS = 1.0
 STALE_RETRIES = 5
 SCAN_GIVE_WAY_EVERY = 4
+PAST_TRANSACTION = (
+    "this would publish past the open transaction: use tx.publish (inside 'async with client.transaction() as tx')"
+)
 
 
 class LocalBroker:
@@ -66,7 +70,6 @@ class LocalBroker:
         """What is not built yet on a directory."""
         return {
             "delay": "delayed messages come with the next release",
-            "transactions": "they come with the next release",
             "regions": "a directory is in one place",
         }
 
@@ -100,7 +103,7 @@ class LocalBroker:
             self._log,
             self._topics,
             self._reports,
-            lambda: self._outbox.settle(),
+            self._settled,
             self._write_together,
             self._reply,
             layout.directory,
@@ -108,6 +111,15 @@ class LocalBroker:
         peers = self._open_pipes(layout, process, undo)
         self._outbox = Outbox(self._database, layout.lock(), peers, f"{store_id}-", self._appended)
         self._outbox.catalog_version = self._topics.version
+        self._transactions = Transactions(
+            self._database,
+            self._outbox,
+            self._topics,
+            self._log,
+            f"{store_id}-",
+            self._refresh_catalog,
+            lambda given: _check_supported(given.delay_us, given.region),
+        )
         self._look_timer: asyncio.TimerHandle | None = None
         self._data_version = self._log.data_version()
         self._sweeper = Sweeper(self._log, self._topics, self._reports.presence, self.write, layout.directory)
@@ -129,6 +141,7 @@ class LocalBroker:
         if not self._open:
             return
         self._check_loop()
+        await self._transactions.close()
         await self._sweeper.stop()
         await self._outbox.settle()
         await self._subscriptions.close()
@@ -185,6 +198,7 @@ class LocalBroker:
         return list(self._topics.covered(validate_topic_pattern(pattern)))
 
     async def _write_catalog(self, work: CreateTopic | AlterTopic | DropTopic | PurgeTopic) -> None:
+        self._transactions.refuse_past("topics are made and changed outside of a transaction: do it before it begins")
         try:
             await self.write(work)
         except TopicNotFound as error:
@@ -202,6 +216,7 @@ class LocalBroker:
     # ── publishing ──
     async def publish(self, message: OutgoingMessage) -> Receipt:
         self._check_open()
+        self._transactions.refuse_past(PAST_TRANSACTION)
         _check_supported(message.delay_us, message.region)
         for _ in range(STALE_RETRIES):
             topic = self._topics.remembered(message.topic) or await self.topic(message.topic)
@@ -213,6 +228,7 @@ class LocalBroker:
 
     async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
         self._check_open()
+        self._transactions.refuse_past(PAST_TRANSACTION)
         _check_supported(batch.delay_us, batch.region)
         if not batch.bodies:
             return BatchReceipt(0, 0, {})
@@ -238,6 +254,17 @@ class LocalBroker:
 
     async def _reply(self, message: Message, value: object) -> None:
         raise Unsupported("reply (request-reply comes with the next release)")
+
+    def transaction(self, timeout_seconds: float) -> LocalTransaction:
+        self._check_open()
+        return self._transactions.begin(timeout_seconds)
+
+    async def _settled(self) -> None:
+        """All commits under way have been told of; not those that wait for the running task's own transaction."""
+        if self._transactions.holds_here():
+            self._outbox.flush()
+        else:
+            await self._outbox.settle()
 
     def _appended(self, appended: Sequence[Append]) -> None:
         for append in appended:
@@ -311,7 +338,7 @@ class LocalBroker:
     # ── reading ──
     async def scan(self, request: ScanRequest) -> AsyncIterator[Chunk]:
         self._check_open()
-        await self._outbox.settle()
+        await self._settled()
         through = self._log.last_batch_id()
         sources = []
         for topic in request.topics:
@@ -340,7 +367,7 @@ class LocalBroker:
 
     async def partition_statistics(self, pattern: str = "**") -> list[PartitionStatistics]:
         topics = await self.topics(pattern)
-        await self._outbox.settle()
+        await self._settled()
         return statistics.of_partitions(self._log, topics)
 
     async def subscriber_statistics(self) -> list[SubscriberStatistics]:
@@ -350,7 +377,7 @@ class LocalBroker:
 
     async def _reported(self) -> None:
         """Everything that this client has done is in the store and the presence file."""
-        await self._outbox.settle()
+        await self._settled()
         self._reports.write()
 
 

@@ -198,6 +198,9 @@ class FanoutFeed:
     async def acknowledge(self, message: Message) -> None:
         """It was done when it was handed over."""
 
+    def acknowledge_within(self, message: Message, transaction: object) -> None:
+        """Nothing is left to be done, then as now."""
+
     async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
         """Hand the message over again later, to this subscriber alone; or make it a dead letter."""
         rules = self._owner.rules_of(message._chunk.topic_id)

@@ -248,7 +248,7 @@ def _topic(row: tuple[object, ...], schema: bytes | None) -> Topic:
 
 
 def require_topic(transaction: Transaction, name: str) -> Topic:
-    """The topic of this name as the transaction sees it."""
+    """The topic of this name as the transaction sees it; raises TopicNotFound."""
     sql = f"SELECT {_COLUMNS} FROM topics WHERE name = ? AND dropped = 0"
     row = transaction.database.row(sql, (name,))
     if row is None:

@@ -52,7 +52,8 @@ async def redis_group(directory: Path, count: int) -> float:
             await client.xgroup_create("t", group, id="0")
             left = count
             while left:
-                [(_, entries)] = await client.xreadgroup(group, "c", {"t": ">"}, count=500)
+                answer: Any = await client.xreadgroup(group, "c", {"t": ">"}, count=500)
+                [(_, entries)] = answer
                 for _, fields in entries:
                     json.loads(fields[b"d"])
                 await client.xack("t", group, *[entry for entry, _ in entries])
