@@ -142,7 +142,11 @@ async def _between_processes(directory: Path) -> Row:
     way, sync = sorted(taken)[len(taken) // 2] * 1e3, _fsync_ms(directory)
     reached = way <= sync + LATENCY_OVER_FSYNC_GOAL_MS
     return Row(
-        "publish to a member in another process", f"{way:.2f} ms (median)", f"fsync {sync:.2f} ms", "≤ fsync + 2 ms", reached
+        "publish to a member in another process",
+        f"{way:.2f} ms (median)",
+        f"fsync {sync:.2f} ms",
+        "≤ fsync + 2 ms",
+        reached,
     )
 
 
