@@ -66,7 +66,7 @@ async def test_a_rolled_back_acknowledgement_may_be_said_again(client: Client) -
 
 async def test_a_lost_lease_refuses_the_whole_transaction(client: Client) -> None:
     await client.publish_batch("t", [1, 2])
-    async with client.subscribe("t", consumer_group="g", from_beginning=True) as subscription:
+    async with client.subscribe("t", consumer_group="g", from_beginning=True, auto_ack=False) as subscription:
         message = await subscription.get()
         assert isinstance(message, Message)
         await client.execute("ALTER SUBSCRIPTION g ON t SEEK TO BEGINNING")
