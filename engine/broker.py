@@ -119,7 +119,7 @@ class SubscriptionRequest:
     partition: int | None = None
     key: str | None = None
     region: str | None = None
-    prefetch: int = 1000
+    prefetch: int = 4096
 
 
 class Feed(Protocol):

@@ -107,6 +107,7 @@ class LocalBroker:
             self._settled,
             self._write_together,
             self._reply,
+            lambda what: self._transactions.refuse_past(what),
             layout.directory,
         )
         peers = self._open_pipes(layout, process, undo)

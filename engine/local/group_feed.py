@@ -134,6 +134,10 @@ class GroupFeed:
             one, index, requeue=requeue, delay_us=delay_us, reason=reason, now_us=now_us()
         )
 
+    def check_outside(self, what: str) -> None:
+        """Refuse what would wait for the running task's own transaction."""
+        self._owner.refuse_past(what)
+
     def room_was_made(self) -> None:
         """A message was settled: the member, or another one, may have something to take now."""
         self.wake()
@@ -165,6 +169,11 @@ class FeedOwner(Protocol):
     @property
     def reply(self) -> Callable[[Message, object], Awaitable[None]]: ...
 
+    @property
+    def refuse_past(self) -> Callable[[str], None]:
+        """Raises GeodeError when the running task is inside a transaction."""
+        ...
+
     async def closed(self, feed: GroupFeed) -> None: ...
 
 
@@ -178,6 +187,7 @@ class Ticket:
         self._slice = one
 
     async def acknowledge(self, message: Message) -> None:
+        self._feed.check_outside("message.ack() inside a transaction: use tx.ack(message), which is part of it")
         if self._slice.claim.rules.settle_first:
             return
         if self._feed.dispatcher.core.acknowledge(self._slice, message._index):
@@ -195,6 +205,7 @@ class Ticket:
             transaction.settle(joined)
 
     async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
+        self._feed.check_outside("message.nack() inside a transaction: leave it by an exception first")
         if self._slice.claim.rules.settle_first:
             raise AlreadySettled(
                 f"message {message.id} was acknowledged before it was handed over: that is what at_most_once means"

@@ -85,6 +85,7 @@ class Groups:
         write: Write,
         settle_pending: Callable[[], Awaitable[None]],
         reply: Callable[[Message, object], Awaitable[None]],
+        refuse_past: Callable[[str], None],
         process: str,
         directory: Path | None,
     ) -> None:
@@ -96,6 +97,7 @@ class Groups:
         self.process = process
         self.settle_pending = settle_pending
         self.reply = reply
+        self.refuse_past = refuse_past
         self._directory = directory
         self._open: dict[tuple[int, int | None], _Open] = {}
         self._feeds: dict[str, GroupFeed] = {}

@@ -45,6 +45,7 @@ class Subscriptions:
         settle: Callable[[], Awaitable[None]],
         write: Write,
         reply: Callable[[Message, object], Awaitable[None]],
+        refuse_past: Callable[[str], None],
         directory: Path | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -57,7 +58,7 @@ class Subscriptions:
         self._feeds: dict[str, FanoutFeed] = {}
         self.follower = LogFollower(log, self._adopt)
         self.groups = Groups(
-            log, topics, self.follower, reports, write, settle, reply, reports.presence.process, directory
+            log, topics, self.follower, reports, write, settle, reply, refuse_past, reports.presence.process, directory
         )
 
     # ── opening ──

@@ -227,7 +227,9 @@ class Claim(msgspec.Struct, eq=False):
         )
         for number, (start, members, raw_bytes) in enumerate(rows, 1):
             size += raw_bytes
-            if pending and (start + 1 - first > CLAIM_OFFSETS_MAX or size > CLAIM_BYTES_MAX):
+            beyond = start + 1 - first > CLAIM_OFFSETS_MAX or size > CLAIM_BYTES_MAX
+            # Half of what is wanted is enough where the rest would cut a batch, which is then unpacked twice.
+            if pending and (beyond or (2 * taken >= left and members.count(1) > left - taken)):
                 reached = start
                 break
             first = start if not pending else first
