@@ -223,6 +223,7 @@ class GroupCore:
         piece = pieces[0]
         claim, chunk = piece.claim, piece.chunk
         made = GroupSlice(member, claim, chunk, [])
+        made.is_fenced = True  # once it is somebody else's, what follows of a key may have been delivered
         chosen: list[int] = []
         seen = 0
         for index in piece.indices:

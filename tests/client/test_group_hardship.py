@@ -127,7 +127,7 @@ async def test_a_group_joined_with_another_filter_or_order(client: Client) -> No
     async with client.subscribe("t", consumer_group="g", filter="n > 1"):
         for wrong in ({"filter": "n > 2"}, {"ordering": True}, {"priority_order": True}, {"partition_key_filter": "k"}):
             with pytest.raises(GroupMismatch, match="g on t"):
-                await client.subscribe("t", consumer_group="g", **wrong).open()  # type: ignore[arg-type]
+                await client.subscribe("t", consumer_group="g", **wrong).open()
         async with client.subscribe("t", consumer_group="g", filter="n > 1"), client.subscribe("t", consumer_group="g"):
             pass
     assert len(await client.query("SELECT * FROM SYSTEM.subscribers")) == 0
@@ -138,7 +138,7 @@ async def test_max_subscribers_counts_members_and_leaves_nothing_behind(client: 
     async with client.subscribe("t", consumer_group="g"), client.subscribe("t"):
         for refused in ({"consumer_group": "g"}, {"consumer_group": "other"}, {"auto_ack": False}, {}):
             with pytest.raises(SubscriberLimitReached):
-                await client.subscribe("t", **refused).open()  # type: ignore[arg-type]
+                await client.subscribe("t", **refused).open()
     assert set(await conserved(client)) == {"g"}
     async with client.subscribe("t", consumer_group="g") as member:
         await client.publish("t", 1)
