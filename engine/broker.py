@@ -143,6 +143,10 @@ class Feed(Protocol):
         """Return once what the reader has left behind is settled as durably as its topic asks; raises LeaseLost."""
         ...
 
+    async def is_ours(self, one: Slice) -> bool:
+        """Whether the messages of a fenced slice have not passed to somebody else, as far as can be known."""
+        ...
+
     def expired(self, one: Slice, index: int) -> None:
         """A message of the slice expired in the hand and was passed over."""
         ...

@@ -326,7 +326,8 @@ class LocalBroker:
     async def group_statistics(self, pattern: str = "**") -> list[GroupStatistics]:
         topics = await self.topics(pattern)
         await self._reported()
-        return progress.of_groups(self._log, topics)
+        with self._log.snapshot():
+            return progress.of_groups(self._log, topics)
 
     async def group_totals(self) -> list[GroupTotals]:
         self._check_open()

@@ -8,11 +8,9 @@ from geode_client.broker import BrokerTransaction, SubscriptionRequest
 from geode_client.clock import boot_us, now_us
 from geode_client.delivery.members import GroupSlice, Member
 from geode_client.delivery.slices import Slice
-from geode_client.errors import AlreadySettled, GeodeError, LeaseLost, StoreError
+from geode_client.errors import AlreadySettled, LeaseLost, StoreError
 from geode_client.local.dispatcher import Dispatcher
 from geode_client.message import Message
-
-SECONDS_MAX = 366 * 86_400.0
 
 
 class GroupFeed:
@@ -27,6 +25,7 @@ class GroupFeed:
         self._owner = owner
         self._waiter: asyncio.Future[None] | None = None
         self._is_closed = False
+        self._leaving: asyncio.Task[None] | None = None
 
     # ── what Reports reads ──
     @property
@@ -117,6 +116,13 @@ class GroupFeed:
                 " was acknowledged: what was done with it may be done again"
             )
 
+    async def is_ours(self, one: Slice) -> bool:
+        """Asks the store when the lease may have ended unnoticed: this process stood still for so long."""
+        assert isinstance(one, GroupSlice)
+        if boot_us() >= one.claim.deadline_us:
+            await self.dispatcher.renew()
+        return not one.claim.is_lost
+
     def expired(self, one: Slice, index: int) -> None:
         assert isinstance(one, GroupSlice)
         self.dispatcher.core.expired(one, index)
@@ -144,11 +150,16 @@ class GroupFeed:
         self.dispatcher.pass_on()
 
     async def close(self) -> None:
-        """Give back what is not settled and go. Repeating it does nothing."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self.wake()
+        """Give back what is not settled and go; who is cancelled meanwhile stops waiting for that, no more. Repeating it
+        does nothing."""
+        if self._leaving is None:
+            self._is_closed = True
+            self.wake()
+            self._leaving = asyncio.get_running_loop().create_task(self._leave(), name="geode-leave")
+            self._leaving.add_done_callback(_told)
+        await asyncio.shield(self._leaving)
+
+    async def _leave(self) -> None:
         try:
             await self.dispatcher.leave(self.member)
         finally:
@@ -156,6 +167,11 @@ class GroupFeed:
 
     async def reply(self, message: Message, value: object) -> None:
         await self._owner.reply(message, value)
+
+
+def _told(leaving: "asyncio.Task[None]") -> None:
+    if not leaving.cancelled():
+        leaving.exception()  # whoever waits is told; nobody may be waiting any more
 
 
 class FeedOwner(Protocol):
@@ -210,7 +226,7 @@ class Ticket:
             raise AlreadySettled(
                 f"message {message.id} was acknowledged before it was handed over: that is what at_most_once means"
             )
-        delay_us = None if delay_seconds is None else int(_seconds("delay", delay_seconds) * 1e6)
+        delay_us = None if delay_seconds is None else int(delay_seconds * 1e6)
         if self._feed.refuse(self._slice, message._index, requeue=requeue, delay_us=delay_us, reason=reason):
             self._feed.room_was_made()
         await self._written(message)
@@ -218,7 +234,7 @@ class Ticket:
     async def extend(self, message: Message, seconds: float) -> None:
         claim = self._slice.claim
         claim.check(message.offset, 0, message.id)
-        await self._feed.dispatcher.extend(claim, boot_us() + int(_seconds("seconds", seconds) * 1e6))
+        await self._feed.dispatcher.extend(claim, boot_us() + int(seconds * 1e6))
         if claim.is_lost:
             claim.check(message.offset, 0, message.id)
 
@@ -229,9 +245,3 @@ class Ticket:
         await self._feed.dispatcher.settle()
         if self._slice.claim.is_lost:
             raise LeaseLost(f"message {message.id} has passed to another consumer: it cannot be settled here any more")
-
-
-def _seconds(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= SECONDS_MAX:
-        raise GeodeError(f"{name} is a number of seconds from 0 to a year, not {value!r}")
-    return float(value)

@@ -16,7 +16,8 @@ from geode_client.catalog import Topic
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import matches
-from geode_client.store import sweeping
+from geode_client.store import sweeping, wake
+from geode_client.store.groups import DropPrivateGroups
 from geode_client.store.locks import PrivateFile
 from geode_client.store.log import LogReader
 from geode_client.store.presence import Presence
@@ -94,10 +95,20 @@ class Sweeper:
             await self._remove_all(functools.partial(sweeping.of_dropped, self._log, topic_id), "removed")
             if not self._stopping:
                 await self._write(sweeping.ForgetTopic(topic_id))
+        await self._drop_private_groups()
         for topic_id in sweeping.retained_topics(self._log):
             topic = self._topics.by_id(topic_id)
             if topic is not None:
                 await self._retain(topic)
+
+    async def _drop_private_groups(self) -> None:
+        """Of processes that are gone."""
+        if self._directory is None:
+            return
+        folder = self._directory / "wake"
+        gone = [process for process in sweeping.private_owners(self._log) if not wake.alive(folder, process)]
+        if gone:
+            await self._write(DropPrivateGroups(processes=gone))
 
     async def _retain(self, topic: Topic) -> None:
         if topic.options.retention_period_us is not None or topic.options.retention_bytes is not None:

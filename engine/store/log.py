@@ -4,6 +4,7 @@ Every call is one or two short queries that are read to their end, so that no re
 and checkpoints are never held up. What a cursor has not reached may be removed under it: it goes on with what is left.
 """
 
+import contextlib
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -76,6 +77,18 @@ class LogReader:
             return self._database.rows(sql, bindings)
         except apsw.Error as error:
             raise explain(error, self._database.layout) from error
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside are of one commit; nothing may be awaited in it."""
+        if self._database.connection.in_transaction:
+            yield  # a store in memory, inside a transaction of its only connection
+            return
+        self.rows("BEGIN")
+        try:
+            yield
+        finally:
+            self.rows("COMMIT")
 
     def last_batch_id(self) -> int:
         """The id of the newest batch in the file, or 0."""

@@ -71,13 +71,14 @@ class Settlement(msgspec.Struct, frozen=True):
 class Settle(msgspec.Struct, eq=False):
     """Write down settlements of a group. After the commit `lost` names the claims that had passed to somebody else.
 
-    `dead_letter_topics`: name by topic id. With a `refusal` a lost claim refuses the whole work with it.
+    `dead_letter_topics`: name by topic id. `ordered`: the group delivers in the order of keys. With a `refusal` a lost claim refuses the whole work with it.
     """
 
     group_id: int
     name: str
     settlements: Sequence[Settlement]
     dead_letter_topics: Mapping[int, str]
+    ordered: bool = False
     durable: bool = False
     refusal: GeodeError | None = None
     error: GeodeError | None = None
@@ -117,6 +118,7 @@ class Settle(msgspec.Struct, eq=False):
     def _write_claim(self, transaction: Transaction, one: Settlement, pending: bytes, left: bytes) -> None:
         cursor = transaction.database.cursor
         if 1 not in left:
+            transaction.announce |= self.ordered  # what waited behind it may go on, wherever it waits
             cursor.execute("DELETE FROM claims WHERE claim_id = ?", (one.claim_id,))
             return
         if left != pending:

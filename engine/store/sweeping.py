@@ -132,6 +132,11 @@ def dropped_topics(log: LogReader) -> list[int]:
     return [row[0] for row in log.rows("SELECT topic_id FROM topics WHERE swept = 1 AND dropped = 1")]
 
 
+def private_owners(log: LogReader) -> list[str]:
+    """Processes that private groups serve."""
+    return [row[0] for row in log.rows("SELECT DISTINCT private_to FROM groups WHERE private_to IS NOT NULL")]
+
+
 def retained_topics(log: LogReader) -> list[int]:
     """Topics with a retention or an idle time."""
     return [row[0] for row in log.rows("SELECT topic_id FROM topics WHERE swept = 1 AND dropped = 0")]
