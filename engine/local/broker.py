@@ -34,6 +34,7 @@ from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupport
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import progress, statistics
 from geode_client.local.outbox import Outbox, batch_receipt
+from geode_client.local.publisher import partition_of
 from geode_client.local.replaying import Replay
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
@@ -356,19 +357,29 @@ class LocalBroker:
         self._check_open()
         await self._settled()
         through = self._log.last_batch_id()
-        sources = []
-        for topic in request.topics:
-            partitions = range(topic.partitions) if request.partition is None else [request.partition]
-            for partition in partitions:
-                first = 0
-                if request.since_us is not None:
-                    first = self._log.first_offset_since(topic.topic_id, partition, request.since_us)
-                sources.append((topic.topic_id, partition, first))
+        sources = [source for topic in request.topics for source in self._scanned(topic, request)]
         cursor = LogCursor(self._log, sources, through=through, descending=request.newest_first)
         for number, chunk in enumerate(cursor):
+            if request.end_offset is not None and chunk.base_offset >= request.end_offset:
+                if len(sources) == 1 and not request.newest_first:
+                    return
+                continue
             yield chunk
             if number % SCAN_GIVE_WAY_EVERY == 0:
                 await asyncio.sleep(0)
+
+    def _scanned(self, topic: Topic, request: ScanRequest) -> Iterator[tuple[int, int, int]]:
+        """Topic id, partition and first base offset of what a scan has to read of a topic."""
+        keyed = None if request.key is None else partition_of(request.key, topic.partitions)
+        for partition in range(topic.partitions):
+            if request.partition not in (None, partition) or keyed not in (None, partition):
+                continue
+            first = request.first_offset
+            if request.since_us is not None:
+                first = max(first, self._log.first_offset_since(topic.topic_id, partition, request.since_us))
+            if first:
+                first = self._log.batch_containing(topic.topic_id, partition, first)
+            yield topic.topic_id, partition, first
 
     async def topic_statistics(self, pattern: str = "**") -> list[TopicStatistics]:
         topics = await self.topics(pattern)

@@ -78,9 +78,8 @@ class Planner:
             case ast.ShowCreateTopic(name):
                 return nodes.ShowCreate(await self._broker.topic(name))
             case ast.Explain(inner, analyze):
-                if analyze:
-                    return self._missing("EXPLAIN ANALYZE (it comes with a later release)", statement)
-                return nodes.Explain(await self.plan(inner))
+                planned = await self.plan(inner)
+                return self._analyze(planned, inner) if analyze else nodes.Explain(planned)
             case ast.TestFilter():
                 return await self._test_filter(statement)
             case ast.CopyTo(name, path):
@@ -109,9 +108,6 @@ class Planner:
     def _lacking(self, capability: str, statement: ast.Statement) -> nodes.Missing:
         reason = self._broker.unsupported().get(capability, "not built yet")
         return nodes.Missing(f"{capability} ({reason})", statement)
-
-    def _missing(self, what: str, statement: ast.Statement) -> nodes.Missing:
-        return nodes.Missing(what, statement)
 
     # ── values ──
     def _bound(self, value: Any) -> Any:
@@ -249,11 +245,16 @@ class Planner:
             return self._lacking("regions", statement)
         return nodes.Show(kind, like)
 
+    def _analyze(self, planned: nodes.Plan, statement: ast.Statement) -> nodes.Analyze:
+        if not isinstance(planned, nodes.Query):
+            hint = "EXPLAIN without ANALYZE shows the plan of any statement"
+            raise GqlError("EXPLAIN ANALYZE runs and measures a SELECT", span=statement.span, hint=hint)
+        return nodes.Analyze(planned)
+
     async def _query(self, tree: Any) -> nodes.Query:
         from geode_client.query.selecting import SelectPlanner
 
-        selecting = SelectPlanner(self._broker, self._parameters)
-        return nodes.Query(await selecting.plan(tree), tuple(selecting.notices))
+        return await SelectPlanner(self._broker, self._parameters).query(tree)
 
     async def _assert(self, statement: ast.Assert) -> nodes.Assert:
         from geode_client.grammar.unparse import unparse
@@ -261,7 +262,7 @@ class Planner:
         query = await self._query(statement.query)
         within_us = 0 if statement.within is None else parse_duration_us(statement.within)
         value = self._bound(statement.value)
-        return nodes.Assert(query.root, statement.operator, value, within_us / 1e6, unparse(statement))
+        return nodes.Assert(query, statement.operator, value, within_us / 1e6, unparse(statement))
 
     async def _test_filter(self, statement: ast.TestFilter) -> nodes.TestFilter:
         from geode_client import conditions
