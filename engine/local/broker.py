@@ -34,7 +34,6 @@ from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupport
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import progress, statistics
 from geode_client.local.outbox import Outbox, batch_receipt
-from geode_client.local.publisher import partition_of
 from geode_client.local.replaying import Replay
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
@@ -44,7 +43,7 @@ from geode_client.message import Chunk, Message
 from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence, Traffic
-from geode_client.store.publishing import StaleTopic
+from geode_client.store.publishing import StaleTopic, partition_of
 from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader, dead_letter_topic_of
 from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work

@@ -14,6 +14,7 @@ from geode_client.grammar.unparse import unparse_expression
 from geode_client.query.operators import Columns
 
 # What needs no brackets when it is put in the place of a column.
+_PATHS = (exp.Column, exp.Dot, exp.Bracket)
 _PLACED, _PENDING = "#", "#?"
 _CLOSED = (exp.Column, exp.Dot, exp.Bracket, exp.Literal, exp.Anonymous, exp.Cast, exp.Case, exp.Paren, exp.Star)
 
@@ -112,6 +113,21 @@ def substituted(tree: exp.Expression, outputs: Sequence[exp.Expression]) -> exp.
         return found if isinstance(found, _CLOSED) else exp.Paren(this=found)
 
     return replaced(tree, made)
+
+
+def fits(tree: exp.Expression, outputs: Sequence[exp.Expression]) -> bool:
+    """Whether references can be replaced by the expressions that make those columns: steps need a path to go on from."""
+    for node in tree.find_all(exp.Column):
+        position = position_of(node)
+        if position is None:
+            continue
+        output, above = bare(outputs[position]), node.parent
+        if isinstance(output, exp.Star):
+            if not isinstance(above, exp.Dot):
+                return False
+        elif isinstance(above, exp.Dot | exp.Bracket | exp.Exists) and not isinstance(output, _PATHS):
+            return False
+    return True
 
 
 def conjuncts(tree: exp.Expression) -> list[exp.Expression]:

@@ -11,6 +11,7 @@ from geode_client.broker import StartPosition, SubscriptionRequest
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
 from geode_client.conditions import Condition
 from geode_client.grammar import ast
+from geode_client.query.files import CsvOptions
 from geode_client.query.operators import Operator
 
 
@@ -198,6 +199,7 @@ class CopyFrom:
     path: str
     batch_size: int
     key_field: str | None
+    csv: CsvOptions
 
     def text(self) -> str:
         return f"CopyFrom {self.path!r} to {self.topic}, {self.batch_size} messages a batch"

@@ -14,6 +14,7 @@ from geode_client.grammar.names import is_pattern, matches
 from geode_client.grammar.source import Span
 from geode_client.grammar.unparse import start as unparse_start
 from geode_client.query import plan as nodes
+from geode_client.query.files import CsvOptions
 from geode_client.query.subscribing import request_of, start_position
 from geode_client.schema import Schema
 from geode_client.units import parse_duration_us
@@ -31,6 +32,7 @@ GroupStatement = (
     | ast.ReplayDeadLetters
 )
 
+COPY_BATCH_MESSAGES = 1000
 TEST_FILTER_MESSAGES = 1000
 TEST_FILTER_MESSAGES_MAX = 1_000_000
 
@@ -86,7 +88,8 @@ class Planner:
                 return nodes.CopyTo(await self._broker.topic(name), path)
             case ast.CopyFrom(name, path, entries):
                 given = options.parse_options(self._entries(entries), options.COPY_OPTIONS, "COPY option")
-                return nodes.CopyFrom(name, path, given.get("batch_size", 1000), given.get("key_field"))
+                size, key = given.pop("batch_size", COPY_BATCH_MESSAGES), given.pop("key_field", None)
+                return nodes.CopyFrom(name, path, size, key, CsvOptions(**given))
             case ast.Assert():
                 return await self._assert(statement)
             case (

@@ -135,7 +135,11 @@ class Source:
     def exists(self, path: Path) -> exp.Expression:
         """The node that tells whether the path is there."""
         if not self.is_topic:
-            return exp.Exists(this=self.read(path))
+            found = self.read(path)
+            # A column is always there; what a message has is known only of its fields.
+            return (
+                exp.Not(this=exp.Is(this=found, expression=exp.Null())) if is_pending(found) else exp.Exists(this=found)
+            )
         text = f"EXISTS({path.text})"
         return self._output(
             text, exp.Exists(this=path.node()), nodes.Column(text, Scalar("BOOL"), plain=True), path.span

@@ -56,7 +56,9 @@ class ColumnReference:
         return made
 
     def exists(self, compiler: Compiler, node: exp.Expression) -> ast.expr:
-        return ast.Compare(self.value(compiler, node), [ast.IsNot()], [ast.Constant(None)])
+        head, steps = steps_of(node)
+        value = self.value(compiler, head)
+        return compiler.call(functions.exists, value, compiler.bind(tuple(steps)), ast.Name("ABSENT", ast.Load()))
 
 
 class _Compiler(Compiler):

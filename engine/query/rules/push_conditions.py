@@ -12,12 +12,11 @@ from sqlglot import exp
 from geode_client.conditions import compile_condition
 from geode_client.query import operators as nodes
 from geode_client.query.columns import (
-    bare,
     conjunction,
     conjuncts,
+    fits,
     has_membership,
     moved,
-    position_of,
     references,
     substituted,
 )
@@ -62,8 +61,9 @@ def _filtered(node: nodes.Operator, parts: Parts) -> nodes.Operator:
 
 def _through_project(node: nodes.Project, parts: Parts, context: Context) -> nodes.Operator:
     """Conditions on values become conditions on what the values are made of; those of sub-queries stay cheap to move."""
-    down = [substituted(part, node.expressions) for part in parts]
-    return replace(node, source=_pushed(node.source, down, context))
+    down = [substituted(part, node.expressions) for part in parts if fits(part, node.expressions)]
+    above = [part for part in parts if not fits(part, node.expressions)]
+    return _filtered(replace(node, source=_pushed(node.source, down, context)), above)
 
 
 def _through_join(node: nodes.Join, parts: Parts, context: Context) -> nodes.Operator:
@@ -121,8 +121,8 @@ def _through_aggregate(node: nodes.Aggregate, parts: Parts, context: Context) ->
 
 
 def _into_scan(node: nodes.Scan, parts: Parts, context: Context) -> nodes.Operator:
-    inside = [part for part in parts if _is_of_messages(part, node)]
-    above = [part for part in parts if not _is_of_messages(part, node)]
+    inside = [part for part in parts if fits(part, node.outputs) and not has_membership(part)]
+    above = [part for part in parts if part not in inside]
     trees = [substituted(part, node.outputs) for part in inside]
     if node.condition is not None:
         trees.insert(0, node.condition.tree)
@@ -131,10 +131,3 @@ def _into_scan(node: nodes.Scan, parts: Parts, context: Context) -> nodes.Operat
         condition = compile_condition(tree, parameters=context.parameters, columns=declared(node))
         node = replace(node, condition=condition)
     return _filtered(node, above)
-
-
-def _is_of_messages(part: exp.Expression, node: nodes.Scan) -> bool:
-    """Whether a condition can be judged of a message: sub-queries and whole messages cannot."""
-    wholes = {position for position, output in enumerate(node.outputs) if isinstance(output, exp.Star)}
-    paths = {position_of(bare(step.this)) for step in part.find_all(exp.Dot)}
-    return not has_membership(part) and (references(part) & wholes) <= paths

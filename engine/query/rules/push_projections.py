@@ -10,7 +10,16 @@ from dataclasses import replace
 from sqlglot import exp
 
 from geode_client.query import operators as nodes
-from geode_client.query.columns import bare, has_membership, moved, position_of, reference, references, substituted
+from geode_client.query.columns import (
+    bare,
+    fits,
+    has_membership,
+    moved,
+    position_of,
+    reference,
+    references,
+    substituted,
+)
 from geode_client.query.rules.context import Context, over_sources
 
 
@@ -97,19 +106,17 @@ def _renamed(source: nodes.Operator, expressions: tuple[exp.Expression, ...], co
 
 
 def _can_be_output(expressions: Sequence[exp.Expression], scan: nodes.Scan) -> bool:
-    """Whether a scan can compute the expressions: not those that ask a sub-query or look into a whole message."""
-    wholes = {position for position, output in enumerate(scan.outputs) if isinstance(output, exp.Star)}
+    """Whether a scan can compute the expressions: not those that ask a sub-query."""
     for tree in expressions:
-        if position_of(bare(tree)) is not None:
-            continue
-        paths = {position_of(bare(step.this)) for step in tree.find_all(exp.Dot)}
-        if has_membership(tree) or not (references(tree) & wholes) <= paths:
+        if position_of(bare(tree)) is None and (has_membership(tree) or not fits(tree, scan.outputs)):
             return False
     return _once(expressions, [_is_path(output) for output in scan.outputs])
 
 
 def _is_cheap(expressions: Sequence[exp.Expression], project: nodes.Project) -> bool:
     """Whether nothing would be computed more than once."""
+    if not all(fits(tree, project.expressions) for tree in expressions):
+        return False
     return _once(expressions, [position_of(bare(tree)) is not None for tree in project.expressions])
 
 
