@@ -10,6 +10,10 @@ from typing import assert_never
 from geode_client.options import TopicOptions
 from geode_client.schema import Schema
 
+DEAD_LETTER_PREFIX = "_dlq/"
+# The header of a dead letter that names the topic it comes from.
+DEAD_LETTER_ORIGIN = "dead_letter_topic"
+
 
 class Delivery(StrEnum):
     """How often a message may arrive, and therefore when a publish returns and when an acknowledgement counts."""
@@ -85,6 +89,11 @@ class SetSchema:
     """ALTER TOPIC … ADD COLUMN: the schema as it is after the change; a new schema version begins."""
 
     schema: Schema
+
+
+def dead_letter_topic_of(name: str, options: TopicOptions) -> str:
+    """Where the dead letters of a topic go."""
+    return options.dead_letter_topic or f"{DEAD_LETTER_PREFIX}{name}"
 
 
 TopicChange = SetOptions | SetDelivery | SetSchema

@@ -234,8 +234,8 @@ class CsvWriter:
     def _text(self, rows: Sequence[Sequence[str]]) -> bytes:
         stream = io.StringIO()
         # The module leaves a lone carriage return without quotes where lines end with a line feed.
-        quoting = csv.QUOTE_ALL if any("\r" in cell for row in rows for cell in row) else csv.QUOTE_MINIMAL
-        csv.writer(stream, lineterminator="\n", quoting=quoting).writerows(rows)
+        lone = any("\r" in cell for row in rows for cell in row)
+        csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL).writerows(rows)
         return stream.getvalue().encode()
 
 

@@ -4,6 +4,7 @@ Sources and joins, WHERE, GROUP BY with aggregates, HAVING, the selected values,
 here is right and simple; rules/ make it quick. Names are resolved in scope.py.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from sqlglot import exp
 
 from geode_client.broker import Broker
-from geode_client.catalog import Topic
+from geode_client.catalog import DEAD_LETTER_ORIGIN, Topic, dead_letter_topic_of
+from geode_client.conditions import compile_condition
 from geode_client.conditions.compile import plain_value
 from geode_client.errors import GqlError, TopicNotFound, did_you_mean
 from geode_client.grammar.names import is_pattern
@@ -21,11 +23,10 @@ from geode_client.query import operators as nodes
 from geode_client.query.aggregating import aggregated, refuse_aggregates
 from geode_client.query.columns import bare, placed, position_of, reference
 from geode_client.query.plan import Query
-from geode_client.query.scope import Scope, Source, outermost
+from geode_client.query.scope import Path, Scope, Source, outermost
 from geode_client.query.vectors import Surroundings
 
 COUNT_MAX = 2**53
-DEAD_LETTERS_PREFIX = "_dlq/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +192,7 @@ class SelectPlanner:
             case "SYSTEM":
                 return self._system(table, name, alias)
             case "DEAD_LETTERS":
-                topics = await self._dead_letters(name)
-                return Source(nodes.Scan(f"dead letters of {name}", tuple(topics), (), ()), alias)
+                return Source(await self._dead_letters(name), alias)
             case _:
                 found = tuple(await self._topics(name))
                 return Source(nodes.Scan(name, found, (), ()), alias or (None if is_pattern(name) else name))
@@ -210,16 +210,18 @@ class SelectPlanner:
             return await self._broker.topics(name)
         return [await self._broker.topic(name)]
 
-    async def _dead_letters(self, name: str) -> list[Topic]:
-        """The topics to which dead letters of these topics go; one is made only when it is first needed."""
+    async def _dead_letters(self, name: str) -> nodes.Scan:
+        """The dead letters of these topics, in whatever topics they are; one is made only when it is first needed."""
+        topics = await self._topics(name)
         found: dict[str, Topic] = {}
-        for topic in await self._topics(name):
-            letters = topic.options.dead_letter_topic or f"{DEAD_LETTERS_PREFIX}{topic.name}"
-            try:
+        for letters in dict.fromkeys(dead_letter_topic_of(topic.name, topic.options) for topic in topics):
+            with contextlib.suppress(TopicNotFound):
                 found[letters] = await self._broker.topic(letters)
-            except TopicNotFound:
-                continue
-        return list(found.values())
+        # Several topics may share one for their dead letters, which anybody may publish to as well.
+        origin = Path("_headers", True, (DEAD_LETTER_ORIGIN,), None).node()
+        names = [exp.Literal.string(topic.name) for topic in topics]
+        condition = compile_condition(exp.In(this=origin, expressions=names))
+        return nodes.Scan(f"dead letters of {name}", tuple(found.values()), (), (), condition)
 
     # ── the selected values ──
     def _items(self, tree: exp.Select, scope: Scope) -> list[Item]:

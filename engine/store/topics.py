@@ -21,7 +21,6 @@ from geode_client.store.writer import Transaction
 
 NAMES_COMPARED_MAX = 5_000
 TOPICS_ASKED_SINGLY_MAX = 100
-DEAD_LETTER_PREFIX = "_dlq/"
 _COLUMNS = "topic_id, name, delivery, automatic, revision, schema_version, created_us, options"
 
 
@@ -259,11 +258,6 @@ def require_topic(transaction: Transaction, name: str) -> Topic:
 
 
 DEAD_LETTER_STEPS_MAX = 64
-
-
-def dead_letter_topic_of(name: str, options: topic_options.TopicOptions) -> str:
-    """Where the dead letters of a topic go."""
-    return options.dead_letter_topic or f"{DEAD_LETTER_PREFIX}{name}"
 
 
 def check_dead_letter_topic(transaction: Transaction, definition: TopicDefinition) -> None:

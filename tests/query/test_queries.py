@@ -151,6 +151,26 @@ async def test_explain_analyze_measures_queries_alone() -> None:
         assert (await client.query("SELECT count(*) FROM t")).scalar() == 1
 
 
+async def test_dead_letters_are_a_source_like_any_other() -> None:
+    async with Client(":memory:") as client:
+        for topic in ("jobs", "tasks"):
+            await client.execute(f"CREATE TOPIC {topic} WITH OPTIONS (dead_letter_topic: 'failures')")
+            await client.publish_batch(topic, [{"n": n, "from": topic} for n in range(3)])
+            async with client.subscribe(topic, consumer_group="g", from_beginning=True, auto_ack=False) as jobs:
+                async for message in jobs:
+                    await message.nack(requeue=False, reason=f"bad {message['n']}")
+                    if message["n"] == 2:
+                        break
+        await client.publish("failures", {"n": 99})
+        found = await client.query(
+            "SELECT d.n, d._headers.dead_letter_error AS why FROM DEAD LETTERS OF jobs d WHERE d.n > 0 ORDER BY d.n"
+        )
+        assert found.rows == [(1, "bad 1"), (2, "bad 2")]
+        counted = await client.query('SELECT "from", count(*) FROM DEAD LETTERS OF * GROUP BY 1 ORDER BY 1')
+        assert counted.rows == [("jobs", 3), ("tasks", 3)]
+        assert (await client.query("SELECT count(*) FROM failures")).scalar() == 7
+
+
 async def test_a_result_becomes_an_arrow_table() -> None:
     async with Client(":memory:") as client:
         await client.publish_batch(
