@@ -31,6 +31,7 @@ from geode_client.broker import (
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
+from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import progress, statistics
 from geode_client.local.outbox import Outbox, batch_receipt
@@ -95,7 +96,7 @@ class LocalBroker:
             undo.callback(self._reader.close)
         store_id = files.store_id(self._reader)
         process = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        self._log = LogReader(self._reader, self._name_of, f"{store_id}-")
+        self._log = LogReader(self._reader, self._name_of, self._defaults_since, f"{store_id}-")
         self._topics = TopicReader(self._log)
         self._topics.refresh()
         self._reports = Reports(Presence(layout.directory, process))
@@ -213,6 +214,9 @@ class LocalBroker:
 
     def _name_of(self, topic_id: int) -> str:
         return self._topics.name_of(topic_id)
+
+    def _defaults_since(self, topic_id: int, version: int) -> Mapping[str, JsonValue]:
+        return self._topics.defaults_since(topic_id, version)
 
     # ── publishing ──
     async def publish(self, message: OutgoingMessage) -> Receipt:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geode_client.broker import StartPosition, SubscriptionRequest
-from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.catalog import AddColumn, Topic, TopicChange, TopicDefinition
 from geode_client.conditions import Condition
 from geode_client.grammar import ast
+from geode_client.grammar.unparse import column as column_text
 from geode_client.query.files import CsvOptions
 from geode_client.query.operators import Operator
 
@@ -30,7 +31,8 @@ class AlterTopic:
     change: TopicChange
 
     def text(self) -> str:
-        return f"AlterTopic {self.name}: {type(self.change).__name__}"
+        detail = f" {column_text(self.change.column)}" if isinstance(self.change, AddColumn) else ""
+        return f"AlterTopic {self.name}: {type(self.change).__name__}{detail}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from geode_client import options
 from geode_client.broker import Broker
-from geode_client.catalog import Delivery, SetDelivery, SetOptions, SetSchema, TopicDefinition
+from geode_client.catalog import AddColumn, Delivery, SetDelivery, SetOptions, TopicDefinition, changed
 from geode_client.errors import GqlError, TopicNotFound
 from geode_client.grammar import ast
 from geode_client.grammar.ast import ParameterReference
@@ -55,9 +55,10 @@ class Planner:
             case ast.AlterTopicDelivery(name, delivery):
                 return nodes.AlterTopic(name, SetDelivery(Delivery(delivery)))
             case ast.AlterTopicAddColumn(name, column):
-                topic = await self._broker.topic(name)
-                schema = topic.schema or Schema(())
-                return nodes.AlterTopic(name, SetSchema(schema.with_column(self._column(column))))
+                addition = AddColumn(self._column(column))
+                # Whether the column can be added is known now; it is added to the schema that is there then.
+                changed((await self._broker.topic(name)).definition, addition)
+                return nodes.AlterTopic(name, addition)
             case ast.DropTopic(name, if_exists):
                 return nodes.DropTopic(name, if_exists)
             case ast.PurgeTopic(name):
