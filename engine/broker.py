@@ -168,11 +168,16 @@ class Feed(Protocol):
 class ScanRequest:
     """What SELECT, COPY and TEST FILTER read: the retained messages of these topics in commit order.
 
-    `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending).
+    `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending). The rest says
+    what is not needed: partitions but the one, or the one of a key; offsets before and from; what was accepted before a time.
+    It spares reading; more than that may be given.
     """
 
     topics: Sequence[Topic]
     partition: int | None = None
+    key: str | None = None
+    first_offset: int = 0
+    end_offset: int | None = None
     newest_first: bool = False
     since_us: int | None = None
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from geode_client.broker import SubscriptionRequest
-from geode_client.catalog import Delivery, Topic
+from geode_client.catalog import Delivery, Topic, dead_letter_topic_of
 from geode_client.clock import boot_us, now_us
 from geode_client.delivery.claims import HeldClaim, Rules
 from geode_client.delivery.fanout import ConditionLike
@@ -25,7 +25,7 @@ from geode_client.store.claiming import FREE_IN_ORDER, Claim, Claimed
 from geode_client.store.groups import Group
 from geode_client.store.log import LogReader
 from geode_client.store.settling import Renew, Settle, Settlement
-from geode_client.store.topics import TopicReader, dead_letter_topic_of
+from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Work
 
 FLUSH_SECONDS = 0.02

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from geode_client.catalog import TopicDefinition
+from geode_client.catalog import DEAD_LETTER_ORIGIN, TopicDefinition
 from geode_client.clock import datetime_of, now_us
 from geode_client.errors import GeodeError
 from geode_client.message import Attributes, Chunk
@@ -187,7 +187,7 @@ def dead_letter(chunk: Chunk, index: int, *, group: str, reason: str, attempts: 
         headers={
             **((headers[index] or {}) if headers is not None else {}),
             "dead_letter_reason": reason,
-            "dead_letter_topic": chunk.topic,
+            DEAD_LETTER_ORIGIN: chunk.topic,
             "dead_letter_partition": chunk.partition,
             "dead_letter_offset": chunk.base_offset + index,
             "dead_letter_id": chunk.message_id(index),
