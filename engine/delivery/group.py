@@ -325,6 +325,8 @@ class GroupCore:
                 self._free_key_of(one, index)
             elif not one.claim.is_lost:
                 self._came_back(one, index)
+            else:
+                one.told_lost.add(index)
         self._forget_settled()
 
     def _came_back(self, one: GroupSlice, index: int) -> None:

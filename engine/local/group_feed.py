@@ -1,7 +1,8 @@
 """The feed of one member of a group, and the one who settles its messages."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from geode_client.broker import BrokerTransaction, SubscriptionRequest
@@ -108,11 +109,11 @@ class GroupFeed:
     async def settled(self, one: Slice) -> None:
         """Return once what the reader has left behind is settled as durably as its topic asks; raises LeaseLost."""
         assert isinstance(one, GroupSlice)
-        was_lost = one.claim.is_lost
         await self.dispatcher.settle()
-        if was_lost or one.claim.is_lost:
+        index = one.indices[one.done - 1]
+        if one.claim.is_lost and index not in one.told_lost:
             raise LeaseLost(
-                f"message {one.chunk.message_id(one.indices[one.done - 1])} has passed to another consumer before it"
+                f"message {one.chunk.message_id(index)} has passed to another consumer before it"
                 " was acknowledged: what was done with it may be done again"
             )
 
@@ -206,9 +207,10 @@ class Ticket:
         self._feed.check_outside("message.ack() inside a transaction: use tx.ack(message), which is part of it")
         if self._slice.claim.rules.settle_first:
             return
-        if self._feed.dispatcher.core.acknowledge(self._slice, message._index):
-            self._feed.room_was_made()
-        await self._written(message)
+        with self._telling(message):
+            if self._feed.dispatcher.core.acknowledge(self._slice, message._index):
+                self._feed.room_was_made()
+            await self._written(message)
 
     def acknowledge_within(self, message: Message, transaction: BrokerTransaction) -> None:
         """Acknowledge when the transaction commits; when it does not, the message is as it was before."""
@@ -227,9 +229,10 @@ class Ticket:
                 f"message {message.id} was acknowledged before it was handed over: that is what at_most_once means"
             )
         delay_us = None if delay_seconds is None else int(delay_seconds * 1e6)
-        if self._feed.refuse(self._slice, message._index, requeue=requeue, delay_us=delay_us, reason=reason):
-            self._feed.room_was_made()
-        await self._written(message)
+        with self._telling(message):
+            if self._feed.refuse(self._slice, message._index, requeue=requeue, delay_us=delay_us, reason=reason):
+                self._feed.room_was_made()
+            await self._written(message)
 
     async def extend(self, message: Message, seconds: float) -> None:
         claim = self._slice.claim
@@ -240,6 +243,14 @@ class Ticket:
 
     async def reply(self, message: Message, value: object) -> None:
         await self._feed.reply(message, value)
+
+    @contextlib.contextmanager
+    def _telling(self, message: Message) -> Iterator[None]:
+        try:
+            yield
+        except LeaseLost:
+            self._slice.told_lost.add(message._index)
+            raise
 
     async def _written(self, message: Message) -> None:
         await self._feed.dispatcher.settle()
