@@ -78,11 +78,14 @@ class Subscription:
 
     async def _close(self) -> None:
         self._ended = True
-        for one in self._slices:
-            one.end = one.taken
-        self._slices = []
-        if self._feed is not None:
-            await self._feed.close()
+        slices, self._slices = self._slices, []
+        try:
+            if self._feed is not None:
+                await self._feed.close()
+        finally:
+            # Only now: what was not taken the feed has given to others.
+            for one in slices:
+                one.end = one.taken
 
     async def __aenter__(self) -> Self:
         return await self.open()

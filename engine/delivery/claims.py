@@ -183,7 +183,7 @@ class HeldClaim:
     def hold(self, offset: int, key: str) -> None:
         """The message waits behind an earlier one of its key."""
         self.say(offset, FAILED)
-        self._failures.append(Failed(offset, key, 0, 0, None))
+        self._failures.append(Failed(offset, key, self.attempts, 0, self.error))
 
     def bury(self, chunk: Chunk, index: int, *, reason: str, attempts: int, error: str | None, failed: bool) -> None:
         """The message becomes a dead letter; `failed`: by a failed attempt."""
