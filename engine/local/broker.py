@@ -28,7 +28,7 @@ from geode_client.broker import (
     SubscriptionRequest,
     TopicStatistics,
 )
-from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.catalog import Topic, TopicChange, TopicDefinition, dead_letter_topic_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
 from geode_client.grammar.ast import JsonValue
@@ -45,7 +45,7 @@ from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence, Traffic
 from geode_client.store.publishing import StaleTopic, partition_of
-from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader, dead_letter_topic_of
+from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader
 from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work
 
