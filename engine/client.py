@@ -177,6 +177,9 @@ class Client:
     ) -> Publication:
         """Store one message; awaiting gives its Receipt once it is as durable as the topic's delivery promises.
 
+        With `delay_seconds` the message waits, as durable as any, and is appended to the topic when it is due; its time to
+        live counts from then. Its receipt has no offset (None), and its id is known from now on.
+
         Raises InvalidMessage (no JSON), SchemaViolation, MessageTooLarge, TopicNotFound (without auto_create), StoreError.
         """
         outgoing = OutgoingMessage(

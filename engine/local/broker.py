@@ -33,6 +33,7 @@ from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import progress, statistics
+from geode_client.local.delays import DelayedMover
 from geode_client.local.outbox import Outbox, batch_receipt
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
@@ -65,7 +66,6 @@ class LocalBroker:
     def unsupported(self) -> Mapping[str, str]:
         """What is not built yet on a directory."""
         return {
-            "delay": "delayed messages come with the next release",
             "transactions": "they come with the next release",
             "regions": "a directory is in one place",
         }
@@ -84,6 +84,7 @@ class LocalBroker:
         self._open = True
         self._schedule_look()
         self._sweeper.start()
+        self._delays.start()
 
     def _open_parts(self, layout: files.Layout, undo: contextlib.ExitStack) -> None:
         self._reader = files.open_reader(layout, self._database)
@@ -106,7 +107,8 @@ class LocalBroker:
             layout.directory,
         )
         peers = self._open_pipes(layout, process, undo)
-        self._outbox = Outbox(self._database, layout.lock(), peers, f"{store_id}-", self._appended)
+        self._delays = DelayedMover(self._log, self.write, layout.directory)
+        self._outbox = Outbox(self._database, layout.lock(), peers, f"{store_id}-", self._appended, self._delays.expect)
         self._outbox.catalog_version = self._topics.version
         self._look_timer: asyncio.TimerHandle | None = None
         self._data_version = self._log.data_version()
@@ -129,6 +131,7 @@ class LocalBroker:
         if not self._open:
             return
         await self._sweeper.stop()
+        await self._delays.stop()
         await self._outbox.settle()
         await self._subscriptions.close()
         self._open = False
@@ -192,7 +195,7 @@ class LocalBroker:
     # ── publishing ──
     async def publish(self, message: OutgoingMessage) -> Receipt:
         self._check_open()
-        _check_supported(message.delay_us, message.region)
+        _check_supported(message.region)
         for _ in range(STALE_RETRIES):
             topic = self._topics.get(message.topic) or await self.topic(message.topic)
             try:
@@ -203,7 +206,7 @@ class LocalBroker:
 
     async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
         self._check_open()
-        _check_supported(batch.delay_us, batch.region)
+        _check_supported(batch.region)
         if not batch.bodies:
             return BatchReceipt(0, 0, {})
         for _ in range(STALE_RETRIES):
@@ -284,6 +287,7 @@ class LocalBroker:
         self._pipe.drain()
         self._subscriptions.look()
         self._subscriptions.groups.look()
+        self._delays.look()
 
     def _schedule_look(self) -> None:
         """Once a second look whether a wake-up was lost, or the catalog has changed."""
@@ -297,6 +301,8 @@ class LocalBroker:
                 self._data_version = version
                 self._refresh_catalog()
                 self._subscriptions.look()
+                self._delays.look()
+            self._delays.tick()
 
     # ── reading ──
     async def scan(self, request: ScanRequest) -> AsyncIterator[Chunk]:
@@ -344,9 +350,7 @@ class LocalBroker:
         self._reports.write()
 
 
-def _check_supported(delay_us: int | None, region: str | None) -> None:
-    if delay_us:
-        raise Unsupported("delay (delayed messages come with the next release)")
+def _check_supported(region: str | None) -> None:
     if region is not None:
         raise Unsupported(
             f"region {region!r}: there is no topology that names regions, and a directory is in one place"

@@ -26,10 +26,14 @@ from geode_client.store.writer import Append, Committed, Work, Writer
 INLINE_SECONDS_MAX = 0.005
 
 OnAppended = Callable[[Sequence[Append]], None]
+OnDelayed = Callable[[int], None]
 
 
 class Outbox:
-    """One client's works under way. `on_appended` is told of every commit, in order, before those who wait are."""
+    """One client's works under way. `on_appended` is told of every commit, in order, before those who wait are.
+
+    `on_delayed` is told when messages begin to wait that are due before all others.
+    """
 
     def __init__(
         self,
@@ -38,12 +42,14 @@ class Outbox:
         peers: Peers | None,
         id_prefix: str,
         on_appended: OnAppended,
+        on_delayed: OnDelayed,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(database, lock, self._committed_in_any_thread)
         self._peers = peers
         self._id_prefix = id_prefix
         self._on_appended = on_appended
+        self._on_delayed = on_delayed
         self._router = publisher.Router()
         self._waiting: list[publisher.Waiting] = []
         self._flush_scheduled = False
@@ -159,6 +165,8 @@ class Outbox:
         """Tell everybody who waits for the works of a transaction what became of them."""
         if committed.appended:
             self._on_appended(committed.appended)
+        if committed.first_due_us is not None:
+            self._on_delayed(committed.first_due_us)
         for work in committed.works:
             refusal = committed.error or work.error
             made = self._groups.pop(id(work), None)
@@ -178,8 +186,8 @@ def batch_receipt(work: PublishWork) -> BatchReceipt:
     count = 0
     for part in work.parts:
         append = part.append
-        if append.count:
-            count += append.count
+        count += append.count
+        if append.count and work.due_us is None:
             before = offsets.get(append.partition)
             first = append.base_offset if before is None else before.start
             offsets[append.partition] = range(first, append.base_offset + append.count)
@@ -206,11 +214,12 @@ def _tell_group(made: publisher.Group, error: GeodeError | None, id_prefix: str)
         append = part.append
         accepted = datetime_of(append.timestamp_us)
         prefix = f"{id_prefix}{append.topic_id}-{append.partition}-"
+        ids = append.attributes.ids
         for index, position in enumerate(part.positions):
             item = made.waiting[position]
             if not item.done.done():
-                offset = append.base_offset + index
-                message_id = item.message.message_id or f"{prefix}{offset}"
+                offset = append.base_offset + index if made.work.due_us is None else None
+                message_id = (ids[index] if ids is not None else None) or f"{prefix}{offset}"
                 item.done.set_result(Receipt(message_id, append.topic, append.partition, offset, accepted))
     for position, known in made.work.known.items():
         item = made.waiting[position]

@@ -16,7 +16,7 @@ from geode_client.catalog import Topic
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import matches
-from geode_client.store import sweeping
+from geode_client.store import delays, sweeping
 from geode_client.store.locks import PrivateFile
 from geode_client.store.log import LogReader
 from geode_client.store.presence import Presence
@@ -87,8 +87,10 @@ class Sweeper:
         """Remove all that is to be removed now."""
         await self._remove_all(lambda: sweeping.unreachable(self._log), "removed")
         await self._remove_all(lambda: sweeping.expired(self._log), "expired")
+        await self._remove_waiting(lambda: delays.unreachable(self._log))
         for topic_id in sweeping.dropped_topics(self._log):
             await self._remove_all(functools.partial(sweeping.of_dropped, self._log, topic_id), "removed")
+            await self._remove_waiting(functools.partial(delays.of_dropped, self._log, topic_id))
             if not self._stopping:
                 await self._write(sweeping.ForgetTopic(topic_id))
         for topic_id in sweeping.retained_topics(self._log):
@@ -116,4 +118,9 @@ class Sweeper:
         # A slice each turn, so that publishers get theirs in between.
         while not self._stopping and (batch_ids := choose()):
             await self._write(sweeping.RemoveBatches(batch_ids, counter))
+            await asyncio.sleep(0)
+
+    async def _remove_waiting(self, choose: Callable[[], list[tuple[int, int]]]) -> None:
+        while not self._stopping and (rows := choose()):
+            await self._write(delays.RemoveWaiting(rows))
             await asyncio.sleep(0)

@@ -16,6 +16,7 @@ from geode_client.query.planner import covers
 from geode_client.query.result import Result, counted
 from geode_client.query.rows import Runner
 from geode_client.subscription import Subscription
+from geode_client.units import format_duration
 from geode_client.values import compare, equal
 
 ASSERT_POLL_SECONDS = 0.02
@@ -117,7 +118,8 @@ class Executor:
         batch = OutgoingBatch(node.topic, list(node.messages), keys=keys, ids=ids, **given)
         receipt = await self._broker.publish_batch(batch)
         duplicates = f", {receipt.duplicates} known already" if receipt.duplicates else ""
-        return Result(message=f"{counted(receipt.count, 'message')} published to {node.topic}{duplicates}")
+        due = f", due in {format_duration(batch.delay_us)}" if batch.delay_us and receipt.count else ""
+        return Result(message=f"{counted(receipt.count, 'message')} published to {node.topic}{duplicates}{due}")
 
     async def _subscribe(self, node: plan.Subscribe) -> Result:
         if not is_pattern(node.request.pattern):

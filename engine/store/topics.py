@@ -15,6 +15,7 @@ from geode_client.clock import now_us
 from geode_client.errors import GeodeError, StoreError, TopicExists, TopicNotFound
 from geode_client.grammar.names import literal_prefix, matches
 from geode_client.schema import Schema
+from geode_client.store import delays
 from geode_client.store.groups import pass_over, topic_appeared, topic_gone
 from geode_client.store.log import LogReader
 from geode_client.store.writer import Transaction
@@ -141,6 +142,7 @@ class PurgeTopic(msgspec.Struct, eq=False):
         for partition in range(topic.partitions):
             end = transaction.next_offset(topic.topic_id, partition)
             pass_over(transaction, topic.topic_id, partition, 0, end, "removed")
+        self.purged += delays.purge(transaction, topic.topic_id)
         transaction.database.cursor.execute(
             "UPDATE partitions SET start_offset = next_offset WHERE topic_id = ?", (topic.topic_id,)
         )
@@ -285,7 +287,8 @@ def _write_schema(transaction: Transaction, topic_id: int, version: int, schema:
 
 def _is_used(transaction: Transaction, topic: Topic) -> bool:
     sql = "SELECT 1 FROM partitions WHERE topic_id = ? AND next_offset > start_offset"
-    return transaction.database.row(sql, (topic.topic_id,)) is not None
+    in_log = transaction.database.row(sql, (topic.topic_id,)) is not None
+    return in_log or delays.waiting_in(transaction, topic.topic_id) > 0
 
 
 def _is_swept(definition: TopicDefinition) -> bool:

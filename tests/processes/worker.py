@@ -59,6 +59,25 @@ async def echo(directory: str, count: int) -> None:
             await client.publish("pong", message.data)
 
 
+async def publish_later(directory: str, name: str, delay: float) -> None:
+    """Publish messages that wait, until killed; tell each only once it is acknowledged."""
+    async with Client(directory) as client:
+        tell("ready")
+        number = 0
+        while True:
+            message_id = f"{name}-{number}"
+            await client.publish("t", message_id, delay_seconds=delay, message_id=message_id)
+            tell("stored", message_id)
+            number += 1
+
+
+async def stay(directory: str) -> None:
+    """Have the store open until killed."""
+    async with Client(directory):
+        tell("ready")
+        await asyncio.Event().wait()
+
+
 async def main() -> None:
     role, directory, *rest = sys.argv[1:]
     match role:
@@ -68,6 +87,10 @@ async def main() -> None:
             await publish_singly(directory, rest[0], int(rest[1]))
         case "subscribe":
             await subscribe(directory, rest[0], int(rest[1]))
+        case "publish_later":
+            await publish_later(directory, rest[0], float(rest[1]))
+        case "stay":
+            await stay(directory)
         case "echo":
             await echo(directory, int(rest[0]))
 
