@@ -17,6 +17,7 @@ from settings import long_rounds
 from geode_client import Client, GeodeError, SchemaViolation
 from geode_client.local import delays as mover
 from geode_client.local import feed, publisher
+from geode_client.local.sweeper import Sweeper
 from geode_client.store import delays
 
 
@@ -197,6 +198,22 @@ async def test_purge_and_drop_remove_what_waits(directory: Path) -> None:
             assert await stored(client, "b") == [5]
 
 
+async def test_what_was_purged_never_comes_though_nobody_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sweeper, "sweep_soon", lambda _: None)
+    with set_clock() as clock:
+        async with Client(":memory:") as client:
+            for topic in ("a", "b"):
+                await client.publish(topic, 1, delay_seconds=10, message_id="x")
+            await client.execute("PURGE TOPIC a")
+            await client.execute("DROP TOPIC b")
+            assert not (await client.publish("a", 2, delay_seconds=10, message_id="x")).duplicate
+            clock.us += 10_000_000
+            await moved(client)
+            assert await stored(client, "a") == [2]
+            assert await waiting(client) == [("a", 0, 1)]
+            assert (await client.publish("a", 3, message_id="x")).duplicate
+
+
 async def test_a_topic_may_change_while_messages_wait(directory: Path) -> None:
     with set_clock() as clock:
         async with Client(directory) as client:
@@ -312,7 +329,8 @@ async def _compare(steps: list[Step]) -> None:
     held: list[tuple[int, int, int]] = []
     ids: set[str] = set()
     number = 0
-    with set_clock() as clock:
+    with set_clock() as clock, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sweeper, "sweep_soon", lambda _: None)  # rows out of reach stay until a step sweeps
         async with Client(":memory:") as client:
             await client.execute("CREATE TOPIC t")
             for kind, which, amount in steps:

@@ -72,8 +72,9 @@ async def publish_later(directory: str, name: str, delay: float) -> None:
 
 
 async def stay(directory: str) -> None:
-    """Have the store open until killed."""
-    async with Client(directory):
+    """Have the store open until killed, with a message that waits, so that its timer is set."""
+    async with Client(directory) as client:
+        await client.publish("far", 1, delay_seconds=86_400)
         tell("ready")
         await asyncio.Event().wait()
 
