@@ -70,7 +70,16 @@ class Transaction:
     `announce` is set by works that other processes should hear of although they append nothing.
     """
 
-    __slots__ = ("_ends", "_next_batch_id", "announce", "appended", "catalog_changed", "catalog_version", "database", "first_due_us")
+    __slots__ = (
+        "_ends",
+        "_next_batch_id",
+        "announce",
+        "appended",
+        "catalog_changed",
+        "catalog_version",
+        "database",
+        "first_due_us",
+    )
 
     def __init__(
         self, database: Database, ends: dict[tuple[int, int], int], next_batch_id: int, catalog_version: int
