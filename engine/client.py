@@ -223,7 +223,8 @@ class Client:
         """Store many messages, `batch_size` at a time; each batch is stored whole or not at all.
 
         When a batch is refused the batches before it are stored; the error names the message by its number in all
-        `messages`. Never holds more than a few batches.
+        `messages`. Never holds more than a few batches. While 64 MiB wait for the disk, publishing waits, in the
+        order of the calls.
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise GeodeError(f"batch_size is a whole number of at least 1, not {batch_size!r}")
@@ -381,8 +382,12 @@ class _Batches:
                 raise GeodeError("there are more message_ids than messages")
             while self._on_the_way:
                 await self._await_oldest()
+        except asyncio.CancelledError:
+            for _, task in self._on_the_way:
+                task.cancel()  # what still waits for room is not stored
+            raise
         finally:
-            # What was sent is stored, or not, whatever becomes of the caller; but nobody is left to hear of it.
+            # What the writer has is stored, or not, whatever becomes of the caller; but nobody is left to hear of it.
             for _, task in self._on_the_way:
                 task.add_done_callback(_forget)
         return BatchReceipt(self._count, self._duplicates, self._offsets)

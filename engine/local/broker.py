@@ -211,13 +211,10 @@ class LocalBroker:
             return BatchReceipt(0, 0, {})
         for _ in range(STALE_RETRIES):
             topic = self._topics.get(batch.topic) or await self.topic(batch.topic)
-            work = self._outbox.prepared(topic, batch)
             try:
-                await self._outbox.write(work)
+                return batch_receipt(await self._outbox.post_batch(topic, batch))
             except StaleTopic:
                 self._refresh_catalog()
-                continue
-            return batch_receipt(work)
         raise StoreError(f"topic {batch.topic} is being changed again and again: the batch was not stored")
 
     async def write(self, work: Work) -> None:

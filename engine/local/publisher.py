@@ -242,11 +242,21 @@ def pick(attributes: Attributes, places: Sequence[int]) -> Attributes:
 
 
 class Waiting(msgspec.Struct, frozen=True, eq=False):
-    """A single message and who waits for it."""
+    """A single message and who waits for it; `topic` is as of `catalog_version`."""
 
     topic: Topic
     message: OutgoingMessage
+    catalog_version: int
     done: "asyncio.Future[Any]"
+
+
+class WaitingBatch(msgspec.Struct, frozen=True, eq=False):
+    """A batch and who waits for it; `topic` is as of `catalog_version`."""
+
+    topic: Topic
+    batch: OutgoingBatch
+    catalog_version: int
+    done: "asyncio.Future[PublishWork]"
 
 
 class Group(msgspec.Struct, eq=False):
@@ -256,7 +266,12 @@ class Group(msgspec.Struct, eq=False):
     waiting: list[Waiting]
 
 
-def group(waiting: list[Waiting], catalog_version: int, router: Router) -> list[Group]:
+def raw_bytes(work: PublishWork) -> int:
+    """The JSON text that a work holds until it is committed."""
+    return sum([len(part.append.lines) for part in work.parts])
+
+
+def group(waiting: list[Waiting], router: Router) -> list[Group]:
     """Works for single messages: runs of one topic, priority and compression each; refused ones are told so at once."""
     groups: list[Group] = []
     by_topic: dict[int, list[Waiting]] = {}
@@ -264,7 +279,7 @@ def group(waiting: list[Waiting], catalog_version: int, router: Router) -> list[
         by_topic.setdefault(item.topic.topic_id, []).append(item)
     for items in by_topic.values():
         for run in _runs(items):
-            groups += _grouped(run, catalog_version, router)
+            groups += _grouped(run, router)
     return groups
 
 
@@ -282,15 +297,17 @@ def _runs(items: list[Waiting]) -> list[list[Waiting]]:
     return runs
 
 
-def _grouped(run: list[Waiting], catalog_version: int, router: Router) -> list[Group]:
+def _grouped(run: list[Waiting], router: Router) -> list[Group]:
     try:
-        return [Group(prepare(run[0].topic, _batch_of(run), catalog_version, router), run)]
+        # As of the oldest: when the catalog has moved on since, the writer looks whether the topic is still the same.
+        version = run[0].catalog_version  # they came in this order, and versions only grow
+        return [Group(prepare(run[0].topic, _batch_of(run), version, router), run)]
     except InvalidMessage as error:
         if len(run) == 1:
             run[0].done.set_exception(error)
             return []
     # One of them is wrong: each by itself, so that only that one is refused.
-    return [made for item in run for made in _grouped([item], catalog_version, router)]
+    return [made for item in run for made in _grouped([item], router)]
 
 
 def _batch_of(run: list[Waiting]) -> OutgoingBatch:
