@@ -22,6 +22,8 @@ from geode_client.errors import (
     InvalidMessage,
     LeaseLost,
     MessageTooLarge,
+    RequestFailed,
+    RequestTimeout,
     SchemaViolation,
     StoreError,
     SubscriberLimitReached,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from geode_client.conditions import compile_filter
     from geode_client.message import Message
     from geode_client.query.result import Result
+    from geode_client.requesting import Request, Service
     from geode_client.subscription import Subscription
     from geode_client.sync import SyncClient
 
@@ -46,7 +49,9 @@ _LAZY = {
     "Client": "client",
     "Message": "message",
     "Receipt": "broker",
+    "Request": "requesting",
     "Result": "query.result",
+    "Service": "requesting",
     "Subscription": "subscription",
     "SyncClient": "sync",
     "compile_filter": "conditions",
@@ -68,8 +73,12 @@ __all__ = [
     "Message",
     "MessageTooLarge",
     "Receipt",
+    "Request",
+    "RequestFailed",
+    "RequestTimeout",
     "Result",
     "SchemaViolation",
+    "Service",
     "StoreError",
     "SubscriberLimitReached",
     "Subscription",

@@ -39,6 +39,7 @@ from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
 from geode_client.local.sweeper import Sweeper
 from geode_client.message import Chunk, Message
+from geode_client.replying import answer
 from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence, Traffic
@@ -227,7 +228,7 @@ class LocalBroker:
         await self._outbox.write_together(works)
 
     async def _reply(self, message: Message, value: object) -> None:
-        raise Unsupported("reply (request-reply comes with the next release)")
+        await answer(self, message, value)
 
     def _appended(self, appended: Sequence[Append]) -> None:
         for append in appended:

@@ -95,6 +95,7 @@ class Dispatcher:
         self._news: set[int] | None = None
         self._look = True
         self._highest_news = False
+        self._news_count = 0
         self._claiming: asyncio.Task[bool] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._flush_waiters: list[asyncio.Future[None]] = []
@@ -108,6 +109,7 @@ class Dispatcher:
     # ── news ──
     def topic_has_news(self, topic_id: int) -> None:
         """A topic of the group has a new batch."""
+        self._news_count += 1
         if self._news is not None:
             self._news.add(topic_id)
         self._highest_news = self.group.order_by == "priority"
@@ -115,6 +117,7 @@ class Dispatcher:
 
     def look_again(self) -> None:
         """Retries may be due, claims without an owner be there, the group moved or resumed."""
+        self._news_count += 1
         self._look = True
         self._news = None
         self._wake(1)
@@ -157,9 +160,11 @@ class Dispatcher:
                 return made
             if member.holds >= member.prefetch:
                 return None
+            known = self._news_count
             if await self._claim_now():
                 continue
-            if not self.core.steal(member):
+            # News that came while the claim was under way found nobody waiting to be woken.
+            if self._news_count == known and not self.core.steal(member):
                 return None
 
     def has_ended(self) -> bool:

@@ -111,7 +111,8 @@ class Outbox:
         """The next single messages, about as many as there is room for."""
         room = (BYTES_UNDER_WAY_MAX - self._bytes_under_way) // self._typical_bytes
         most = min(max(1, room), SINGLES_AT_ONCE_MAX)
-        queue, found = self._queue, []
+        queue = self._queue
+        found: list[publisher.Waiting] = []
         while queue and len(found) < most and isinstance(item := queue[0], publisher.Waiting):
             del queue[0]
             if not item.done.cancelled():

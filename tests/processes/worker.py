@@ -71,6 +71,23 @@ async def publish_later(directory: str, name: str, delay: float) -> None:
             number += 1
 
 
+async def serve(directory: str, name: str, seconds: float) -> None:
+    """Answer requests with this name and their params; tell each before it is answered, after thinking about it."""
+    async with Client(directory) as client, client.serve("rpc") as requests:
+        tell("ready")
+        async for request in requests:
+            tell("request", request.params)
+            await asyncio.sleep(seconds)
+            await request.reply([name, request.params])
+
+
+async def ask_for_ever(directory: str) -> None:
+    """Ask until killed."""
+    async with Client(directory) as client:
+        while True:
+            tell("answer", await client.request("rpc", 1, timeout=60))
+
+
 async def stay(directory: str) -> None:
     """Have the store open until killed, with a message that waits, so that its timer is set."""
     async with Client(directory) as client:
@@ -90,6 +107,10 @@ async def main() -> None:
             await subscribe(directory, rest[0], int(rest[1]))
         case "publish_later":
             await publish_later(directory, rest[0], float(rest[1]))
+        case "serve":
+            await serve(directory, rest[0], float(rest[1]))
+        case "ask_for_ever":
+            await ask_for_ever(directory)
         case "stay":
             await stay(directory)
         case "echo":
