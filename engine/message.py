@@ -183,6 +183,10 @@ class Settler(Protocol):
 
     async def acknowledge(self, message: "Message") -> None: ...
 
+    def acknowledge_within(self, message: "Message", transaction: Any) -> None:
+        """Acknowledge when the broker's transaction commits."""
+        ...
+
     async def refuse(
         self, message: "Message", *, requeue: bool, delay_seconds: float | None, reason: str | None
     ) -> None: ...
@@ -285,6 +289,10 @@ class Message(msgspec.Struct, eq=False, gc=False):
     def __len__(self) -> int:
         return len(self.data)
 
+    def __bool__(self) -> bool:
+        """Always: a message is something, also when its body is empty."""
+        return True
+
     def keys(self) -> Any:
         return self.data.keys()
 
@@ -301,6 +309,10 @@ class Message(msgspec.Struct, eq=False, gc=False):
     async def ack(self) -> None:
         """Settle the message as done; returns once that survives the death of the process. Repeating it does nothing."""
         await self._settled_by().acknowledge(self)
+
+    def acknowledge_within(self, transaction: Any) -> None:
+        """What `tx.ack(message)` does: settle the message as done when the broker's transaction commits."""
+        self._settled_by().acknowledge_within(self, transaction)
 
     async def nack(self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None) -> None:
         """Give the message back as a failed attempt (after `delay` seconds), or with `requeue=False` to the dead letters."""

@@ -1,13 +1,21 @@
 """The client without `await`, for scripts and notebooks: the same calls, on an event loop in a thread of its own."""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from geode_client.broker import BrokerTransaction, current_transaction
 from geode_client.client import Client
+from geode_client.errors import GeodeError, StoreError
 from geode_client.subscription import Subscription
+from geode_client.transaction import Transaction, leave
+
+if TYPE_CHECKING:
+    from geode_client.connecting import Connection
 
 if TYPE_CHECKING:
     from geode_client.requesting import Request, Service
@@ -22,14 +30,29 @@ class SyncClient:
         self._thread = threading.Thread(target=self._loop.run_forever, name="geode-loop", daemon=True)
         self._thread.start()
         self._closed = False
+        self._process = os.getpid()
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        refusal = self._refusal()
+        if refusal is not None:
+            work.close()
+            raise refusal
         future = asyncio.run_coroutine_threadsafe(_awaited(work), self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()  # such as Ctrl-C: what waits on the loop must not go on
             raise
+
+    def _refusal(self) -> GeodeError | None:
+        """Why nothing can be run: nobody serves the loop any more."""
+        if os.getpid() != self._process:
+            return StoreError(
+                "this process was forked after the client was made, and may not use its parent's: make one after the fork"
+            )
+        if self._closed or not self._thread.is_alive():
+            return GeodeError("the client is closed: make a new one")
+        return None
 
     def __enter__(self) -> Self:
         self._run(self._client.open())
@@ -42,9 +65,12 @@ class SyncClient:
 
     def close(self) -> None:
         """Store what is on its way and let go of the store. Repeating it does nothing."""
-        if not self._closed:
-            self._closed = True
+        if self._closed or os.getpid() != self._process:
+            return
+        try:
             self._run(self._client.close())
+        finally:
+            self._closed = True
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -89,6 +115,14 @@ class SyncClient:
 
     def get_consumer_lag(self, topic: str, group: str) -> int:
         return int(self._run(self._client.get_consumer_lag(topic, group)))
+
+    def transaction(self, **options: Any) -> "SyncTransaction":
+        """As `Client.transaction`, with `with`."""
+        return SyncTransaction(self, self._client.transaction(**options))
+
+    def connection(self, **options: Any) -> "SyncConnection":
+        """As `Client.connection`, with `with`."""
+        return SyncConnection(self, self._client.connection(**options))
 
     def messages(self, result: Any) -> "SyncSubscription":
         """The messages of a SUBSCRIBE that was executed."""
@@ -162,6 +196,106 @@ class SyncRequest:
 
     def fail(self, reason: object) -> None:
         self._client._run(self._request.fail(reason))
+
+
+class _Inside:
+    """What marks the calling thread as inside a transaction: each call to the loop takes the mark along."""
+
+    def __init__(self) -> None:
+        self._token: Token[BrokerTransaction | None] | None = None
+
+    def mark(self, begun: BrokerTransaction | None) -> None:
+        token, self._token = self._token, None
+        leave(token)
+        if begun is not None:
+            self._token = current_transaction.set(begun)
+
+
+class SyncTransaction:
+    """A transaction to be used inside `with`; the calls of `Transaction`, without `await`."""
+
+    def __init__(self, client: SyncClient, transaction: Transaction) -> None:
+        self._client = client
+        self._transaction = transaction
+        self._inside = _Inside()
+
+    def __enter__(self) -> Self:
+        self._client._run(self._transaction.__aenter__())
+        self._inside.mark(self._transaction.begun)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inside.mark(None)
+        self._client._run(self._transaction.__aexit__(kind, error, traceback))
+
+    @property
+    def committed(self) -> bool:
+        return self._transaction.committed
+
+    @property
+    def receipts(self) -> list[Any]:
+        return list(self._transaction.receipts)
+
+    def publish(self, topic: str, message: Any, **options: Any) -> None:
+        self._client._run(self._transaction.publish(topic, message, **options))
+
+    def publish_batch(self, topic: str, messages: Any, **options: Any) -> None:
+        self._client._run(self._transaction.publish_batch(topic, messages, **options))
+
+    def ack(self, *messages: Any) -> None:
+        self._client._run(self._transaction.ack(*messages))
+
+    def execute(self, sql: str, params: Any = None) -> Any:
+        return self._client._run(self._transaction.execute(sql, params))
+
+    def commit(self) -> None:
+        self._client._run(self._transaction.commit())
+
+    def rollback(self) -> None:
+        self._client._run(self._transaction.rollback())
+
+
+class SyncConnection:
+    """A connection to be used inside `with`; the calls of `Connection`, without `await`."""
+
+    def __init__(self, client: SyncClient, connection: "Connection") -> None:
+        self._client = client
+        self._connection = connection
+        self._inside = _Inside()
+
+    def __enter__(self) -> Self:
+        self._client._run(self._connection.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inside.mark(None)
+        self._client._run(self._connection.__aexit__(kind, error, traceback))
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return self._client._run(work)
+        finally:
+            self._inside.mark(self._connection.begun)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def begin(self) -> Any:
+        return self._run(self._connection.begin())
+
+    def execute(self, statement: str, params: Any = None) -> Any:
+        return self._run(self._connection.execute(statement, params))
+
+    def commit(self) -> Any:
+        return self._run(self._connection.commit())
+
+    def rollback(self) -> Any:
+        return self._run(self._connection.rollback())
 
 
 async def _awaited(work: Coroutine[Any, Any, Any]) -> Any:

@@ -14,9 +14,8 @@ from sqlglot import exp
 
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
 from geode_client.grammar.names import validate_topic_pattern
-from geode_client.grammar.source import Source, Span, number_of
+from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, Source, Span, number_of
 
-CONDITION_CHARACTERS_MAX = 16 * 1024
 CONDITION_TOKENS_MAX = 2_000
 NESTING_MAX = 64
 IN_ITEMS_MAX = 10_000

@@ -11,7 +11,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 
 from geode_client.grammar import ast, scan, tables
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, Unfinished, did_you_mean
-from geode_client.grammar.source import Source, Span
+from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, Source, Span
 from geode_client.grammar.transform import Transformer
 
 if TYPE_CHECKING:
@@ -118,6 +118,12 @@ def iterate_script(source: Source) -> Iterator[ast.Statement | GqlError]:
 def parse_condition(text: str, *, name: str = "<condition>") -> "exp.Expression":
     """A condition by itself, as `filter=` takes it."""
     source = Source(text, name)
+    if len(text) > CONDITION_CHARACTERS_MAX and "," not in text:
+        # Only the items of a list may make it longer: this need not be parsed.
+        limit = CONDITION_CHARACTERS_MAX
+        raise GqlSyntaxError(
+            f"a condition has at most {limit} characters; this one has {len(text)}", span=Span(0, 80), source=source
+        )
     found = list(scan.pieces(source))
     if not found:
         raise GqlSyntaxError("there is no condition here", span=Span(0, len(text)), source=source)

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geode_client.grammar import json_text
-from geode_client.grammar.errors import Unfinished
+from geode_client.grammar.errors import GqlSyntaxError, Unfinished
 from geode_client.grammar.source import Source, Span
 
 STATEMENT_CHARACTERS_MAX = 64 * 1024 * 1024
+# More than any bound of what may stand in brackets; found here it costs no parsing.
+BRACKETS_MAX = 256
 JSON_MARK = "\x01"
 
 _TOKEN = re.compile(
@@ -27,17 +29,18 @@ _TOKEN = re.compile(
     | (?P<open>[(\[{])
     | (?P<close>[)\]}])
     | (?P<end>;)
-    | (?P<other>\w+|.)
+    | (?P<other>(?:[\w.*]|-(?!-))+|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
-_SKIPPED = r"(?:[\s\ufeff]+|--[^\n]*(?:\n|$)|/\*(?s:.*?)\*/)"
+# Possessive: space that is cut in every possible way before a match is given up takes exponential time.
+_SKIPPED = r"(?:[\s\ufeff]++|--[^\n]*+(?:\n|$)|/\*(?s:.*?)\*/)*+"
 _PUBLISH = re.compile(
-    rf"""{_SKIPPED}*(?:EXPLAIN\b{_SKIPPED}*(?:ANALYZE\b{_SKIPPED}*)?)?PUBLISH\b{_SKIPPED}*TO\b{_SKIPPED}*"""
+    rf"""{_SKIPPED}(?:EXPLAIN\b{_SKIPPED}(?:ANALYZE\b{_SKIPPED})?)?PUBLISH\b{_SKIPPED}TO\b{_SKIPPED}"""
     r"""(?:"(?:[^"]|"")*"|`(?:[^`]|``)*`|[\w.\-]+(?:/[\w.\-]+)*)""",
     re.IGNORECASE,
 )
-_SPACE = re.compile(rf"{_SKIPPED}*")
+_SPACE = re.compile(_SKIPPED)
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 _NAMES = {"'": "string", '"': "quoted name", "`": "quoted name"}
 
@@ -99,6 +102,8 @@ def _find_end(source: Source, place: int, *, blank: bool) -> tuple[int, int, boo
                 raise _unfinished_string(source, token.start())
             case "open":
                 brackets.append((token[0], token.start()))
+                if len(brackets) > BRACKETS_MAX:
+                    raise _too_deep(source, token.start())
             case "close" if brackets and _CLOSES[brackets[-1][0]] == token[0]:
                 brackets.pop()
             case "end":
@@ -131,6 +136,12 @@ def _unfinished_string(source: Source, start: int) -> Unfinished:
         span=span,
         source=source,
         hint=f"end it with {quote}; {quote}{quote} stands for one",
+    )
+
+
+def _too_deep(source: Source, start: int) -> GqlSyntaxError:
+    return GqlSyntaxError(
+        f"brackets are nested more than {BRACKETS_MAX} deep", span=Span(start, start + 1), source=source
     )
 
 

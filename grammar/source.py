@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 CARET_LINE_MAX = 160
 NUMBER_CHARACTERS_MAX = 400
+CONDITION_CHARACTERS_MAX = 16 * 1024
 
 
 def number_of(text: str) -> int | float | None:

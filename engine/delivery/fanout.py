@@ -74,9 +74,11 @@ class FanoutCursor:
         """How many messages are missing before the chunk, and from which place on it is new."""
         place = (chunk.topic_id, chunk.partition)
         expected = self._expected.get(place)
-        self._expected[place] = chunk.end_offset
         if expected is None:
+            self._expected[place] = chunk.end_offset
             return 0, 0
+        # A start that still lies ahead stays ahead.
+        self._expected[place] = max(expected, chunk.end_offset)
         return max(0, chunk.base_offset - expected), max(0, expected - chunk.base_offset)
 
     def _chosen(self, chunk: Chunk, first: int, now_us: int) -> Sequence[int]:

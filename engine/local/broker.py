@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from geode_client import broker
 from geode_client.broker import (
@@ -38,6 +38,7 @@ from geode_client.local.outbox import Outbox, batch_receipt
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
 from geode_client.local.sweeper import Sweeper
+from geode_client.local.transactions import LocalTransaction, Transactions
 from geode_client.message import Chunk, Message
 from geode_client.replying import answer
 from geode_client.store import database as files
@@ -51,6 +52,9 @@ from geode_client.store.writer import Append, Work
 LOOK_SECONDS = 1.0
 STALE_RETRIES = 5
 SCAN_GIVE_WAY_EVERY = 4
+PAST_TRANSACTION = (
+    "this would publish past the open transaction: use tx.publish (inside 'async with client.transaction() as tx')"
+)
 
 
 class LocalBroker:
@@ -67,7 +71,6 @@ class LocalBroker:
     def unsupported(self) -> Mapping[str, str]:
         """What is not built yet on a directory."""
         return {
-            "transactions": "they come with the next release",
             "regions": "a directory is in one place",
         }
 
@@ -77,7 +80,7 @@ class LocalBroker:
             return
         self._loop = asyncio.get_running_loop()
         layout = files.prepare(self._target)
-        with contextlib.ExitStack() as undo:
+        with _named_errors(layout), contextlib.ExitStack() as undo:
             self._database = files.open_writer(layout)
             undo.callback(self._database.close)
             self._open_parts(layout, undo)
@@ -102,7 +105,7 @@ class LocalBroker:
             self._log,
             self._topics,
             self._reports,
-            lambda: self._outbox.settle(),
+            self._settled,
             self._write_together,
             self._reply,
             layout.directory,
@@ -111,6 +114,15 @@ class LocalBroker:
         self._delays = DelayedMover(self._log, self.write, layout.directory)
         self._outbox = Outbox(self._database, layout.lock(), peers, f"{store_id}-", self._appended, self._delays.expect)
         self._outbox.catalog_version = self._topics.version
+        self._transactions = Transactions(
+            self._database,
+            self._outbox,
+            self._topics,
+            self._log,
+            f"{store_id}-",
+            self._refresh_catalog,
+            lambda given: _check_supported(given.region),
+        )
         self._look_timer: asyncio.TimerHandle | None = None
         self._data_version = self._log.data_version()
         self._sweeper = Sweeper(self._log, self._topics, self._reports.presence, self.write, layout.directory)
@@ -131,6 +143,8 @@ class LocalBroker:
         """Write what waits, end all feeds, and let go of the files."""
         if not self._open:
             return
+        self._check_loop()
+        await self._transactions.close()
         await self._sweeper.stop()
         await self._delays.stop()
         await self._outbox.settle()
@@ -144,6 +158,15 @@ class LocalBroker:
     def _check_open(self) -> None:
         if not self._open:
             raise StoreError("the client is closed (or was never opened): use it inside 'async with Client(...)'")
+        self._check_loop()
+
+    def _check_loop(self) -> None:
+        """Refuse another event loop, where nothing that is awaited here would ever come."""
+        if asyncio.get_running_loop() is not self._loop:
+            self._database.check_process()
+            raise StoreError(
+                "the client was opened in another event loop (another asyncio.run, or another thread): open one in each"
+            )
 
     # ── topics ──
     async def create_topic(self, definition: TopicDefinition, *, if_not_exists: bool = False) -> bool:
@@ -179,6 +202,7 @@ class LocalBroker:
         return list(self._topics.covered(validate_topic_pattern(pattern)))
 
     async def _write_catalog(self, work: CreateTopic | AlterTopic | DropTopic | PurgeTopic) -> None:
+        self._transactions.refuse_past("topics are made and changed outside of a transaction: do it before it begins")
         try:
             await self.write(work)
         except TopicNotFound as error:
@@ -196,9 +220,10 @@ class LocalBroker:
     # ── publishing ──
     async def publish(self, message: OutgoingMessage) -> Receipt:
         self._check_open()
+        self._transactions.refuse_past(PAST_TRANSACTION)
         _check_supported(message.region)
         for _ in range(STALE_RETRIES):
-            topic = self._topics.get(message.topic) or await self.topic(message.topic)
+            topic = self._topics.remembered(message.topic) or await self.topic(message.topic)
             try:
                 return await self._outbox.post(topic, message)
             except StaleTopic:
@@ -207,11 +232,12 @@ class LocalBroker:
 
     async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
         self._check_open()
+        self._transactions.refuse_past(PAST_TRANSACTION)
         _check_supported(batch.region)
         if not batch.bodies:
             return BatchReceipt(0, 0, {})
         for _ in range(STALE_RETRIES):
-            topic = self._topics.get(batch.topic) or await self.topic(batch.topic)
+            topic = self._topics.remembered(batch.topic) or await self.topic(batch.topic)
             try:
                 return batch_receipt(await self._outbox.post_batch(topic, batch))
             except StaleTopic:
@@ -229,6 +255,17 @@ class LocalBroker:
 
     async def _reply(self, message: Message, value: object) -> None:
         await answer(self, message, value)
+
+    def transaction(self, timeout_seconds: float) -> LocalTransaction:
+        self._check_open()
+        return self._transactions.begin(timeout_seconds)
+
+    async def _settled(self) -> None:
+        """All commits under way have been told of; not those that wait for the running task's own transaction."""
+        if self._transactions.holds_here():
+            self._outbox.flush()
+        else:
+            await self._outbox.settle()
 
     def _appended(self, appended: Sequence[Append]) -> None:
         for append in appended:
@@ -305,7 +342,7 @@ class LocalBroker:
     # ── reading ──
     async def scan(self, request: ScanRequest) -> AsyncIterator[Chunk]:
         self._check_open()
-        await self._outbox.settle()
+        await self._settled()
         through = self._log.last_batch_id()
         sources = []
         for topic in request.topics:
@@ -334,7 +371,7 @@ class LocalBroker:
 
     async def partition_statistics(self, pattern: str = "**") -> list[PartitionStatistics]:
         topics = await self.topics(pattern)
-        await self._outbox.settle()
+        await self._settled()
         return statistics.of_partitions(self._log, topics)
 
     async def subscriber_statistics(self) -> list[SubscriberStatistics]:
@@ -344,8 +381,18 @@ class LocalBroker:
 
     async def _reported(self) -> None:
         """Everything that this client has done is in the store and the presence file."""
-        await self._outbox.settle()
+        await self._settled()
         self._reports.write()
+
+
+@contextlib.contextmanager
+def _named_errors(layout: files.Layout) -> Iterator[None]:
+    """Turn an error of the system, met while opening, into one that names the file."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or layout.directory
+        raise StoreError(f"cannot open the store: {error.strerror} ({place})") from error
 
 
 def _check_supported(region: str | None) -> None:

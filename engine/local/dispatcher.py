@@ -17,8 +17,9 @@ from geode_client.catalog import Delivery, Topic
 from geode_client.clock import boot_us, now_us
 from geode_client.delivery.claims import HeldClaim, Rules
 from geode_client.delivery.fanout import ConditionLike
-from geode_client.delivery.group import Found, GroupCore, GroupSlice, Member, Piece
-from geode_client.errors import CorruptData, GeodeError
+from geode_client.delivery.group import GroupCore
+from geode_client.delivery.members import Found, GroupSlice, Member, Piece
+from geode_client.errors import CorruptData, GeodeError, LeaseLost
 from geode_client.local.follower import LogFollower
 from geode_client.store.claiming import Claim, Claimed
 from geode_client.store.groups import Group
@@ -103,6 +104,7 @@ class Dispatcher:
         self._retry_timer: asyncio.TimerHandle | None = None
         self._turn = random.randrange(1 << 16)
         self._damage: CorruptData | None = None
+        self._joined: dict[int, JoinedAcknowledgements] = {}
         self._renewed_us = boot_us()
         self.failure: GeodeError | None = None
 
@@ -413,6 +415,24 @@ class Dispatcher:
         rows = self._around.log.rows(_ORPHANS, (self.group.group_id, now_boot))
         return bool(rows) or bool(self._around.dead_owners(self.group.group_id))
 
+    def joined(self, transaction: object) -> "JoinedAcknowledgements":
+        """What a transaction acknowledges of this group, all together."""
+        found = self._joined.get(id(transaction))
+        if found is None:
+            found = self._joined[id(transaction)] = JoinedAcknowledgements(self, id(transaction))
+        return found
+
+    def transaction_ended(self, joined: "JoinedAcknowledgements", *, stored: bool) -> None:
+        """A transaction that acknowledged messages of this group is over."""
+        self._joined.pop(joined.key, None)
+        self._lost(joined.lost)
+        self.core.transaction_ended(joined.held, stored=stored)
+        if stored:
+            for one, _ in joined.held:
+                self._around.reports.settled(one.claim.topic_id, 1, 0)
+        self._wake(1)
+        self._expect_flush()
+
     async def extend(self, claim: HeldClaim, until_us: int) -> None:
         """Hold a claim at least until a time of the boot clock."""
         claim.extended_us = max(claim.extended_us, until_us)
@@ -450,6 +470,48 @@ class Dispatcher:
         return not self._around.log.rows(_AHEAD, (self.group.group_id,)) and not self._around.log.rows(
             _DUE, (self.group.group_id, now_us(), boot_us())
         )
+
+
+class JoinedAcknowledgements:
+    """The acknowledgements of one group in one transaction: written with it, or undone with it."""
+
+    def __init__(self, dispatcher: Dispatcher, key: int) -> None:
+        self.key = key
+        self.held: list[tuple[GroupSlice, int]] = []
+        self._dispatcher = dispatcher
+        self._work: Settle | None = None
+
+    def add(self, one: GroupSlice, index: int) -> None:
+        self.held.append((one, index))
+
+    @property
+    def lost(self) -> Sequence[int]:
+        """Claims that the commit found in other hands."""
+        return () if self._work is None else self._work.lost
+
+    def work(self) -> Settle:
+        """One settlement a claim; when any of them has passed on the whole transaction is refused."""
+        offsets: dict[int, list[int]] = {}
+        claims: dict[int, HeldClaim] = {}
+        durable = False
+        for one, index in self.held:
+            claims[one.claim.claim_id] = one.claim
+            offsets.setdefault(one.claim.claim_id, []).append(one.chunk.base_offset + index)
+            durable |= one.claim.rules.durable
+        self._work = Settle(
+            group_id=self._dispatcher.group.group_id,
+            name=self._dispatcher.group.name,
+            settlements=[claim.reserved(offsets[claim_id]) for claim_id, claim in claims.items()],
+            dead_letter_topics={},
+            durable=durable,
+            refusal=LeaseLost(
+                "messages that the transaction acknowledges have passed to another consumer: nothing of it was stored"
+            ),
+        )
+        return self._work
+
+    def told(self, stored: bool) -> None:
+        self._dispatcher.transaction_ended(self, stored=stored)
 
 
 def rules_of(topic: Topic, group: str) -> Rules:

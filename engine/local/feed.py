@@ -19,7 +19,7 @@ from geode_client.delivery.slices import Slice
 from geode_client.errors import CorruptData, GeodeError, StoreError
 from geode_client.local.follower import LogFollower
 from geode_client.message import Chunk, Message
-from geode_client.store.log import LogCursor
+from geode_client.store.log import CommitCursor, LogCursor
 
 NOTICES_MAX = 256
 GIVE_WAY_EVERY_CHUNKS = 16
@@ -31,7 +31,7 @@ class FeedOwner(Protocol):
     @property
     def follower(self) -> LogFollower: ...
 
-    def backlog(self, feed: "FanoutFeed", through: int) -> LogCursor:
+    def backlog(self, feed: "FanoutFeed", through: int) -> LogCursor | CommitCursor:
         """What lies between the feed's cursor and batch `through`."""
         ...
 
@@ -99,7 +99,7 @@ class FanoutFeed:
         self._through = through
         self._notices: list[int] = []
         self._behind = True
-        self._backlog: LogCursor | None = None
+        self._backlog: LogCursor | CommitCursor | None = None
         self._backlog_end = 0
         self._waiter: asyncio.Future[None] | None = None
         self._chunks_since_pause = 0
@@ -197,6 +197,9 @@ class FanoutFeed:
 
     async def acknowledge(self, message: Message) -> None:
         """It was done when it was handed over."""
+
+    def acknowledge_within(self, message: Message, transaction: object) -> None:
+        """Nothing is left to be done, then as now."""
 
     async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
         """Hand the message over again later, to this subscriber alone; or make it a dead letter."""

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from geode_client.broker import SubscriptionRequest
+from geode_client.broker import BrokerTransaction, SubscriptionRequest
 from geode_client.clock import boot_us, now_us
-from geode_client.delivery.group import GroupSlice, Member
+from geode_client.delivery.members import GroupSlice, Member
 from geode_client.delivery.slices import Slice
 from geode_client.errors import AlreadySettled, GeodeError, LeaseLost, StoreError
 from geode_client.local.dispatcher import Dispatcher
@@ -183,6 +183,16 @@ class Ticket:
         if self._feed.dispatcher.core.acknowledge(self._slice, message._index):
             self._feed.room_was_made()
         await self._written(message)
+
+    def acknowledge_within(self, message: Message, transaction: BrokerTransaction) -> None:
+        """Acknowledge when the transaction commits; when it does not, the message is as it was before."""
+        if self._slice.claim.rules.settle_first:
+            return
+        dispatcher = self._feed.dispatcher
+        if dispatcher.core.reserve(self._slice, message._index):
+            joined = dispatcher.joined(transaction)
+            joined.add(self._slice, message._index)
+            transaction.settle(joined)
 
     async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
         if self._slice.claim.rules.settle_first:

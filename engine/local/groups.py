@@ -20,7 +20,7 @@ from geode_client.broker import (
     SubscriptionRequest,
 )
 from geode_client.catalog import Topic
-from geode_client.delivery.group import Member
+from geode_client.delivery.members import Member
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import is_pattern, matches
 from geode_client.local.dispatcher import Dispatcher, order_of

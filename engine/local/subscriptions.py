@@ -21,11 +21,14 @@ from geode_client.local.follower import LogFollower
 from geode_client.local.groups import Groups, Write
 from geode_client.local.reports import Reports
 from geode_client.message import Chunk, Message
-from geode_client.store.log import LogCursor, LogReader
+from geode_client.store.log import CommitCursor, Header, LogCursor, LogReader
 from geode_client.store.publishing import partition_of
 from geode_client.store.settling import Bury, dead_letter
 from geode_client.store.topics import TopicReader, dead_letter_topic_of
 from geode_client.store.writer import Append
+
+# Reading past a batch of another topic costs about this fraction of asking a partition for its next one.
+COMMITS_A_TOPIC = 16
 
 
 class Subscriptions:
@@ -115,8 +118,16 @@ class Subscriptions:
                     pass
 
     # ── what a feed asks ──
-    def backlog(self, feed: FanoutFeed, through: int) -> LogCursor:
+    def backlog(self, feed: FanoutFeed, through: int) -> LogCursor | CommitCursor:
         """What lies between the feed's cursor and batch `through`."""
+        position = feed.cursor.position
+        if through - position <= COMMITS_A_TOPIC * len(feed.topic_ids):
+            topic_ids, partition = feed.topic_ids, feed.request.partition
+
+            def wanted(header: Header) -> bool:
+                return header.topic_id in topic_ids and partition in (None, header.partition)
+
+            return CommitCursor(self._log, wanted, after=position, through=through)
         sources: list[tuple[int, int, int]] = []
         for topic_id in feed.topic_ids:
             topic = self._topics.by_id(topic_id)
@@ -174,8 +185,10 @@ class Subscriptions:
         """The catalog was read anew: topics may be gone, or be there for a pattern."""
         self.follower.forget_strangers()
         self.groups.topics_changed(TopicNotFound)
+        followed: set[int] = set().union(*(feed.topic_ids for feed in self._feeds.values()))
+        gone = self._topics.gone(followed)
         for feed in list(self._feeds.values()):
-            for topic_id in [i for i in feed.topic_ids if self._topics.by_id(i) is None]:
+            for topic_id in feed.topic_ids & gone:
                 feed.topic_ids.discard(topic_id)
                 self.follower.unfollow(topic_id, feed)
             if not feed.topic_ids and not is_pattern(feed.request.pattern):

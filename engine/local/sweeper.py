@@ -74,10 +74,13 @@ class Sweeper:
     def _is_ours(self) -> bool:
         if self._directory is None or self._lock is not None:
             return True
-        file = PrivateFile(os.open(self._directory / "geode.sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            file = PrivateFile(os.open(self._directory / "geode.sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError:
+            return False  # such as no descriptor left: tried again at the next turn, here or in another process
         try:
             fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:
             file.close()
             return False
         self._lock = file

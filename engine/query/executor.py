@@ -15,6 +15,7 @@ from geode_client.query import copying, grouping, judging, plan, system
 from geode_client.query.planner import covers
 from geode_client.query.result import Result, counted
 from geode_client.query.rows import Runner
+from geode_client.query.transacting import Transacting
 from geode_client.subscription import Subscription
 from geode_client.units import format_duration
 from geode_client.values import compare, equal
@@ -37,15 +38,21 @@ class Executor:
         parameters: Mapping[str, Any],
         ensure_topic: EnsureTopic,
         progress: copying.Progress | None = None,
+        transacting: Transacting | None = None,
     ) -> None:
         self._broker = broker
         self._parameters = parameters
         self._ensure_topic = ensure_topic
         self._progress = progress
+        self._transacting = transacting
 
     async def run(self, node: plan.Plan) -> Result:
         """Do what the plan says."""
+        if self._transacting is not None:
+            self._transacting.admit(node)
         match node:
+            case plan.Begin() | plan.Commit() | plan.Rollback():
+                return await self._transact(node)
             case plan.CreateTopic(definition, if_not_exists):
                 created = await self._broker.create_topic(definition, if_not_exists=if_not_exists)
                 return Result(message=f"topic {definition.name} {'created' if created else 'was there already'}")
@@ -94,6 +101,8 @@ class Executor:
                 raise Unsupported(what)
             case plan.Query(root, notices):
                 columns, rows = await Runner(self._broker, self._parameters).run(root)
+                if self._transacting is not None:
+                    notices += self._transacting.notices(node)
                 return Result(columns, rows, notices=notices)
             case _:
                 assert_never(node)
@@ -107,8 +116,23 @@ class Executor:
             return Result(message=f"there was no topic {name}")
         return Result(message=f"topic {name} dropped")
 
+    async def _transact(self, node: plan.Begin | plan.Commit | plan.Rollback) -> Result:
+        if self._transacting is None:
+            raise GqlError(
+                "this would take in what other tasks of the program publish",
+                hint="use client.transaction() or client.connection(), or a script",
+            )
+        match node:
+            case plan.Begin():
+                return await self._transacting.begin()
+            case plan.Commit():
+                return await self._transacting.commit()
+            case plan.Rollback():
+                return await self._transacting.rollback()
+            case _:
+                assert_never(node)
+
     async def _publish(self, node: plan.Publish) -> Result:
-        await self._ensure_topic(node.topic)
         given = dict(node.options)
         message_id = given.pop("message_id", None)
         if message_id is not None and len(node.messages) > 1:
@@ -116,6 +140,9 @@ class Executor:
         keys = given.pop("key", None)
         ids = [message_id] if message_id is not None else None
         batch = OutgoingBatch(node.topic, list(node.messages), keys=keys, ids=ids, **given)
+        if self._transacting is not None and self._transacting.is_open:
+            return await self._transacting.publish(batch)
+        await self._ensure_topic(node.topic)
         receipt = await self._broker.publish_batch(batch)
         duplicates = f", {receipt.duplicates} known already" if receipt.duplicates else ""
         due = f", due in {format_duration(batch.delay_us)}" if batch.delay_us and receipt.count else ""

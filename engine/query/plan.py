@@ -117,6 +117,24 @@ class ReplayDeadLetters:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    def text(self) -> str:
+        return "Begin"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    def text(self) -> str:
+        return "Commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    def text(self) -> str:
+        return "Rollback"
+
+
+@dataclass(frozen=True, slots=True)
 class Subscribe:
     request: SubscriptionRequest
     limit: int | None
@@ -470,6 +488,9 @@ Plan = (
     | PauseGroup
     | DropGroup
     | ReplayDeadLetters
+    | Begin
+    | Commit
+    | Rollback
     | Subscribe
     | Show
     | Describe

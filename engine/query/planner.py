@@ -100,7 +100,9 @@ class Planner:
             ):
                 return await self._group(statement)
             case ast.Begin() | ast.Commit() | ast.Rollback():
-                return self._lacking("transactions", statement)
+                if "transactions" in self._broker.unsupported():
+                    return self._lacking("transactions", statement)
+                return _transacting(statement)
             case _:
                 assert_never(statement)
 
@@ -271,6 +273,18 @@ class Planner:
         condition = conditions.compile_condition(tree, parameters=self._parameters, columns=columns)
         limit = TEST_FILTER_MESSAGES if statement.limit is None else statement.limit
         return nodes.TestFilter(topic, condition, min(limit, TEST_FILTER_MESSAGES_MAX))
+
+
+def _transacting(statement: ast.Begin | ast.Commit | ast.Rollback) -> nodes.Plan:
+    match statement:
+        case ast.Begin():
+            return nodes.Begin()
+        case ast.Commit():
+            return nodes.Commit()
+        case ast.Rollback():
+            return nodes.Rollback()
+        case _:
+            assert_never(statement)
 
 
 def covers(like: str | None, name: str) -> bool:

@@ -5,6 +5,7 @@ and checkpoints are never held up. What a cursor has not reached may be removed 
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -41,6 +42,11 @@ _REACHING_INTO = (
     " AND base_offset >= coalesce((SELECT max(base_offset) FROM batches WHERE topic_id = ?1 AND partition = ?2"
     "  AND base_offset <= ?3), ?3) AND base_offset < ?4 AND base_offset + count > ?3 AND base_offset >= coalesce("
     " (SELECT start_offset FROM partitions WHERE topic_id = ?1 AND partition = ?2), 0) ORDER BY base_offset"
+)
+_IN_ORDER = (
+    "SELECT batch_id, topic_id, partition, base_offset, count FROM batches AS b WHERE batch_id > ? AND batch_id <= ?"
+    " AND base_offset >= coalesce((SELECT start_offset FROM partitions AS p WHERE p.topic_id = b.topic_id"
+    f" AND p.partition = b.partition), 0) ORDER BY batch_id LIMIT {FOLLOW_AT_ONCE}"
 )
 _END = 2**62
 
@@ -82,6 +88,10 @@ class LogReader:
     def committed_after(self, batch_id: int) -> list[Header]:
         """The next batches in commit order, at most FOLLOW_AT_ONCE."""
         return [Header(*row) for row in self.rows(_FOLLOW, (batch_id,))]
+
+    def retained_between(self, after: int, through: int) -> list[Header]:
+        """The next retained batches in commit order, of any topic, at most FOLLOW_AT_ONCE."""
+        return [Header(*row) for row in self.rows(_IN_ORDER, (after, through))]
 
     def chunk(self, batch_id: int) -> Chunk | None:
         """One batch, or None when it has been removed."""
@@ -259,4 +269,37 @@ class LogCursor:
             self._push(number, source)
             if row is not None:
                 return self._log.unpacked(row)
+        raise StopIteration
+
+
+class CommitCursor:
+    """Batches in commit order, after one batch and up to another, of the topics and partitions that are `wanted`.
+
+    For a reader of very many partitions, which has less to do with the batches of others than with asking each of its own.
+    """
+
+    def __init__(self, log: LogReader, wanted: Callable[[Header], bool], *, after: int, through: int) -> None:
+        self._log = log
+        self._wanted = wanted
+        self._after = after
+        self._through = through
+        self._headers: deque[Header] = deque()
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing is left to be read."""
+        while not self._headers and self._after < self._through:
+            found = self._log.retained_between(self._after, self._through)
+            self._after = found[-1].batch_id if found else self._through
+            self._headers.extend(header for header in found if self._wanted(header))
+        return not self._headers
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        while not self.is_exhausted:
+            chunk = self._log.chunk(self._headers.popleft().batch_id)
+            if chunk is not None:
+                return chunk
         raise StopIteration

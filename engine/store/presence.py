@@ -190,7 +190,13 @@ class Presence:
             raise self._explained(error) from error
 
     def _explained(self, error: apsw.Error) -> StoreError:
-        return StoreError(f"{self._directory or 'memory'}/presence.db: {error}")
+        path = f"{self._directory or 'memory'}/presence.db"
+        if isinstance(error, apsw.NotADBError | apsw.CorruptError):
+            return StoreError(
+                f"{path} is damaged ({error}): nothing in it must survive; close all clients of this store, and the next"
+                " one that is opened makes it anew"
+            )
+        return StoreError(f"{path}: {error}")
 
     def _remove_dead(self) -> None:
         if self._directory is None:

@@ -5,7 +5,7 @@ dropped by a mark: its name is free at once, its rows are removed by the sweeper
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -21,6 +21,7 @@ from geode_client.store.log import LogReader
 from geode_client.store.writer import Transaction
 
 NAMES_COMPARED_MAX = 5_000
+TOPICS_ASKED_SINGLY_MAX = 100
 DEAD_LETTER_PREFIX = "_dlq/"
 _COLUMNS = "topic_id, name, delivery, automatic, revision, schema_version, created_us, options"
 
@@ -172,6 +173,10 @@ class TopicReader:
         self._by_id.clear()
         return True
 
+    def remembered(self, name: str) -> Topic | None:
+        """The topic of this name if it has been read before; nothing is looked up."""
+        return self._by_name.get(name)
+
     def get(self, name: str) -> Topic | None:
         """The topic of this name, from memory where it has been read before."""
         topic = self._by_name.get(name)
@@ -187,6 +192,13 @@ class TopicReader:
         """The topic of this number, unless it was dropped."""
         topic = self._by_id.get(topic_id)
         return topic if topic is not None else self._read("topic_id = ? AND dropped = 0", topic_id)
+
+    def gone(self, topic_ids: Collection[int]) -> set[int]:
+        """Those of the topics that were dropped."""
+        if len(topic_ids) <= TOPICS_ASKED_SINGLY_MAX:
+            return {topic_id for topic_id in topic_ids if self.by_id(topic_id) is None}
+        living = {row[0] for row in self._log.rows("SELECT topic_id FROM topics WHERE dropped = 0")}
+        return set(topic_ids) - living
 
     def name_of(self, topic_id: int) -> str:
         """A name for messages and errors, also of a dropped topic."""
@@ -238,7 +250,7 @@ def _topic(row: tuple[object, ...], schema: bytes | None) -> Topic:
 
 
 def require_topic(transaction: Transaction, name: str) -> Topic:
-    """The topic of this name as the transaction sees it."""
+    """The topic of this name as the transaction sees it; raises TopicNotFound."""
     sql = f"SELECT {_COLUMNS} FROM topics WHERE name = ? AND dropped = 0"
     row = transaction.database.row(sql, (name,))
     if row is None:

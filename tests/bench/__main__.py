@@ -17,13 +17,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import conditions, fanout, publishing, starting
+from bench import conditions, delivery, fanout, publishing, starting, transactions
 from bench.table import Row, Settings, shown
 
 GROUPS = {
     "publish": publishing.rows,
     "fan-out": fanout.rows,
+    "groups": delivery.rows,
     "conditions": conditions.rows,
+    "transactions": transactions.rows,
     "start": starting.rows,
 }
 

@@ -372,3 +372,26 @@ async def _compare(steps: list[Step]) -> None:
                 assert await waiting(client) != []
                 assert (await client.query("SELECT delayed_messages FROM SYSTEM.topics")).scalar() == len(held)
             assert await stored(client) == log
+
+
+@pytest.mark.parametrize("target", [":memory:", "directory"])
+async def test_a_transaction_may_let_messages_wait(target: str, directory: Path) -> None:
+    with set_clock() as clock:
+        async with Client(target if target == ":memory:" else directory) as client:
+            async with client.transaction() as tx:
+                await tx.publish("t", 0, delay_seconds=5, message_id="a")
+                await tx.rollback()
+            async with client.transaction() as tx:
+                await tx.publish("t", 1, delay_seconds=5, message_id="a")
+                await tx.publish("t", 2, delay_seconds=5)
+                await tx.publish_batch("t", [3, 4], delay_seconds=5)
+                await tx.publish("t", 5)
+            first, second, batch, now = tx.receipts
+            assert [one.offset for one in (first, second, now)] == [None, None, 0]  # type: ignore[union-attr]
+            assert (batch.count, batch.offsets) == (2, {})  # type: ignore[union-attr]
+            clock.us += 5_000_000
+            await moved(client)
+            async with client.subscribe("t", from_beginning=True) as subscription:
+                found = [(message.data, message.id) async for message in subscription]
+            assert [data for data, _ in found] == [5, 1, 2, 3, 4]
+            assert [found[1][1], found[2][1]] == ["a", second.id]  # type: ignore[union-attr]
