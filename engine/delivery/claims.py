@@ -191,6 +191,9 @@ class HeldClaim:
         )
 
     # ── acknowledged in a transaction ──
+    def is_reserved(self, offset: int) -> bool:
+        return not self.is_lost and self.state[offset - self.first] == RESERVED
+
     def reserve(self, offset: int) -> None:
         """A transaction that is open acknowledges the message; the caller has seen that it is pending."""
         self.state[offset - self.first] = RESERVED

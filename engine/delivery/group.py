@@ -310,7 +310,7 @@ class GroupCore:
     def reserve(self, one: GroupSlice, index: int) -> bool:
         """An acknowledgement within an open transaction; as `acknowledge` otherwise."""
         offset = one.chunk.base_offset + index
-        if not one.claim.check(offset, ACKNOWLEDGED, one.chunk.message_id(index)):
+        if one.claim.is_reserved(offset) or not one.claim.check(offset, ACKNOWLEDGED, one.chunk.message_id(index)):
             return False
         one.claim.reserve(offset)
         return True

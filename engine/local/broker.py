@@ -35,6 +35,7 @@ from geode_client.grammar.names import is_pattern, validate_topic_name, validate
 from geode_client.local import progress, statistics
 from geode_client.local.delays import DelayedMover
 from geode_client.local.outbox import Outbox, batch_receipt
+from geode_client.local.replaying import Replay
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
 from geode_client.local.sweeper import Sweeper
@@ -45,7 +46,7 @@ from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence, Traffic
 from geode_client.store.publishing import StaleTopic
-from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader
+from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader, dead_letter_topic_of
 from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work
 
@@ -305,7 +306,22 @@ class LocalBroker:
         return await self._subscriptions.groups.seek(name, topic, target, covered, dry_run=dry_run)
 
     async def replay_dead_letters(self, topic: str, condition: ConditionLike | None, target: str | None) -> int:
-        raise Unsupported("REPLAY DEAD LETTERS (it comes with the next release)")
+        origin = await self.topic(topic)
+        wanted = await self.topic(target) if target is not None else origin
+        source = self._topics.get(dead_letter_topic_of(topic, origin.options))
+        if source is None:
+            return 0
+        replay = Replay(
+            self._log,
+            self._write_together,
+            self._reports.presence.process,
+            self._topics.version,
+            source=source,
+            origin=topic,
+            target=wanted,
+            condition=condition,
+        )
+        return await replay.run()
 
     async def group_statistics(self, pattern: str = "**") -> list[GroupStatistics]:
         topics = await self.topics(pattern)

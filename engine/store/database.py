@@ -9,7 +9,7 @@ import functools
 import os
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -114,6 +114,10 @@ class Database:
     def rows(self, sql: str, bindings: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one statement: no read transaction outlives the call."""
         return self.connection.execute(sql, bindings).fetchall()
+
+    def each(self, sql: str, bindings: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of one statement, read as they are asked for: inside a write transaction only."""
+        return self.connection.execute(sql, bindings)
 
     def row(self, sql: str, bindings: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         found = self.connection.execute(sql, bindings).fetchall()
