@@ -103,7 +103,7 @@ class AlterTopic(msgspec.Struct, eq=False):
 
 
 class DropTopic(msgspec.Struct, eq=False):
-    """Free the name and make the messages unreachable; with `idle_since_us`, only when nothing came after that time."""
+    """Free the name and make the messages unreachable."""
 
     name: str
     durable: bool = True
@@ -112,13 +112,16 @@ class DropTopic(msgspec.Struct, eq=False):
     def prepare(self) -> None: ...
 
     def run(self, transaction: Transaction) -> None:
-        topic = require_topic(transaction, self.name)
-        transaction.database.cursor.execute(
-            "UPDATE topics SET dropped = 1, swept = 1, revision = revision + 1 WHERE topic_id = ?",
-            (topic.topic_id,),
-        )
-        topic_gone(transaction, topic.topic_id)
-        transaction.catalog_changed = True
+        drop_topic(transaction, require_topic(transaction, self.name).topic_id)
+
+
+def drop_topic(transaction: Transaction, topic_id: int) -> None:
+    """Mark a topic as dropped; the sweeper removes what it leaves."""
+    transaction.database.cursor.execute(
+        "UPDATE topics SET dropped = 1, swept = 1, revision = revision + 1 WHERE topic_id = ?", (topic_id,)
+    )
+    topic_gone(transaction, topic_id)
+    transaction.catalog_changed = True
 
 
 class PurgeTopic(msgspec.Struct, eq=False):
