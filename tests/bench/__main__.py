@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import conditions, delivery, fanout, publishing, starting, transactions
+from bench import conditions, delivery, fanout, publishing, requesting, starting, transactions
 from bench.table import Row, Settings, shown
 
 GROUPS = {
@@ -26,6 +26,7 @@ GROUPS = {
     "groups": delivery.rows,
     "conditions": conditions.rows,
     "transactions": transactions.rows,
+    "requests": requesting.rows,
     "start": starting.rows,
 }
 
