@@ -125,7 +125,7 @@ class SubscriptionRequest:
     partition: int | None = None
     key: str | None = None
     region: str | None = None
-    prefetch: int = 1000
+    prefetch: int = 4096
 
 
 class Feed(Protocol):
@@ -149,6 +149,10 @@ class Feed(Protocol):
         """Return once what the reader has left behind is settled as durably as its topic asks; raises LeaseLost."""
         ...
 
+    async def is_ours(self, one: Slice) -> bool:
+        """Whether the messages of a fenced slice have not passed to somebody else, as far as can be known."""
+        ...
+
     def expired(self, one: Slice, index: int) -> None:
         """A message of the slice expired in the hand and was passed over."""
         ...
@@ -170,11 +174,16 @@ class Feed(Protocol):
 class ScanRequest:
     """What SELECT, COPY and TEST FILTER read: the retained messages of these topics in commit order.
 
-    `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending).
+    `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending). The rest says
+    what is not needed: partitions but the one, or the one of a key; offsets before and from; what was accepted before a time.
+    It spares reading; more than that may be given.
     """
 
     topics: Sequence[Topic]
     partition: int | None = None
+    key: str | None = None
+    first_offset: int = 0
+    end_offset: int | None = None
     newest_first: bool = False
     since_us: int | None = None
 

@@ -272,7 +272,7 @@ class Client:
         limit: int | None = None,
         timeout: float | None = None,
         region: str | None = None,
-        prefetch: int = 1000,
+        prefetch: int = 4096,
         type: type[Any] | None = None,
     ) -> Subscription:
         """A subscription, to be used with `async with` and `async for`.

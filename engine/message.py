@@ -17,6 +17,7 @@ from geode_client.clock import datetime_of
 from geode_client.errors import GeodeError
 
 NOTHING = msgspec.UNSET
+SECONDS_MAX = 366 * 86_400.0
 
 VIRTUAL_COLUMNS = (
     "_id",
@@ -316,11 +317,12 @@ class Message(msgspec.Struct, eq=False, gc=False):
 
     async def nack(self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None) -> None:
         """Give the message back as a failed attempt (after `delay` seconds), or with `requeue=False` to the dead letters."""
-        await self._settled_by().refuse(self, requeue=requeue, delay_seconds=delay, reason=reason)
+        seconds = None if delay is None else _seconds("delay", delay)
+        await self._settled_by().refuse(self, requeue=requeue, delay_seconds=seconds, reason=reason)
 
     async def extend(self, seconds: float) -> None:
         """Keep the message for `seconds` more before it passes to another consumer."""
-        await self._settled_by().extend(self, seconds)
+        await self._settled_by().extend(self, _seconds("seconds", seconds))
 
     async def reply(self, value: object) -> None:
         """Answer a request: publishes `value` to the topic that the message names as `reply_to`."""
@@ -332,6 +334,12 @@ class Message(msgspec.Struct, eq=False, gc=False):
                 f"message {self.id} was not delivered by a subscription: there is nobody to settle it with"
             )
         return self._settler
+
+
+def _seconds(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= SECONDS_MAX:
+        raise GeodeError(f"{name} is a number of seconds from 0 to a year, not {value!r}")
+    return float(value)
 
 
 Mapping.register(Message)

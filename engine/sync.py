@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from geode_client.broker import BrokerTransaction, current_transaction
 from geode_client.client import Client
 from geode_client.errors import GeodeError, StoreError
+from geode_client.message import Message
 from geode_client.subscription import Subscription
 from geode_client.transaction import Transaction, leave
 
@@ -140,8 +141,10 @@ class SyncSubscription:
         self._client._run(self._subscription.open())
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._client._run(self._subscription.close())
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._client._run(self._subscription.__aexit__(kind, error, traceback))
 
     def __iter__(self) -> Iterator[Any]:
         iterator = aiter(self._subscription)
@@ -149,11 +152,49 @@ class SyncSubscription:
             found, message = self._client._run(_following(iterator))
             if not found:
                 return
-            yield message
+            yield self._settling_at_once(message)
 
     def get(self, timeout: float | None = None) -> Any:
         """The next message, or None."""
-        return self._client._run(self._subscription.get(timeout))
+        return self._settling_at_once(self._client._run(self._subscription.get(timeout)))
+
+    def batches(self, max_messages: int = 1000, max_wait: float = 0.05) -> Iterator[list[Any]]:
+        """As `Subscription.batches`."""
+        iterator = self._subscription.batches(max_messages, max_wait)
+        while True:
+            found, batch = self._client._run(_following(iterator))
+            if not found:
+                return
+            yield [self._settling_at_once(message) for message in batch]
+
+    def _settling_at_once(self, message: Any) -> Any:
+        if not isinstance(message, Message):
+            return message  # decoded into a type of the reader's, or None
+        return SyncMessage(
+            message._chunk, message._index, message._settler, message.attempt, message._data, self._client._run
+        )
+
+
+class SyncMessage(Message, eq=False, gc=False):
+    """A message that is settled without `await`: each call returns when it is done."""
+
+    _call: Callable[[Coroutine[Any, Any, None]], Any] | None = None
+
+    def ack(self) -> None:  # type: ignore[override]
+        self._settle(Message.ack(self))
+
+    def nack(self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None) -> None:  # type: ignore[override]
+        self._settle(Message.nack(self, requeue, delay=delay, reason=reason))
+
+    def extend(self, seconds: float) -> None:  # type: ignore[override]
+        self._settle(Message.extend(self, seconds))
+
+    def reply(self, value: object) -> None:  # type: ignore[override]
+        self._settle(Message.reply(self, value))
+
+    def _settle(self, work: Coroutine[Any, Any, None]) -> None:
+        assert self._call is not None
+        self._call(work)
 
 
 class SyncService:

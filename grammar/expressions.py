@@ -410,10 +410,13 @@ class Builder:
         token = tree.children[0]
         assert isinstance(token, Token)
         if token.type == "PARAMETER":
-            return exp.Parameter(this=exp.Var(this=str(token)[1:]))
-        if not token.isdigit() or len(token) > 18:
+            made: exp.Expression = exp.Parameter(this=exp.Var(this=str(token)[1:]))
+        elif token.isdigit() and len(token) <= 18:
+            made = exp.Literal.number(str(token))
+        else:
             raise self._error("a whole number is needed here", token)
-        return exp.Literal.number(str(token))
+        made.meta["span"] = self.span(token)
+        return made
 
     def _select(self, tree: _Tree, depth: int) -> exp.Expression:
         made = exp.Select(expressions=[])

@@ -17,6 +17,11 @@ def rounds(short: int, soak: int | None = None) -> int:
 
 def long_rounds(short: int) -> Callable[[Any], Any]:
     """Hypothesis settings for a test whose examples are worth repeating in a soak."""
+    return long_settings(short)
+
+
+def long_settings(short: int) -> settings:
+    """The same as a value, for a state machine."""
     return settings(
         max_examples=rounds(short),
         deadline=None,

@@ -65,6 +65,7 @@ class HeldClaim:
         "_redelivered",
         "attempts",
         "claim_id",
+        "deadline_us",
         "error",
         "extended_us",
         "first",
@@ -93,6 +94,7 @@ class HeldClaim:
         key: str | None = None,
         error: str | None = None,
         blocked: frozenset[str] = frozenset(),
+        deadline_us: int = 0,
     ) -> None:
         self.claim_id = claim_id
         self.topic_id, self.partition, self.lane = place
@@ -104,6 +106,7 @@ class HeldClaim:
         self.key = key
         self.error = error
         self.waits_for = set(blocked)
+        self.deadline_us = deadline_us
         self.extended_us = 0
         self.is_lost = False
         self.is_unwritten = False
@@ -180,7 +183,7 @@ class HeldClaim:
     def hold(self, offset: int, key: str) -> None:
         """The message waits behind an earlier one of its key."""
         self.say(offset, FAILED)
-        self._failures.append(Failed(offset, key, 0, 0, None))
+        self._failures.append(Failed(offset, key, self.attempts, 0, self.error))
 
     def bury(self, chunk: Chunk, index: int, *, reason: str, attempts: int, error: str | None, failed: bool) -> None:
         """The message becomes a dead letter; `failed`: by a failed attempt."""

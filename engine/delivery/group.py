@@ -10,7 +10,7 @@ different hands, and none is in any hand while an earlier one is unsettled.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from geode_client.delivery.claims import (
     ACKNOWLEDGED,
@@ -24,6 +24,7 @@ from geode_client.delivery.claims import (
 )
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.members import Found, GroupSlice, KeysInHand, Member, Piece
+from geode_client.errors import LeaseLost
 from geode_client.message import Chunk
 from geode_client.store.settling import Settlement
 
@@ -56,6 +57,7 @@ class GroupCore:
         self._jitter = jitter
         self._ready: dict[int, deque[Piece]] = {}
         self._keys = KeysInHand()
+        self._ended: dict[int, HeldClaim] = {}  # wholly settled, and the store has not answered yet
         self._window = WINDOW_FIRST
         self._claimed_us = 0
         self._now_us = 0
@@ -221,6 +223,7 @@ class GroupCore:
         piece = pieces[0]
         claim, chunk = piece.claim, piece.chunk
         made = GroupSlice(member, claim, chunk, [])
+        made.is_fenced = True  # once it is somebody else's, what follows of a key may have been delivered
         chosen: list[int] = []
         seen = 0
         for index in piece.indices:
@@ -274,7 +277,7 @@ class GroupCore:
     def acknowledge(self, one: GroupSlice, index: int) -> bool:
         """An explicit acknowledgement; False when it had been said before. Raises LeaseLost, AlreadySettled."""
         offset = one.chunk.base_offset + index
-        if not one.claim.check(offset, ACKNOWLEDGED, one.chunk.message_id(index)):
+        if not _check(one, index, ACKNOWLEDGED):
             return False
         one.claim.say(offset, ACKNOWLEDGED)
         self._free_key_of(one, index)
@@ -294,7 +297,7 @@ class GroupCore:
         claim, offset = one.claim, one.chunk.base_offset + index
         attempts, limit = claim.attempts + 1, claim.rules.attempts_max
         last = not requeue or (limit is not None and attempts >= limit)
-        if not claim.check(offset, DEAD if last else FAILED, one.chunk.message_id(index)):
+        if not _check(one, index, DEAD if last else FAILED):
             return False
         if last:
             why = "max_retries" if requeue else "rejected"
@@ -309,10 +312,9 @@ class GroupCore:
 
     def reserve(self, one: GroupSlice, index: int) -> bool:
         """An acknowledgement within an open transaction; as `acknowledge` otherwise."""
-        offset = one.chunk.base_offset + index
-        if one.claim.is_reserved(offset) or not one.claim.check(offset, ACKNOWLEDGED, one.chunk.message_id(index)):
+        if one.claim.is_reserved(one.chunk.base_offset + index) or not _check(one, index, ACKNOWLEDGED):
             return False
-        one.claim.reserve(offset)
+        one.claim.reserve(one.chunk.base_offset + index)
         return True
 
     def transaction_ended(self, held: Iterable[tuple[GroupSlice, int]], *, stored: bool) -> None:
@@ -323,6 +325,8 @@ class GroupCore:
                 self._free_key_of(one, index)
             elif not one.claim.is_lost:
                 self._came_back(one, index)
+            else:
+                one.told_lost.add(index)
         self._forget_settled()
 
     def _came_back(self, one: GroupSlice, index: int) -> None:
@@ -384,6 +388,7 @@ class GroupCore:
         base = one.chunk.base_offset
         back = [index for index in one.indices[first : one.end] if one.claim.is_pending(base + index)]
         one.end = one.taken
+        one.given_back = frozenset(back)
         self._free_keys(one)
         if back:
             self._lane_of(one.claim).appendleft(Piece(one.claim, one.chunk, back))
@@ -435,7 +440,7 @@ class GroupCore:
         self._recall(lambda one: True)
         made: list[Settlement] = []
         for pieces in self._ready.values():
-            for claim in {piece.claim.claim_id: piece.claim for piece in pieces}.values():
+            for claim in {piece.claim.claim_id: piece.claim for piece in pieces if piece.indices}.values():
                 cut = min(p.chunk.base_offset + p.indices[0] for p in pieces if p.claim is claim and p.indices)
                 if claim.is_lost or self._is_in_hand(claim, cut):
                     continue
@@ -450,7 +455,7 @@ class GroupCore:
     def _is_in_hand(self, claim: HeldClaim, offset: int) -> bool:
         """Whether a message of the claim at or behind the offset was taken and is not settled."""
         return any(
-            claim.is_pending(one.chunk.base_offset + index) and one.chunk.base_offset + index >= offset
+            claim.is_open(one.chunk.base_offset + index) and one.chunk.base_offset + index >= offset
             for member in self.members.values()
             for one in member.slices
             if one.claim is claim
@@ -459,9 +464,15 @@ class GroupCore:
 
     def lost(self, claim_ids: Iterable[int]) -> int:
         """Claims have passed to somebody else; how many of ours those were."""
-        known = [self.claims.pop(claim_id) for claim_id in claim_ids if claim_id in self.claims]
-        for claim in known:
-            claim.is_lost = True
+        known = []
+        for claim_id in claim_ids:
+            claim = self.claims.pop(claim_id, None) or self._ended.get(claim_id)
+            if claim is not None:
+                claim.is_lost = True
+                known.append(claim)
+        for _, one in self.in_hand():
+            if one.claim.is_lost:
+                one.end = one.taken  # somebody else delivers the rest
         self._keys.forget_lost()
         return len(known)
 
@@ -469,18 +480,34 @@ class GroupCore:
         made = claim.settled()
         if not claim.left:
             del self.claims[claim.claim_id]
+            self._ended[claim.claim_id] = claim
         return made
+
+    def confirmed(self, settlements: Iterable[Settlement]) -> None:
+        """The store has answered to these settlements, and what was lost of them has been told to `lost`."""
+        for one in settlements:
+            self._ended.pop(one.claim_id, None)
 
     def _forget_settled(self) -> None:
         for claim in list(self.claims.values()):
             if not claim.left and not claim.is_unwritten:
                 del self.claims[claim.claim_id]
 
+    def shortest_lease_us(self) -> int | None:
+        return min((claim.rules.lease_us for claim in self.claims.values()), default=None)
+
     def deadlines(self, boot_us: int) -> dict[int, int]:
         """The deadline that each claim is to have when its lease is renewed now."""
         return {
             claim.claim_id: max(boot_us + claim.rules.lease_us, claim.extended_us) for claim in self.claims.values()
         }
+
+    def renewed(self, deadlines: Mapping[int, int]) -> None:
+        """The store has these deadlines."""
+        for claim_id, deadline_us in deadlines.items():
+            claim = self.claims.get(claim_id)
+            if claim is not None:
+                claim.deadline_us = deadline_us
 
     def in_hand(self) -> Iterator[tuple[Member, GroupSlice]]:
         for member in self.members.values():
@@ -490,3 +517,12 @@ class GroupCore:
     def _lane_of(self, claim: HeldClaim) -> "deque[Piece]":
         lane = claim.lane if self.order_by == PRIORITY else 0
         return self._ready.setdefault(lane, deque())
+
+
+def _check(one: GroupSlice, index: int, word: int) -> bool:
+    """Whether a member may say a word of a message; False when it was said already. Raises LeaseLost, AlreadySettled."""
+    if index in one.given_back:
+        raise LeaseLost(
+            f"message {one.chunk.message_id(index)} is not ours any more: it was given back when the subscription was closed"
+        )
+    return one.claim.check(one.chunk.base_offset + index, word, one.chunk.message_id(index))

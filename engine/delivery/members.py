@@ -25,17 +25,27 @@ class Piece:
 
 
 class GroupSlice(Slice):
-    """A slice of one claim in the hands of one member; `said`: places that were acknowledged by going on to the next."""
+    """A slice of one claim in the hands of one member.
 
-    __slots__ = ("claim", "keys", "member", "said")
+    `said`: places that were acknowledged by going on to the next; `given_back`: indices that its member had taken and left
+    unsettled when it went; `told_lost`: indices of which it was told that they have passed to somebody else.
+    """
+
+    __slots__ = ("claim", "given_back", "keys", "member", "said", "told_lost")
 
     def __init__(self, member: "Member", claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
         super().__init__(
-            chunk, indices, attempt=claim.attempts + 1, settle_each=claim.rules.durable and member.auto_ack
+            chunk,
+            indices,
+            attempt=claim.attempts + 1,
+            settle_each=claim.rules.durable and member.auto_ack,
+            is_fenced=claim.rules.durable,
         )
         self.member = member
         self.claim = claim
         self.said = 0
+        self.given_back: frozenset[int] = frozenset()
+        self.told_lost: set[int] = set()
         self.keys: set[tuple[int, int, str]] = set()
 
     def is_over(self) -> bool:

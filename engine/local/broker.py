@@ -28,9 +28,10 @@ from geode_client.broker import (
     SubscriptionRequest,
     TopicStatistics,
 )
-from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.catalog import Topic, TopicChange, TopicDefinition, dead_letter_topic_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
+from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import progress, statistics
 from geode_client.local.delays import DelayedMover
@@ -45,8 +46,8 @@ from geode_client.replying import answer
 from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence, Traffic
-from geode_client.store.publishing import StaleTopic
-from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader, dead_letter_topic_of
+from geode_client.store.publishing import StaleTopic, partition_of
+from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader
 from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work
 
@@ -97,7 +98,7 @@ class LocalBroker:
             undo.callback(self._reader.close)
         store_id = files.store_id(self._reader)
         process = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        self._log = LogReader(self._reader, self._name_of, f"{store_id}-")
+        self._log = LogReader(self._reader, self._name_of, self._defaults_since, f"{store_id}-")
         self._topics = TopicReader(self._log)
         self._topics.refresh()
         self._reports = Reports(Presence(layout.directory, process))
@@ -109,6 +110,7 @@ class LocalBroker:
             self._settled,
             self._write_together,
             self._reply,
+            lambda what: self._transactions.refuse_past(what),
             layout.directory,
         )
         peers = self._open_pipes(layout, process, undo)
@@ -218,6 +220,9 @@ class LocalBroker:
     def _name_of(self, topic_id: int) -> str:
         return self._topics.name_of(topic_id)
 
+    def _defaults_since(self, topic_id: int, version: int) -> Mapping[str, JsonValue]:
+        return self._topics.defaults_since(topic_id, version)
+
     # ── publishing ──
     async def publish(self, message: OutgoingMessage) -> Receipt:
         self._check_open()
@@ -326,7 +331,8 @@ class LocalBroker:
     async def group_statistics(self, pattern: str = "**") -> list[GroupStatistics]:
         topics = await self.topics(pattern)
         await self._reported()
-        return progress.of_groups(self._log, topics)
+        with self._log.snapshot():
+            return progress.of_groups(self._log, topics)
 
     async def group_totals(self) -> list[GroupTotals]:
         self._check_open()
@@ -360,19 +366,29 @@ class LocalBroker:
         self._check_open()
         await self._settled()
         through = self._log.last_batch_id()
-        sources = []
-        for topic in request.topics:
-            partitions = range(topic.partitions) if request.partition is None else [request.partition]
-            for partition in partitions:
-                first = 0
-                if request.since_us is not None:
-                    first = self._log.first_offset_since(topic.topic_id, partition, request.since_us)
-                sources.append((topic.topic_id, partition, first))
+        sources = [source for topic in request.topics for source in self._scanned(topic, request)]
         cursor = LogCursor(self._log, sources, through=through, descending=request.newest_first)
         for number, chunk in enumerate(cursor):
+            if request.end_offset is not None and chunk.base_offset >= request.end_offset:
+                if len(sources) == 1 and not request.newest_first:
+                    return
+                continue
             yield chunk
             if number % SCAN_GIVE_WAY_EVERY == 0:
                 await asyncio.sleep(0)
+
+    def _scanned(self, topic: Topic, request: ScanRequest) -> Iterator[tuple[int, int, int]]:
+        """Topic id, partition and first base offset of what a scan has to read of a topic."""
+        keyed = None if request.key is None else partition_of(request.key, topic.partitions)
+        for partition in range(topic.partitions):
+            if request.partition not in (None, partition) or keyed not in (None, partition):
+                continue
+            first = request.first_offset
+            if request.since_us is not None:
+                first = max(first, self._log.first_offset_since(topic.topic_id, partition, request.since_us))
+            if first:
+                first = self._log.batch_containing(topic.topic_id, partition, first)
+            yield topic.topic_id, partition, first
 
     async def topic_statistics(self, pattern: str = "**") -> list[TopicStatistics]:
         topics = await self.topics(pattern)

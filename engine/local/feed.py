@@ -189,6 +189,9 @@ class FanoutFeed:
     async def settled(self, one: Slice) -> None:
         """Nothing is left to be done."""
 
+    async def is_ours(self, one: Slice) -> bool:
+        return True
+
     def expired(self, one: Slice, index: int) -> None:
         """Nothing counts it."""
 

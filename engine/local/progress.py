@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from geode_client.broker import GroupStatistics, GroupTotals
-from geode_client.catalog import Topic
+from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.store.groups import GROUP_COLUMNS, KEY, PRIORITY, Group, group_of, slot_bytes
 from geode_client.store.log import LogReader
-from geode_client.store.topics import TopicReader, dead_letter_topic_of
+from geode_client.store.topics import TopicReader
 
 _COUNTS = "acknowledged, filtered, dead_lettered, expired, removed"
 

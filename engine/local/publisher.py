@@ -164,12 +164,13 @@ def _is_text(text: str) -> bool:
 
 
 def _field_keys(lines: bytes, field: str) -> list[str | None] | None:
-    struct = msgspec.defstruct("KeyOnly", [("key", Any, None)], rename={"key": field}, gc=False)
     found: list[Any]
     try:
+        # Raises ValueError for a name with a quotation mark, a backslash or a control character.
+        struct = msgspec.defstruct("KeyOnly", [("key", Any, None)], rename={"key": field}, gc=False)
         rows: list[Any] = msgspec.json.Decoder(struct).decode_lines(lines)
         found = [row.key for row in rows]
-    except (msgspec.MsgspecError, RecursionError):
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         found = [row.get(field) if isinstance(row, dict) else None for row in codec.decode_lines(lines)]
     keys: list[str | None] = []
     for index, value in enumerate(found):

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from geode_client.broker import Feed, FromBeginning, FromEnd, FromOffset, FromTime, SubscriptionRequest
-from geode_client.catalog import Topic
+from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.delivery.claims import Rules
 from geode_client.delivery.fanout import FanoutCursor
 from geode_client.delivery.slices import Slice
@@ -24,7 +24,7 @@ from geode_client.message import Chunk, Message
 from geode_client.store.log import CommitCursor, Header, LogCursor, LogReader
 from geode_client.store.publishing import partition_of
 from geode_client.store.settling import Bury, dead_letter
-from geode_client.store.topics import TopicReader, dead_letter_topic_of
+from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Append
 
 # Reading past a batch of another topic costs about this fraction of asking a partition for its next one.
@@ -45,6 +45,7 @@ class Subscriptions:
         settle: Callable[[], Awaitable[None]],
         write: Write,
         reply: Callable[[Message, object], Awaitable[None]],
+        refuse_past: Callable[[str], None],
         directory: Path | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -57,7 +58,7 @@ class Subscriptions:
         self._feeds: dict[str, FanoutFeed] = {}
         self.follower = LogFollower(log, self._adopt)
         self.groups = Groups(
-            log, topics, self.follower, reports, write, settle, reply, reports.presence.process, directory
+            log, topics, self.follower, reports, write, settle, reply, refuse_past, reports.presence.process, directory
         )
 
     # ── opening ──

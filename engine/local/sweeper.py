@@ -15,7 +15,8 @@ from pathlib import Path
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import is_pattern, matches
-from geode_client.store import delays, sweeping
+from geode_client.store import delays, sweeping, wake
+from geode_client.store.groups import DropPrivateGroups
 from geode_client.store.locks import PrivateFile
 from geode_client.store.log import LogReader
 from geode_client.store.presence import Presence
@@ -93,6 +94,7 @@ class Sweeper:
         await self._remove_all(lambda: sweeping.expired(self._log), "expired")
         await self._remove_waiting(lambda: delays.unreachable(self._log))
         await self._forget_dropped()
+        await self._drop_private_groups()
         for topic_id in sweeping.retained_topics(self._log):
             topic = self._topics.by_id(topic_id)
             if topic is not None:
@@ -111,6 +113,15 @@ class Sweeper:
             if self._stopping:
                 return
             await self._write(sweeping.ForgetTopics(page))
+
+    async def _drop_private_groups(self) -> None:
+        """Of processes that are gone."""
+        if self._directory is None:
+            return
+        folder = self._directory / "wake"
+        gone = [process for process in sweeping.private_owners(self._log) if not wake.alive(folder, process)]
+        if gone:
+            await self._write(DropPrivateGroups(processes=gone))
 
     async def _drop_idle(self) -> None:
         """Drop automatic topics to which nobody subscribes, in any process, and nothing has come for their idle time."""

@@ -46,7 +46,7 @@ def request_of(
     since: datetime | timedelta | str | None = None,
     follow: bool | None = None,
     region: str | None = None,
-    prefetch: int = 1000,
+    prefetch: int = 4096,
 ) -> SubscriptionRequest:
     """The checked request; raises GqlError for what contradicts itself."""
     start = start_position(from_beginning, from_offset, since)

@@ -4,15 +4,18 @@ Every call is one or two short queries that are read to their end, so that no re
 and checkpoints are never held up. What a cursor has not reached may be removed under it: it goes on with what is left.
 """
 
+import contextlib
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import apsw
 import msgspec
 
+from geode_client.grammar.ast import JsonValue
 from geode_client.message import Chunk
+from geode_client.schema import fill_missing
 from geode_client.store.batch import READ_COLUMNS, unpack
 from geode_client.store.database import Database, explain
 from geode_client.store.writer import Append
@@ -62,11 +65,22 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class LogReader:
-    """Reads batches through one connection; `name_of` gives the name of a topic for messages and errors."""
+    """Reads batches through one connection.
 
-    def __init__(self, database: Database, name_of: Callable[[int], str], id_prefix: str) -> None:
+    `name_of` gives the name of a topic for messages and errors; `defaults_since` the defaults of the columns that a topic
+    got after a version of its schema: messages that were written with it have them.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        name_of: Callable[[int], str],
+        defaults_since: Callable[[int, int], Mapping[str, JsonValue]],
+        id_prefix: str,
+    ) -> None:
         self._database = database
         self._name_of = name_of
+        self._defaults_since = defaults_since
         self._id_prefix = id_prefix
 
     def rows(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -76,6 +90,18 @@ class LogReader:
             return self._database.rows(sql, bindings)
         except apsw.Error as error:
             raise explain(error, self._database.layout) from error
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside are of one commit; nothing may be awaited in it."""
+        if self._database.connection.in_transaction:
+            yield  # a store in memory, inside a transaction of its only connection
+            return
+        self.rows("BEGIN")
+        try:
+            yield
+        finally:
+            self.rows("COMMIT")
 
     def last_batch_id(self) -> int:
         """The id of the newest batch in the file, or 0."""
@@ -99,7 +125,11 @@ class LogReader:
         return self.unpacked(found[0]) if found else None
 
     def unpacked(self, row: tuple[Any, ...]) -> Chunk:
-        return unpack(row, self._name_of(row[1]), self._id_prefix)
+        chunk = unpack(row, self._name_of(row[1]), self._id_prefix)
+        defaults = self._defaults_since(chunk.topic_id, chunk.schema_version)
+        if defaults:
+            chunk.lines = fill_missing(chunk.lines, defaults)
+        return chunk
 
     def appended(self, append: Append) -> Chunk:
         """The chunk that reading the batch just written would give."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from geode_client.catalog import TopicDefinition
+from geode_client.catalog import DEAD_LETTER_ORIGIN, TopicDefinition
 from geode_client.clock import datetime_of, now_us
 from geode_client.errors import GeodeError
 from geode_client.message import Attributes, Chunk
@@ -71,13 +71,14 @@ class Settlement(msgspec.Struct, frozen=True):
 class Settle(msgspec.Struct, eq=False):
     """Write down settlements of a group. After the commit `lost` names the claims that had passed to somebody else.
 
-    `dead_letter_topics`: name by topic id. With a `refusal` a lost claim refuses the whole work with it.
+    `dead_letter_topics`: name by topic id. `ordered`: the group delivers in the order of keys. With a `refusal` a lost claim refuses the whole work with it.
     """
 
     group_id: int
     name: str
     settlements: Sequence[Settlement]
     dead_letter_topics: Mapping[int, str]
+    ordered: bool = False
     durable: bool = False
     refusal: GeodeError | None = None
     error: GeodeError | None = None
@@ -117,6 +118,7 @@ class Settle(msgspec.Struct, eq=False):
     def _write_claim(self, transaction: Transaction, one: Settlement, pending: bytes, left: bytes) -> None:
         cursor = transaction.database.cursor
         if 1 not in left:
+            transaction.announce |= self.ordered  # what waited behind it may go on, wherever it waits
             cursor.execute("DELETE FROM claims WHERE claim_id = ?", (one.claim_id,))
             return
         if left != pending:
@@ -185,7 +187,7 @@ def dead_letter(chunk: Chunk, index: int, *, group: str, reason: str, attempts: 
         headers={
             **((headers[index] or {}) if headers is not None else {}),
             "dead_letter_reason": reason,
-            "dead_letter_topic": chunk.topic,
+            DEAD_LETTER_ORIGIN: chunk.topic,
             "dead_letter_partition": chunk.partition,
             "dead_letter_offset": chunk.base_offset + index,
             "dead_letter_id": chunk.message_id(index),

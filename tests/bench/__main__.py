@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import conditions, delivery, fanout, publishing, requesting, starting, transactions
+from bench import conditions, delivery, fanout, publishing, queries, requesting, starting, transactions
 from bench.table import Row, Settings, shown
 
 GROUPS = {
@@ -27,6 +27,7 @@ GROUPS = {
     "conditions": conditions.rows,
     "transactions": transactions.rows,
     "requests": requesting.rows,
+    "queries": queries.rows,
     "start": starting.rows,
 }
 

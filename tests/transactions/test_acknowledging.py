@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from geode_client import Client, LeaseLost, Message
+from geode_client import Client, GeodeError, LeaseLost, Message
 from geode_client.broker import GroupStatistics
 
 
@@ -76,6 +76,21 @@ async def test_a_lost_lease_refuses_the_whole_transaction(client: Client) -> Non
                 await tx.ack(message)
     assert (await client.query("SHOW TOPICS LIKE 'out'")).rows == []
     assert (await progress(client)).pending == 2
+
+
+async def test_settling_past_the_transaction_is_an_error(client: Client) -> None:
+    await client.publish("t", 1)
+    async with client.subscribe("t", consumer_group="g", from_beginning=True) as subscription:
+        message = await subscription.get()
+        assert isinstance(message, Message)
+        async with client.transaction() as tx:
+            await tx.execute("CREATE TABLE x (n INT)")
+            with pytest.raises(GeodeError, match=r"use tx\.ack"):
+                await message.ack()
+            with pytest.raises(GeodeError, match="exception"):
+                await message.nack()
+            await tx.ack(message)
+    assert (await progress(client)).acknowledged == 1
 
 
 async def test_lists_are_acknowledged_as_a_whole(client: Client) -> None:
