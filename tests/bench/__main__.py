@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import conditions, delivery, fanout, publishing, queries, starting, transactions
+from bench import conditions, delivery, fanout, publishing, queries, requesting, starting, transactions
 from bench.table import Row, Settings, shown
 
 GROUPS = {
@@ -26,6 +26,7 @@ GROUPS = {
     "groups": delivery.rows,
     "conditions": conditions.rows,
     "transactions": transactions.rows,
+    "requests": requesting.rows,
     "queries": queries.rows,
     "start": starting.rows,
 }
