@@ -202,6 +202,7 @@ class _Process:
                 while True:
                     asked_us = time.time_ns() // 1000
                     message = await member.get()
+                    assert message is not None
                     self.sees("hurried", message, asked_us)
                     await self.says("settle", "hurried", message, message.ack)
                     await asyncio.sleep(self.chance.random() * 0.05)
