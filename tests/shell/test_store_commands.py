@@ -1,6 +1,8 @@
 """`geode check`, `backup` and `restore`: what is damaged is found, and what was copied is whole."""
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -80,7 +82,9 @@ def test_a_copy_made_while_others_write_is_whole_and_becomes_a_store(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = f"while true; do echo '{{\"n\": 1}}'; done | {GEODE} -t {store} publish busy -"
-    with subprocess.Popen(["bash", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as writer:
+    with subprocess.Popen(
+        ["bash", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as writer:
         try:
             while "busy" not in geode("-t", str(store), "-c", "SELECT topic_name FROM SYSTEM.topics")[1]:
                 assert writer.poll() is None
@@ -88,7 +92,7 @@ def test_a_copy_made_while_others_write_is_whole_and_becomes_a_store(
             monkeypatch.setattr(backup, "PAGES_AT_ONCE", 1)
             size = backup.back_up(store, tmp_path / "copy.geode", lambda done, _: steps.append(done))
         finally:
-            writer.terminate()
+            os.killpg(writer.pid, signal.SIGKILL)  # the shell and both ends of its pipe
     assert len(steps) > 1
     assert (tmp_path / "copy.geode").stat().st_size == size
     assert (tmp_path / "copy.geode").stat().st_mode & 0o777 == 0o600
