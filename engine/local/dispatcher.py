@@ -21,6 +21,7 @@ from geode_client.delivery.group import GroupCore
 from geode_client.delivery.members import Found, GroupSlice, Member, Piece
 from geode_client.errors import CorruptData, GeodeError, LeaseLost, StoreError
 from geode_client.local.follower import LogFollower
+from geode_client.options import RETRY_FOR_EVER
 from geode_client.store.claiming import FREE_IN_ORDER, Claim, Claimed
 from geode_client.store.groups import Group
 from geode_client.store.log import LogReader
@@ -580,7 +581,7 @@ def rules_of(topic: Topic, group: str) -> Rules:
     options = topic.options
     return Rules(
         group=group,
-        attempts_max=options.max_retries,
+        attempts_max=None if options.max_retries == RETRY_FOR_EVER else options.max_retries,
         backoff_us=options.retry_backoff_us,
         backoff_max_us=options.retry_backoff_max_us,
         lease_us=max(LEASE_SHORTEST_US, options.ack_timeout_us),
