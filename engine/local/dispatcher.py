@@ -429,7 +429,7 @@ class Dispatcher:
                     self._look = True
                     self._wake_for_retries()
                 elif work.ordered and one.claim_id not in self.core.claims:
-                    self._look = True  # what waited behind it may go on
+                    self._look, self._news = True, None  # what waited behind it may go on
         if self._waiting and self._look:
             self._wake(1)
 
@@ -490,7 +490,8 @@ class Dispatcher:
         self._lost(joined.lost)
         self.core.transaction_ended(joined.held, stored=stored)
         if stored:
-            self._look = self._look or self.group.order_by == "key"  # what waited behind it may go on
+            if self.group.order_by == "key":
+                self._look, self._news = True, None  # what waited behind it may go on
             for one, _ in joined.held:
                 self._around.reports.settled(one.claim.topic_id, 1, 0)
         self._wake(1)

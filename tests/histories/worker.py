@@ -8,6 +8,7 @@ import contextlib
 import random
 import signal
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class _Process:
                 task.cancel()
             await asyncio.wait({waiting, *tasks})
             for task in done - {waiting}:
-                self.recorder.write("broke", error=repr(task.exception()))
+                self.recorder.write("broke", error="".join(traceback.format_exception(task.exception())))
         self.recorder.write("ended")
 
     # ── publishers ──
