@@ -170,7 +170,10 @@ async def test_single_messages_share_a_row_and_keep_their_order(directory: Path)
         await client.execute("CREATE TOPIC t WITH OPTIONS (partition_key: 'k')")
         async with client.transaction() as tx:
             for n in range(100):
-                await tx.publish("t", {"n": n, "k": f"k{n % 3}"}, message_id=None if n % 2 else f"id{n}")
+                own = None if n % 7 else f"k{n % 3}"
+                await tx.publish(
+                    "t", {"n": n, "k": f"k{n % 3}"}, partition_key=own, message_id=None if n % 2 else f"id{n}"
+                )
             await tx.publish("t", {"n": 100, "k": "z"}, priority=9, ttl_seconds=60)
             await tx.publish_batch("t", [{"n": 101, "k": "q"}, {"n": 102, "k": "q"}], message_ids=["x", None])
         (found,) = await client.broker.partition_statistics("t")
