@@ -329,7 +329,7 @@ class LocalTransaction:
         outbox = self._parts.outbox
         if self._held is None:
             outbox.flush()  # what was published before comes before
-            writing = outbox.send(work)
+            writing = outbox.send(work, here=True)
         else:
             writing = outbox.expect(work)
             try:
