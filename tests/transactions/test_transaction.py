@@ -205,6 +205,16 @@ async def test_a_topic_that_changes_meanwhile_is_seen_at_the_commit(target: str)
         assert (await client.broker.topic("new")).partitions == 4
 
 
+async def test_a_topic_that_another_process_changes_before_the_lock_is_seen_at_the_commit(directory: Path) -> None:
+    async with Client(directory) as client, Client(directory) as other:
+        await client.publish("t", {"n": 1})
+        async with client.transaction() as tx:
+            await tx.publish("t", {"n": 2})
+            await beside(other.execute("ALTER TOPIC t SET OPTIONS (max_retries: 3)"))
+            await tx.execute("CREATE TABLE own (a)")
+        assert await stored(client, "t") == [{"n": 1}, {"n": 2}]
+
+
 async def beside(work: Any) -> Any:
     """Await something as a task that is not inside the transaction."""
     token = current_transaction.set(None)
@@ -267,6 +277,9 @@ async def test_others_wait_for_it_and_go_on(target: str) -> None:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             await tx.publish("t", "tx")
+            assert not waiting.done()
+            # Looking does not wait for those that wait for this transaction.
+            assert (await client.query("SELECT count(*) FROM SYSTEM.partitions")).scalar() == 0
             assert not waiting.done()
         await asyncio.gather(waiting, batch)
         assert sorted(await stored(client, "t")) == ["batch", "other", "tx"]
