@@ -6,6 +6,7 @@ Everything else is in the layers below.
 
 import asyncio
 import contextlib
+import functools
 import os
 import uuid
 import warnings
@@ -371,22 +372,25 @@ class Client:
     # ── statements ──
     @property
     def session(self) -> "Session":
-        """What runs statements for this client."""
+        """What runs statements for one reader of them, such as a shell: BEGIN opens a transaction in it."""
         if self._session is None:
-            from geode_client.query.session import Session
-
-            self._session = Session(
-                self._broker, ensure_topic=self._ensure_topic, ready=self.open, auto_create=self._auto_create
-            )
+            self._session = self._shared_session.exclusive()
         return self._session
+
+    @functools.cached_property
+    def _shared_session(self) -> "Session":
+        """What runs statements for all tasks of the program: none of them can begin a transaction that takes in others'."""
+        from geode_client.query.session import Session
+
+        return Session(self._broker, ensure_topic=self._ensure_topic, ready=self.open, auto_create=self._auto_create)
 
     async def execute(self, gql: str, params: Mapping[str, Any] | None = None) -> "Result":
         """Run one statement."""
-        return await self.session.execute(gql, params)
+        return await self._shared_session.execute(gql, params)
 
     async def query(self, select: str, params: Mapping[str, Any] | None = None) -> "Result":
         """Run one SELECT (or SHOW, DESCRIBE, EXPLAIN); anything else is refused."""
-        return await self.session.query(select, params)
+        return await self._shared_session.query(select, params)
 
     async def run_script(self, path: str | os.PathLike[str], params: Mapping[str, Any] | None = None) -> "list[Result]":
         """Run all statements of a file; gives one Result a statement. The first error ends it."""

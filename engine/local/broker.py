@@ -57,6 +57,7 @@ from geode_client.store.writer import Append, Work
 LOOK_SECONDS = 1.0
 STALE_RETRIES = 5
 SCAN_GIVE_WAY_EVERY = 4
+DEFINE_OUTSIDE = "topics and groups are made and changed outside of a transaction: do it before it begins"
 PAST_TRANSACTION = (
     "this would publish past the open transaction: use tx.publish (inside 'async with client.transaction() as tx')"
 )
@@ -208,7 +209,7 @@ class LocalBroker:
         return list(self._topics.covered(validate_topic_pattern(pattern)))
 
     async def _write_catalog(self, work: CreateTopic | AlterTopic | DropTopic | PurgeTopic) -> None:
-        self._transactions.refuse_past("topics are made and changed outside of a transaction: do it before it begins")
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
         try:
             await self.write(work)
         except TopicNotFound as error:
@@ -303,20 +304,24 @@ class LocalBroker:
     # ── groups ──
     async def create_group(self, request: SubscriptionRequest) -> None:
         self._check_open()
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
         self._refresh_catalog()
         await self._subscriptions.groups.create(request, self._subscriptions.topics_of(request))
 
     async def drop_group(self, name: str, topic: str | None, *, if_exists: bool = False) -> int:
         self._check_open()
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
         return await self._subscriptions.groups.drop(name, topic, if_exists=if_exists)
 
     async def pause_group(self, name: str, topic: str | None, *, paused: bool) -> None:
         self._check_open()
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
         await self._subscriptions.groups.pause(name, topic, paused=paused)
 
     async def seek_group(
         self, name: str, topic: str, target: StartPosition, *, dry_run: bool = False
     ) -> tuple[int, int]:
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
         covered = await self.topics(topic) if is_pattern(topic) else [await self.topic(topic)]
         return await self._subscriptions.groups.seek(name, topic, target, covered, dry_run=dry_run)
 
