@@ -1,5 +1,6 @@
 """Which fields of a message an expression reads, and how just those are decoded for a whole chunk in one call."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -8,6 +9,7 @@ import msgspec
 from geode_client import codec
 
 ABSENT = msgspec.UNSET
+_UNFIT_NAME = re.compile(r'["\\\x00-\x1f]')
 
 
 class MessageChunk(Protocol):
@@ -37,9 +39,11 @@ class Projection:
         self.names = tuple(names)
         self.key = (self.names, present)
         fields = [(f"f{i}", Any, ABSENT if name in present else None) for i, name in enumerate(self.names)]
-        rename = {f"f{i}": name for i, name in enumerate(self.names)}
+        # Decoders cannot look for names with a quotation mark, a backslash or a control character.
+        fit = not any(map(_UNFIT_NAME.search, self.names))
+        rename = {f"f{i}": name for i, name in enumerate(self.names)} if fit else None
         self._struct = msgspec.defstruct("Projection", fields, rename=rename, gc=False)
-        self._decoder = msgspec.json.Decoder(self._struct)
+        self._decoder = msgspec.json.Decoder(self._struct) if fit else None
 
     def rows(self, chunk: MessageChunk) -> Sequence[Any]:
         """One row a message, decoded once a chunk for all who read the same fields."""
@@ -51,6 +55,8 @@ class Projection:
     def _decode(self, chunk: MessageChunk) -> Sequence[Any]:
         if not self.names:
             return range(chunk.count)
+        if self._decoder is None:
+            return [self.row(body) for body in codec.decode_lines(chunk.lines)]
         try:
             return self._decoder.decode_lines(chunk.lines)
         except (msgspec.MsgspecError, RecursionError):

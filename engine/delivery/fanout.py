@@ -8,6 +8,7 @@ removed before the subscriber reached them. Time goes in as an argument; nothing
 from collections.abc import Sequence
 from typing import Protocol
 
+from geode_client.delivery.judged import Judged
 from geode_client.delivery.slices import Slice
 from geode_client.message import Chunk
 
@@ -31,7 +32,7 @@ class ConditionLike(Protocol):
 class FanoutCursor:
     """Position and filters of one fan-out subscriber."""
 
-    __slots__ = ("_condition", "_expected", "_key", "_partition", "_since_us", "missed", "position")
+    __slots__ = ("_condition", "_expected", "_key", "_partition", "_since_us", "judged", "missed", "position")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class FanoutCursor:
     ) -> None:
         self.position = position
         self.missed = 0
+        self.judged = Judged()
         self._condition = condition
         self._partition = partition
         self._key = key
@@ -90,7 +92,8 @@ class FanoutCursor:
         if self._condition is None or not alive:
             return alive
         selected = self._condition.select(chunk)
-        if len(alive) == chunk.count:
-            return selected
-        living = set(alive)
-        return [index for index in selected if index in living]
+        if len(alive) < chunk.count:
+            living = set(alive)
+            selected = [index for index in selected if index in living]
+        self.judged.note(chunk.topic_id, len(alive), len(selected))
+        return selected

@@ -191,7 +191,8 @@ class Dispatcher:
     # ── claiming ──
     async def _claim_now(self) -> bool:
         """Claim more; whether anything came of it. All who ask while it is under way share it."""
-        if self._claiming is None:
+        # One that is done and whose end nobody was told yet has looked already: waiting for it would not give way.
+        if self._claiming is None or self._claiming.done():
             if not self._has_news():
                 return False
             self._claiming = self._loop.create_task(self._claim(), name="geode-claim")
@@ -199,7 +200,8 @@ class Dispatcher:
         return await asyncio.shield(self._claiming)
 
     def _claimed(self, task: "asyncio.Task[bool]") -> None:
-        self._claiming = None
+        if self._claiming is task:
+            self._claiming = None
         if not task.cancelled() and isinstance(error := task.exception(), GeodeError):
             self.fail(error)
 
@@ -209,6 +211,10 @@ class Dispatcher:
             return False
         topics, self._news = self._news, set()
         looked, self._look = self._look, False
+        dead = self._around.dead_owners(self.group.group_id) if looked else ()
+        if not dead and not self._is_anything_there():
+            self._wake_for_retries()
+            return False
         self._turn += 1
         claim = Claim(
             group_id=self.group.group_id,
@@ -219,7 +225,7 @@ class Dispatcher:
             now_us=now_us(),
             boot_us=boot_us(),
             lease_us=self._lease_us(),
-            dead=self._around.dead_owners(self.group.group_id) if looked else (),
+            dead=dead,
             partition=self.partition,
             topic_ids=None if topics is None or len(topics) > 500 else sorted(topics),
             turn=self._turn,
@@ -234,6 +240,14 @@ class Dispatcher:
             self._wake_for_retries()
         await self._take_in(claim)
         return bool(claim.claimed) or claim.more
+
+    def _is_anything_there(self) -> bool:
+        """Whether a claim would find something to do: all who wait are woken, and few of them have to write for it."""
+        log, group = self._around.log, self.group
+        known = log.rows("SELECT revision FROM groups WHERE group_id = ?", (group.group_id,))
+        if known != [(group.revision,)] or self.core.has_unwritten():
+            return True
+        return bool(log.rows(_AHEAD, (group.group_id,)) or log.rows(_DUE, (group.group_id, now_us(), boot_us())))
 
     async def _take_in(self, claim: Claim) -> None:
         assert claim.group is not None

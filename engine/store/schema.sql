@@ -187,3 +187,12 @@ CREATE TABLE group_totals (
     redelivered INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (name, topic_id)
 ) WITHOUT ROWID;
+
+-- The same for dead letters by reason, of groups and (name '') of subscribers without one.
+CREATE TABLE dead_letter_totals (
+    name TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    messages INTEGER NOT NULL,
+    PRIMARY KEY (name, topic, reason)
+) WITHOUT ROWID;

@@ -124,7 +124,7 @@ async def test_two_scripts_do_not_meet(directory: Path) -> None:
 
 def test_on_the_command_line(directory: Path) -> None:
     code = "from geode_client.repl.cli import main; main()"
-    command = [sys.executable, "-c", code, "-t", str(directory), "-c"]
+    command = [sys.executable, "-c", code, "-t", str(directory), "--format", "table", "-c"]
     done = subprocess.run([*command, "BEGIN; PUBLISH TO t {}; COMMIT"], capture_output=True, text=True, check=True)
     assert "committed: 1 message published" in done.stdout
     failed = subprocess.run([*command, "BEGIN; PUBLISH TO t {}"], capture_output=True, text=True, check=False)
