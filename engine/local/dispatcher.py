@@ -191,15 +191,23 @@ class Dispatcher:
     # ── claiming ──
     async def _claim_now(self) -> bool:
         """Claim more; whether anything came of it. All who ask while it is under way share it."""
-        if self._claiming is None:
+        # One that is done and has not been called back yet is no news, and awaiting it would not even give way.
+        if self._claiming is None or self._claiming.done():
             if not self._has_news():
                 return False
             self._claiming = self._loop.create_task(self._claim(), name="geode-claim")
             self._claiming.add_done_callback(self._claimed)
-        return await asyncio.shield(self._claiming)
+        claiming = self._claiming
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # It would have taken of what comes: somebody else is to.
+            claiming.add_done_callback(lambda _: self._wake(1))
+            raise
 
     def _claimed(self, task: "asyncio.Task[bool]") -> None:
-        self._claiming = None
+        if self._claiming is task:
+            self._claiming = None
         if not task.cancelled() and isinstance(error := task.exception(), GeodeError):
             self.fail(error)
 
@@ -414,9 +422,15 @@ class Dispatcher:
                     self._look = True
                     self._wake_for_retries()
                 elif work.ordered and one.claim_id not in self.core.claims:
-                    self._look = True  # what waited behind it may go on
+                    self._go_on(one.topic_id)
         if self._waiting and self._look:
             self._wake(1)
+
+    def _go_on(self, topic_id: int) -> None:
+        """What waited behind a claim of an ordered group may go on: retries of its key, and what lies ahead in its lane."""
+        self._look = True
+        if self._news is not None:
+            self._news.add(topic_id)
 
     def _lost(self, claim_ids: Sequence[int] | set[int]) -> None:
         if self.core.lost(claim_ids):
@@ -475,9 +489,10 @@ class Dispatcher:
         self._lost(joined.lost)
         self.core.transaction_ended(joined.held, stored=stored)
         if stored:
-            self._look = self._look or self.group.order_by == "key"  # what waited behind it may go on
             for one, _ in joined.held:
                 self._around.reports.settled(one.claim.topic_id, 1, 0)
+                if self.group.order_by == "key":
+                    self._go_on(one.claim.topic_id)
         self._wake(1)
         self._expect_flush()
 
