@@ -124,7 +124,9 @@ async def member(directory: str, acknowledging: str, ordering: bool) -> None:
     how: dict[str, Any] = {"consumer_group": "g", "auto_ack": acknowledging == "auto", "ordering": ordering}
     async with Client(directory) as client:
         subscription = await client.subscribe("t", **how).open()
-        for number in range(4):  # a quick reader is given more and more at once: behind the last there are others in its hand
+        for number in range(
+            4
+        ):  # a quick reader is given more and more at once: behind the last there are others in its hand
             message = await subscription.get()
             assert message is not None
             if number < 3 and acknowledging == "manual":
