@@ -127,7 +127,7 @@ class Subscription:
                 if one.settle_each:
                     await feed.settled(one)
 
-    async def get(self, timeout: float | None = None) -> Any | None:
+    async def get(self, timeout: float | None = None) -> Any:
         """The next message, or None when none came within `timeout` seconds or the subscription has ended."""
         await self.open()
         while (one := await self._next_with_rest(timeout)) is not None:

@@ -17,12 +17,15 @@ The first word said of a message counts. A claim that has passed to somebody els
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from geode_client.catalog import Delivery, Topic
 from geode_client.errors import AlreadySettled, LeaseLost
 from geode_client.message import Chunk
+from geode_client.options import RETRY_FOR_EVER
 from geode_client.store.settling import DeadLetter, Failed, Settlement, dead_letter
 
 ABSENT, PENDING, ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED, FAILED, DEAD, RESERVED, UNDONE = range(10)
 WRITTEN = 16
+LEASE_SHORTEST_US = 100_000
 
 _WORDS = {
     ACKNOWLEDGED: "acknowledged",
@@ -54,6 +57,21 @@ class Rules:
     dead_letter_expired: bool
     settle_first: bool
     durable: bool
+
+
+def rules_of(topic: Topic, group: str) -> Rules:
+    """What the options of a topic say of its deliveries to a group."""
+    options = topic.options
+    return Rules(
+        group=group,
+        attempts_max=None if options.max_retries == RETRY_FOR_EVER else options.max_retries,
+        backoff_us=options.retry_backoff_us,
+        backoff_max_us=options.retry_backoff_max_us,
+        lease_us=max(LEASE_SHORTEST_US, options.ack_timeout_us),
+        dead_letter_expired=options.dead_letter_expired,
+        settle_first=topic.delivery is Delivery.AT_MOST_ONCE,
+        durable=topic.delivery is Delivery.EXACTLY_ONCE,
+    )
 
 
 class HeldClaim:

@@ -9,69 +9,27 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
-from geode_client.broker import SubscriptionRequest
 from geode_client.catalog import Delivery, Topic, dead_letter_topic_of
 from geode_client.clock import boot_us, now_us
-from geode_client.delivery.claims import HeldClaim, Rules
+from geode_client.delivery.claims import LEASE_SHORTEST_US, HeldClaim, rules_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.group import GroupCore
 from geode_client.delivery.members import Found, GroupSlice, Member, Piece
-from geode_client.errors import CorruptData, GeodeError, LeaseLost, StoreError
-from geode_client.local.follower import LogFollower
-from geode_client.options import RETRY_FOR_EVER
-from geode_client.store.claiming import FREE_IN_ORDER, Claim, Claimed
+from geode_client.errors import CorruptData, GeodeError, StoreError
+from geode_client.local.joining import JoinedAcknowledgements
+from geode_client.local.surroundings import Surroundings, Waiting
+from geode_client.store import outlook
+from geode_client.store.claiming import Claim, Claimed
 from geode_client.store.groups import Group
-from geode_client.store.log import LogReader
 from geode_client.store.settling import Renew, Settle, Settlement
-from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Work
 
 FLUSH_SECONDS = 0.02
-LEASE_SHORTEST_US = 100_000
 LEASE_RENEWALS = 3
 RENEWAL_SECONDS_MAX = 10.0
-
-
-class Reporter(Protocol):
-    """Who counts deliveries."""
-
-    def settled(self, topic_id: int, settled: int, failed: int) -> None: ...
-
-
-class Waiting(Protocol):
-    """A member's feed, as far as it waits."""
-
-    @property
-    def member(self) -> Member: ...
-
-    def wake(self) -> None: ...
-
-
-class Surroundings(Protocol):
-    """What a dispatcher needs of the client it works in."""
-
-    @property
-    def log(self) -> LogReader: ...
-
-    @property
-    def topics(self) -> TopicReader: ...
-
-    @property
-    def follower(self) -> LogFollower: ...
-
-    @property
-    def reports(self) -> Reporter: ...
-
-    @property
-    def process(self) -> str: ...
-
-    @property
-    def write(self) -> Callable[[Sequence[Work]], Awaitable[None]]: ...
-
-    def dead_owners(self, group_id: int) -> list[str]: ...
 
 
 class Dispatcher:
@@ -189,7 +147,7 @@ class Dispatcher:
         return not self.core.claims and not self._rows_left()
 
     def _rows_left(self) -> bool:
-        return bool(self._around.log.rows(_ROWS_LEFT, (self.group.group_id,)))
+        return outlook.has_rows_left(self._around.log, self.group.group_id)
 
     def _raise_failure(self) -> None:
         if self.failure is not None:
@@ -268,7 +226,7 @@ class Dispatcher:
         known = log.rows("SELECT revision FROM groups WHERE group_id = ?", (group.group_id,))
         if known != [(group.revision,)] or self.core.has_unwritten():
             return True
-        return bool(log.rows(_AHEAD, (group.group_id,)) or log.rows(_DUE, (group.group_id, now_us(), boot_us())))
+        return outlook.is_ahead(log, group.group_id) or outlook.is_due(log, group.group_id)
 
     async def _take_in(self, claim: Claim) -> None:
         assert claim.group is not None
@@ -334,8 +292,7 @@ class Dispatcher:
 
     def _wake_for_retries(self) -> None:
         """Look again when the next retry is due."""
-        sql = _NEXT_RETRY_IN_ORDER if self.group.order_by == "key" else _NEXT_RETRY
-        at = self._around.log.rows(sql, (self.group.group_id,))[0][0]
+        at = outlook.next_retry_us(self._around.log, self.group)
         if self._retry_timer is not None:
             self._retry_timer.cancel()
             self._retry_timer = None
@@ -503,8 +460,8 @@ class Dispatcher:
         self.core.renewed(renew.deadlines)
 
     def _has_orphans(self) -> bool:
-        rows = self._around.log.rows(_ORPHANS, (self.group.group_id, boot_us()))
-        return bool(rows) or bool(self._around.dead_owners(self.group.group_id))
+        found = outlook.has_orphans(self._around.log, self.group.group_id)
+        return found or bool(self._around.dead_owners(self.group.group_id))
 
     def joined(self, transaction: object) -> "JoinedAcknowledgements":
         """What a transaction acknowledges of this group, all together."""
@@ -558,9 +515,8 @@ class Dispatcher:
             return True
         if self._claiming is not None or self.core.ready_count or any(one.rest for _, one in self.core.in_hand()):
             return False
-        return not self._around.log.rows(_AHEAD, (self.group.group_id,)) and not self._around.log.rows(
-            _DUE, (self.group.group_id, now_us(), boot_us())
-        )
+        log, group_id = self._around.log, self.group.group_id
+        return not outlook.is_ahead(log, group_id) and not outlook.is_due(log, group_id)
 
 
 def _told(error: BaseException) -> GeodeError:
@@ -570,84 +526,3 @@ def _told(error: BaseException) -> GeodeError:
     told = StoreError(f"the delivery of a group was given up because of an internal error: {error!r}")
     told.__cause__ = error
     return told
-
-
-class JoinedAcknowledgements:
-    """The acknowledgements of one group in one transaction: written with it, or undone with it."""
-
-    def __init__(self, dispatcher: Dispatcher, key: int) -> None:
-        self.key = key
-        self.held: list[tuple[GroupSlice, int]] = []
-        self._dispatcher = dispatcher
-        self._work: Settle | None = None
-
-    def add(self, one: GroupSlice, index: int) -> None:
-        self.held.append((one, index))
-
-    @property
-    def lost(self) -> Sequence[int]:
-        """Claims that the commit found in other hands."""
-        return () if self._work is None else self._work.lost
-
-    def work(self) -> Settle:
-        """One settlement a claim; when any of them has passed on the whole transaction is refused."""
-        offsets: dict[int, list[int]] = {}
-        claims: dict[int, HeldClaim] = {}
-        durable = False
-        for one, index in self.held:
-            claims[one.claim.claim_id] = one.claim
-            offsets.setdefault(one.claim.claim_id, []).append(one.chunk.base_offset + index)
-            durable |= one.claim.rules.durable
-        self._work = Settle(
-            group_id=self._dispatcher.group.group_id,
-            name=self._dispatcher.group.name,
-            settlements=[claim.reserved(offsets[claim_id]) for claim_id, claim in claims.items()],
-            dead_letter_topics={},
-            ordered=self._dispatcher.group.order_by == "key",
-            durable=durable,
-            refusal=LeaseLost(
-                "messages that the transaction acknowledges have passed to another consumer: nothing of it was stored"
-            ),
-        )
-        return self._work
-
-    def told(self, stored: bool) -> None:
-        self._dispatcher.transaction_ended(self, stored=stored)
-
-
-def rules_of(topic: Topic, group: str) -> Rules:
-    """What the options of a topic say of its deliveries."""
-    options = topic.options
-    return Rules(
-        group=group,
-        attempts_max=None if options.max_retries == RETRY_FOR_EVER else options.max_retries,
-        backoff_us=options.retry_backoff_us,
-        backoff_max_us=options.retry_backoff_max_us,
-        lease_us=max(LEASE_SHORTEST_US, options.ack_timeout_us),
-        dead_letter_expired=options.dead_letter_expired,
-        settle_first=topic.delivery is Delivery.AT_MOST_ONCE,
-        durable=topic.delivery is Delivery.EXACTLY_ONCE,
-    )
-
-
-def order_of(request: SubscriptionRequest) -> str:
-    """The order in which a subscription's group delivers."""
-    if request.priority_order:
-        return "priority"
-    return "key" if request.ordering else "none"
-
-
-_AHEAD = (
-    "SELECT 1 FROM lanes AS l JOIN partitions AS p USING (topic_id, partition) JOIN groups AS g USING (group_id)"
-    " WHERE l.group_id = ?1 AND l.frontier < p.next_offset AND g.paused = 0 AND EXISTS (SELECT 1 FROM batches AS b"
-    " WHERE b.topic_id = l.topic_id AND b.partition = l.partition AND b.base_offset + b.count > l.frontier"
-    " AND (g.order_by <> 'priority' OR b.priority = l.lane)) LIMIT 1"
-)
-_DUE = (
-    "SELECT 1 FROM retries AS r JOIN groups AS g USING (group_id) WHERE r.group_id = ?1 AND not_before_us <= ?2"
-    " AND g.paused = 0 UNION ALL SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?3) LIMIT 1"
-)
-_NEXT_RETRY = "SELECT min(not_before_us) FROM retries WHERE group_id = ?1"
-_NEXT_RETRY_IN_ORDER = f"SELECT min(not_before_us) FROM retries AS r WHERE group_id = ?1 AND {FREE_IN_ORDER}"
-_ORPHANS = "SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?2) LIMIT 1"
-_ROWS_LEFT = "SELECT 1 FROM claims WHERE group_id = ?1 UNION ALL SELECT 1 FROM retries WHERE group_id = ?1 LIMIT 1"

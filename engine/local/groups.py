@@ -24,7 +24,7 @@ from geode_client.delivery.members import Member
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import is_pattern, matches
-from geode_client.local.dispatcher import Dispatcher, order_of
+from geode_client.local.dispatcher import Dispatcher
 from geode_client.local.follower import LogFollower
 from geode_client.local.group_feed import GroupFeed
 from geode_client.local.reports import Reports
@@ -319,3 +319,10 @@ def _compiled(text: str | None) -> "Condition | None":
     from geode_client import conditions
 
     return conditions.compile_filter(text)
+
+
+def order_of(request: SubscriptionRequest) -> str:
+    """The order in which a subscription's group delivers."""
+    if request.priority_order:
+        return "priority"
+    return "key" if request.ordering else "none"

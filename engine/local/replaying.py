@@ -12,11 +12,10 @@ from typing import Any
 from geode_client.broker import OutgoingBatch
 from geode_client.catalog import Topic
 from geode_client.clock import boot_us, now_us
-from geode_client.delivery.claims import ACKNOWLEDGED, HeldClaim
+from geode_client.delivery.claims import ACKNOWLEDGED, HeldClaim, rules_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import LeaseLost
 from geode_client.local.combining import CommitWork, Entry, publications
-from geode_client.local.dispatcher import rules_of
 from geode_client.local.publisher import Router
 from geode_client.message import Chunk
 from geode_client.store.claiming import Claim, Claimed

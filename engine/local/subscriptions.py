@@ -10,12 +10,11 @@ from pathlib import Path
 
 from geode_client.broker import Feed, FromBeginning, FromEnd, FromOffset, FromTime, SubscriptionRequest
 from geode_client.catalog import Topic, dead_letter_topic_of
-from geode_client.delivery.claims import Rules
+from geode_client.delivery.claims import Rules, rules_of
 from geode_client.delivery.fanout import FanoutCursor
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError, GqlError, TopicNotFound
 from geode_client.grammar.names import is_pattern, matches, validate_topic_name, validate_topic_pattern
-from geode_client.local.dispatcher import rules_of
 from geode_client.local.feed import FanoutFeed
 from geode_client.local.follower import LogFollower
 from geode_client.local.groups import Groups, Write

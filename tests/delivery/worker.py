@@ -15,10 +15,9 @@ from delivery.world import SECOND_US, NotThirds, World
 
 from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.delivery import claims
-from geode_client.delivery.claims import HeldClaim
+from geode_client.delivery.claims import HeldClaim, rules_of
 from geode_client.delivery.group import GroupCore
 from geode_client.delivery.members import Found, Member, Piece
-from geode_client.local.dispatcher import rules_of
 from geode_client.message import Chunk
 from geode_client.store.claiming import Claim, Claimed
 from geode_client.store.groups import KEY, PRIORITY

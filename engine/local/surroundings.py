@@ -1,0 +1,49 @@
+"""What a dispatcher needs of the client that it works in."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from geode_client.delivery.members import Member
+from geode_client.local.follower import LogFollower
+from geode_client.store.log import LogReader
+from geode_client.store.topics import TopicReader
+from geode_client.store.writer import Work
+
+
+class Reporter(Protocol):
+    """Who counts deliveries."""
+
+    def settled(self, topic_id: int, settled: int, failed: int) -> None: ...
+
+
+class Waiting(Protocol):
+    """A member's feed, as far as it waits."""
+
+    @property
+    def member(self) -> Member: ...
+
+    def wake(self) -> None: ...
+
+
+class Surroundings(Protocol):
+    """What a dispatcher needs of the client it works in."""
+
+    @property
+    def log(self) -> LogReader: ...
+
+    @property
+    def topics(self) -> TopicReader: ...
+
+    @property
+    def follower(self) -> LogFollower: ...
+
+    @property
+    def reports(self) -> Reporter: ...
+
+    @property
+    def process(self) -> str: ...
+
+    @property
+    def write(self) -> Callable[[Sequence[Work]], Awaitable[None]]: ...
+
+    def dead_owners(self, group_id: int) -> list[str]: ...

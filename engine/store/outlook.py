@@ -1,0 +1,49 @@
+"""What a group could claim, asked without claiming: a look costs no lock, and most looks find nothing."""
+
+from geode_client.clock import boot_us, now_us
+from geode_client.store.claiming import FREE_IN_ORDER
+from geode_client.store.groups import KEY, Group
+from geode_client.store.log import LogReader
+
+
+def is_ahead(log: LogReader, group_id: int) -> bool:
+    """Whether messages lie beyond a frontier of the group, and it is not paused."""
+    return bool(log.rows(_AHEAD, (group_id,)))
+
+
+def is_due(log: LogReader, group_id: int) -> bool:
+    """Whether retries are due, or claims are nobody's."""
+    return bool(log.rows(_DUE, (group_id, now_us(), boot_us())))
+
+
+def has_orphans(log: LogReader, group_id: int) -> bool:
+    """Whether claims are nobody's: let go of, or silent past their deadline."""
+    return bool(log.rows(_ORPHANS, (group_id, boot_us())))
+
+
+def has_rows_left(log: LogReader, group_id: int) -> bool:
+    """Whether anything is in a hand or waits for a retry."""
+    return bool(log.rows(_ROWS_LEFT, (group_id,)))
+
+
+def next_retry_us(log: LogReader, group: Group) -> int | None:
+    """When the next retry is due that nothing of its key stands before."""
+    sql = _NEXT_RETRY_IN_ORDER if group.order_by == KEY else _NEXT_RETRY
+    found = log.rows(sql, (group.group_id,))[0][0]
+    return None if found is None else int(found)
+
+
+_AHEAD = (
+    "SELECT 1 FROM lanes AS l JOIN partitions AS p USING (topic_id, partition) JOIN groups AS g USING (group_id)"
+    " WHERE l.group_id = ?1 AND l.frontier < p.next_offset AND g.paused = 0 AND EXISTS (SELECT 1 FROM batches AS b"
+    " WHERE b.topic_id = l.topic_id AND b.partition = l.partition AND b.base_offset + b.count > l.frontier"
+    " AND (g.order_by <> 'priority' OR b.priority = l.lane)) LIMIT 1"
+)
+_DUE = (
+    "SELECT 1 FROM retries AS r JOIN groups AS g USING (group_id) WHERE r.group_id = ?1 AND not_before_us <= ?2"
+    " AND g.paused = 0 UNION ALL SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?3) LIMIT 1"
+)
+_NEXT_RETRY = "SELECT min(not_before_us) FROM retries WHERE group_id = ?1"
+_NEXT_RETRY_IN_ORDER = f"SELECT min(not_before_us) FROM retries AS r WHERE group_id = ?1 AND {FREE_IN_ORDER}"
+_ORPHANS = "SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?2) LIMIT 1"
+_ROWS_LEFT = "SELECT 1 FROM claims WHERE group_id = ?1 UNION ALL SELECT 1 FROM retries WHERE group_id = ?1 LIMIT 1"
