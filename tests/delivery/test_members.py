@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from geode_client import Client, GeodeError
+from geode_client.broker import FromBeginning
 from geode_client.local import broker
 
 PROMPT_SECONDS = 20
@@ -109,6 +110,6 @@ async def test_seeking_a_pattern_moves_a_group_only_where_it_reads() -> None:
             await client.publish(topic, topic)
         async with client.subscribe("in/*", consumer_group="g", from_beginning=True) as subscription:
             assert (await subscription.get()).data == "in/a"
-            await client._broker.seek_group("g", "in/**", broker.StartPosition.__args__[1]())
+            await client._broker.seek_group("g", "in/**", FromBeginning())
             assert (await asyncio.wait_for(subscription.get(), PROMPT_SECONDS)).data == "in/a"
             assert await subscription.get(timeout=0.05) is None
