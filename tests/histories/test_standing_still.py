@@ -29,7 +29,7 @@ async def test_what_others_have_settled_is_not_handed_over(directory: Path, topi
             assert (await stopped.until("message"))[1] == 3
             stopped.process.send_signal(signal.SIGSTOP)
             async with client.subscribe("t", **how) as member:
-                found = []
+                found: list[int] = []
                 async with asyncio.timeout(PROMPT_SECONDS):
                     while len(found) < 7:
                         found.append((await member.get()).data)  # type: ignore[union-attr]
