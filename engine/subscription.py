@@ -110,8 +110,8 @@ class Subscription:
             expires = chunk.attributes.expires_us is not None
             fenced = one.is_fenced
             while (place := one.taken) < one.end and self.received != self._limit:
-                if fenced and not await feed.is_ours(one):
-                    break
+                if fenced and (not await feed.is_ours(one) or one.taken != place or one.end <= place):
+                    break  # lost, or given to somebody else while the store was asked
                 one.taken = place + 1
                 if expires and self._has_expired(one, place):
                     continue
@@ -211,7 +211,7 @@ class Subscription:
             return None
         while True:
             for one in self._slices:
-                if one.rest and (not one.is_fenced or await self._opened().is_ours(one)):
+                if one.rest and (not one.is_fenced or (await self._opened().is_ours(one) and one.rest)):
                     return one
             if not await self._next_slice(self._timeout_seconds if timeout is None else timeout):
                 return None

@@ -60,11 +60,10 @@ class Guard:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._engine = engine_names()
-        self._modules = frozenset(name.lower() for (name,) in database.rows("PRAGMA module_list"))
+        self._modules: frozenset[str] = frozenset()
         self._own: frozenset[str] = frozenset()
         self.active = False
         self._begin()
-        database.connection.authorizer = self._authorize
 
     def _begin(self) -> None:
         self.refusal: GqlError | None = None
@@ -73,7 +72,11 @@ class Guard:
         self._defines = self._drops = self._alters = False
 
     def watch(self) -> None:
-        """A new transaction: learn which tables are the user's."""
+        """A new transaction: learn which tables are the user's. Nothing touches the connection before: another thread may be
+        writing through it."""
+        if not self._modules:
+            self._modules = frozenset(name.lower() for (name,) in self._database.rows("PRAGMA module_list"))
+            self._database.connection.authorizer = self._authorize
         self._own = frozenset(name.lower() for name in self.own_tables())
 
     def own_tables(self) -> list[str]:

@@ -124,13 +124,14 @@ async def member(directory: str, acknowledging: str, ordering: bool) -> None:
     how: dict[str, Any] = {"consumer_group": "g", "auto_ack": acknowledging == "auto", "ordering": ordering}
     async with Client(directory) as client:
         subscription = await client.subscribe("t", **how).open()
-        for number in range(
-            4
-        ):  # a quick reader is given more and more at once: behind the last there are others in its hand
-            message = await subscription.get()
-            assert message is not None
-            if number < 3 and acknowledging == "manual":
-                await message.ack()
+        taken: list[Any] = []
+        while (
+            len(taken) < 4
+        ):  # who reads quickly is given more and more at once: there are others in its hand behind the last
+            if taken and acknowledging == "manual":
+                await taken[-1].ack()
+            taken.append(await subscription.get())
+        message = taken[-1]
         tell("message", message.data)
         sys.stdin.readline()
         answer = "nothing"
