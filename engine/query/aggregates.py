@@ -36,20 +36,40 @@ def group_keys(values: Vector) -> Vector:
     return values if kinds_of(values) <= _OWN_KEYS else [group_key(value) for value in values]
 
 
-def _different(columns: Sequence[Vector]) -> tuple[Vector, Iterable[Any]]:
-    """One key a row, and the different keys in the order in which they come."""
+def _keys(columns: Sequence[Vector]) -> Vector:
+    """One key a row."""
     if len(columns) == 1:
-        try:
-            # Text equals nothing but text, so that a look at the different values is enough.
-            different = dict.fromkeys(columns[0])
-            if kinds_of(different) <= _TEXTS:
-                return columns[0], different
-        except TypeError:  # an array or object
-            pass
-        keys = group_keys(columns[0])
-    else:
-        keys = list(zip(*[group_keys(column) for column in columns], strict=True))
-    return keys, dict.fromkeys(keys)
+        return group_keys(columns[0])
+    return list(zip(*[group_keys(column) for column in columns], strict=True))
+
+
+def _deal_out(dealt: dict[Any, list[Any]], keys: Vector, arguments: Sequence[Vector]) -> None:
+    """dealt[key].append(row) for every row, without a step of the interpreter for each; a row of one value is the value."""
+    rows: Iterable[Any] = arguments[0] if len(arguments) == 1 else zip(*arguments, strict=True)
+    deque(map(list.append, map(dealt.__getitem__, keys), rows), maxlen=0)
+
+
+class _Dealt(dict[Any, list[Any]]):
+    """Rows by key; a key that is new gets a list."""
+
+    __slots__ = ()
+
+    def __missing__(self, key: Any) -> list[Any]:
+        made = self[key] = []
+        return made
+
+
+def _dealt_by_text(columns: Sequence[Vector], arguments: Sequence[Vector]) -> dict[Any, list[Any]] | None:
+    """The rows by the one key, where that is text: text equals nothing but text, so that a look at the different keys, when
+    all is done, is enough. None where other values are among them."""
+    if len(columns) != 1:
+        return None
+    dealt = _Dealt()
+    try:
+        _deal_out(dealt, columns[0], arguments)
+    except TypeError:  # an array or object
+        return None
+    return dealt if kinds_of(dealt) <= _TEXTS else None
 
 
 class _Count:
@@ -210,21 +230,26 @@ class Groups:
     def _deal(self, batch: Batch, arguments: Sequence[Vector]) -> None:
         """Deal the rows out to their groups."""
         originals = [batch.columns[position] for position in self._node.keys]
-        keys, different = _different(originals)
-        if not arguments:
-            counted = Counter(keys)
-            self._note(counted, keys, originals)
-            for key, number in counted.items():
-                self._take(key, number, ())
-            return
-        dealt: dict[Any, list[Any]] = {key: [] for key in different}
-        self._note(dealt, keys, originals)
         one = len(arguments) == 1
-        rows: Iterable[Any] = arguments[0] if one else zip(*arguments, strict=True)
-        # dealt[key].append(row) for every row, without a step of the interpreter for each.
-        deque(map(list.append, map(dealt.__getitem__, keys), rows), maxlen=0)
+        dealt = _dealt_by_text(originals, arguments) if arguments else None
+        if dealt is not None:
+            self._note(dealt, originals[0], originals)
+        else:
+            keys = _keys(originals)
+            if not arguments:
+                self._count_keys(keys, originals)
+                return
+            dealt = {key: [] for key in dict.fromkeys(keys)}
+            self._note(dealt, keys, originals)
+            _deal_out(dealt, keys, arguments)
         for key, taken in dealt.items():
             self._take(key, len(taken), (taken,) if one else list(zip(*taken, strict=True)))
+
+    def _count_keys(self, keys: Vector, originals: Sequence[Vector]) -> None:
+        counted = Counter(keys)
+        self._note(counted, keys, originals)
+        for key, number in counted.items():
+            self._take(key, number, ())
 
     def _note(self, met: Any, keys: Vector, originals: Sequence[Vector]) -> None:
         """Make the groups that are new, with their keys as they first came."""

@@ -25,7 +25,7 @@ OTHERS = (
     ),
     ("900 groups: GROUP BY customer", "SELECT customer, sum(amount), max(amount) FROM {source} GROUP BY customer"),
 )
-REPEATS = 5
+REPEATS = 7
 GOAL = 2.0
 
 
@@ -54,8 +54,14 @@ async def rows(settings: Settings, found: list[Row]) -> None:
             ("GROUP BY status, count(*), avg(amount)", GROUPED, GOAL),
             *((*other, None) for other in OTHERS),
         ):
-            ours = await best_rate(MESSAGES, partial(client.query, text.format(source="orders")), repeats=REPEATS)
-            found.append(_row(what, ours, None if duck is None else duck(text), goal))
+            ours = theirs = 0.0
+            # In turn, so that other work on the machine slows both.
+            for _ in range(REPEATS):
+                ours = max(
+                    ours, await best_rate(MESSAGES, partial(client.query, text.format(source="orders")), repeats=1)
+                )
+                theirs = max(theirs, duck(text)) if duck is not None else 0.0
+            found.append(_row(what, ours, theirs or None, goal))
         newest = "SELECT order_id FROM orders ORDER BY _offset DESC LIMIT 10"
         seconds = 1 / await best_rate(1, lambda: client.query(newest), repeats=REPEATS)
         found.append(Row("the 10 newest of them: ORDER BY _offset DESC LIMIT 10", f"{seconds * 1000:.1f} ms"))
@@ -66,27 +72,20 @@ def _row(what: str, ours: float, theirs: float | None, goal: float | None) -> Ro
         return Row(what, rate(ours))
     times = theirs / ours
     wanted = "" if goal is None else f"≤ {goal:g} × its time"
-    return Row(
-        what,
-        rate(ours),
-        f"DuckDB {rate(theirs)}, {times:.2f} × its time",
-        wanted,
-        None if goal is None else times <= goal,
-    )
+    against = f"DuckDB {rate(theirs)}, {times:.2f} × its time"
+    return Row(what, rate(ours), against, wanted, None if goal is None else times <= goal)
 
 
 def _duck(path: Path) -> Callable[[str], float]:
+    """A function that gives the messages a second at which DuckDB answers once."""
     duckdb: Any = importlib.import_module("duckdb")
     connection = duckdb.connect()
     connection.execute("SET threads = 1")
     source = f"read_json('{path}', format = 'newline_delimited')"
 
     def measured(text: str) -> float:
-        best = 0.0
-        for _ in range(REPEATS):
-            started = time.perf_counter()
-            connection.execute(text.format(source=source)).fetchall()
-            best = max(best, MESSAGES / (time.perf_counter() - started))
-        return best
+        started = time.perf_counter()
+        connection.execute(text.format(source=source)).fetchall()
+        return MESSAGES / (time.perf_counter() - started)
 
     return measured

@@ -23,9 +23,11 @@ def test_sql_of_the_readme_runs(tmp_path: Path) -> None:
     text = "\n".join(blocks("sql"))
     assert len(parse_script(text)) >= 5
     run = [str(Path(sys.executable).parent / "geode"), "-t", str(tmp_path / "s")]
-    done = subprocess.run(run, input=text, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(run, input=text, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert '"seats":25' in done.stdout
+    assert "Ada" in done.stdout
+    assert (tmp_path / "sales.csv").read_text().startswith("id,customer,amount\ns-1,c1,40\n")
 
 
 def test_python_of_the_readme_runs(tmp_path: Path) -> None:
