@@ -98,6 +98,7 @@ def test_ctrl_c_gives_up_the_line_and_ctrl_d_leaves(shell: Terminal, tmp_path: P
     shell.type(CTRL_C)
     shell.until(lambda: shell.text.count("geode>") == 2, "no second prompt")
     shell.run("SELECT 5 * 5;", "25")
+    shell.is_reading()
     shell.type(CTRL_D)
     assert shell.ends() == 0
     history = tmp_path / ".local" / "state" / "geode" / "history"
@@ -108,6 +109,7 @@ def test_ctrl_c_gives_up_the_line_and_ctrl_d_leaves(shell: Terminal, tmp_path: P
 def test_history_is_searched_and_suggested_in_the_next_shell(opened: Open) -> None:
     first = opened()
     first.run("SELECT 11 * 11;", "121")
+    first.is_reading()
     first.type(CTRL_D)
     assert first.ends() == 0
     second = opened()
