@@ -10,6 +10,7 @@ import apsw
 import pytest
 from command import GEODE, geode
 
+from geode_client import Client
 from geode_client.store import backup
 from geode_client.store.verify import verify
 
@@ -117,3 +118,49 @@ def test_nothing_is_written_over(store: Path, tmp_path: Path) -> None:
     assert code == 1
     assert "text" in err
     assert not list(tmp_path.glob(".*unfinished*"))
+
+
+async def with_groups(directory: Path) -> None:
+    """Groups of each order that have acknowledged, refused, filtered, missed and not yet seen messages."""
+    async with Client(directory) as client:
+        await client.execute("CREATE TOPIC t WITH OPTIONS (partitions: 2, retry_backoff: '1 hour', max_retries: 3)")
+        opened = [
+            client.subscribe("t", consumer_group="plain", auto_ack=False, filter="n % 3 <> 0"),
+            client.subscribe("t", consumer_group="first", auto_ack=False, priority_order=True),
+            client.subscribe("t", consumer_group="keyed", auto_ack=False, ordering=True),
+        ]
+        async with opened[0], opened[1], opened[2]:
+            for n in range(60):
+                await client.publish("t", {"n": n}, partition_key=f"k{n % 7}", priority=n % 3 * 3, ttl_seconds=3600)
+            for subscription in opened:
+                for n in range(15):
+                    message = await subscription.get()
+                    assert message is not None
+                    await (message.nack(requeue=n % 2 == 0) if n % 5 == 4 else message.ack())
+            assert verify(directory).problems == ()
+        await client.execute("PURGE TOPIC t")
+        await client.publish_batch("t", [{"n": n} for n in range(10)])
+
+
+async def test_groups_keep_the_law_of_conservation(directory: Path) -> None:
+    await with_groups(directory)
+    report = verify(directory)
+    assert (report.groups, report.problems) == (3, ())
+
+
+@pytest.mark.parametrize("name", ["plain", "first", "keyed"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "acknowledged = acknowledged + 1 WHERE acknowledged > 0",
+        "removed = removed - 1 WHERE removed > 0",
+        "frontier = frontier + 1 WHERE 1 = 1",
+    ],
+)
+async def test_a_message_of_a_group_that_is_lost_or_counted_twice_is_found(
+    directory: Path, change: str, name: str
+) -> None:
+    await with_groups(directory)
+    spoil(directory, f"UPDATE lanes SET {change} AND group_id = (SELECT group_id FROM groups WHERE name = '{name}')")
+    found = verify(directory).problems
+    assert {(problem.check, problem.place.split(",")[0]) for problem in found} == {("conservation", f"group {name}")}
