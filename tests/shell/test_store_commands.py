@@ -23,6 +23,7 @@ def store(tmp_path: Path) -> Path:
             "CREATE TOPIC orders WITH OPTIONS (partitions: 2);",
             *[f"INSERT INTO orders (n, s) VALUES ({n}, '{'text ' * 40}');" for n in range(20)],
             "PUBLISH TO other {\"a\": 1} WITH OPTIONS (key: 'k', id: 'i');",
+            "PUBLISH TO later {\"a\": 1} WITH OPTIONS (delay: '1 hour');",
             'PUBLISH TO gone {"a": 1}, {"a": 2}; PURGE TOPIC gone; PUBLISH TO gone {"a": 3};',
         ]
     )
@@ -40,7 +41,7 @@ def spoil(store: Path, sql: str) -> None:
 def test_a_good_store_has_no_problems(store: Path) -> None:
     code, out, err = geode("-t", str(store), "check")
     assert (code, out) == (0, "")
-    assert "3 topics, 22 batches, 22 messages, 0 groups: everything is as it should be" in err
+    assert "4 topics, 22 batches, 22 messages, 0 groups: everything is as it should be" in err
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ def test_a_good_store_has_no_problems(store: Path) -> None:
         ("counts", "DELETE FROM batches WHERE batch_id = 3"),
         ("counts", "UPDATE partitions SET removed = removed + 1 WHERE topic_id = 1"),
         ("bytes", "UPDATE partitions SET stored_bytes = stored_bytes + 1 WHERE topic_id = 1"),
+        ("delayed", "UPDATE delayed SET due_us = due_us + 1"),
         ("ids", "UPDATE message_ids SET offset = 99"),
     ],
 )
@@ -99,7 +101,7 @@ def test_a_copy_made_while_others_write_is_whole_and_becomes_a_store(
     assert (tmp_path / "copy.geode").stat().st_mode & 0o777 == 0o600
     assert geode("-t", str(tmp_path / "restored"), "restore", str(tmp_path / "copy.geode"))[0] == 0
     report = verify(tmp_path / "restored")
-    assert (report.problems, report.topics) == ((), 4)
+    assert (report.problems, report.topics) == ((), 5)
     code, out, _ = geode("-t", str(tmp_path / "restored"), "-c", "SELECT count(*) AS n FROM orders")
     assert (code, json.loads(out)) == (0, {"n": 20})
 
