@@ -143,6 +143,7 @@ async def _of_now(broker: Broker, pattern: str) -> list[Family]:
         of_group("pubsub_messages_in_flight", "Messages in the hands of consumers", lambda one: one.in_flight),
         of_group("pubsub_messages_retrying", "Messages that wait for another attempt", lambda one: one.retrying),
         of_topic("pubsub_subscribers", "Open subscriptions", lambda one: one.subscriber_count),
+        of_topic("pubsub_messages_delayed", "Messages that wait for their time", lambda one: one.delayed_messages),
         of_topic("pubsub_messages_retained", "Messages in the log", lambda one: one.messages_retained),
         of_topic("pubsub_stored_bytes", "Bytes of the log", lambda one: one.bytes_stored),
     ]

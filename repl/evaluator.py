@@ -53,6 +53,8 @@ class Evaluator:
 
     def __init__(self, client: Client, settings: Settings, parameters: Mapping[str, Any], ask: Ask | None) -> None:
         self.client = client
+        # A wrong word must not undo what a person has put together so far.
+        self.session = client.session.exclusive(rolls_back_on_error=False)
         self.state = State(
             Format(settings.format), settings.expanded, settings.timing, settings.pager, dict(parameters)
         )
@@ -116,7 +118,7 @@ class Evaluator:
             print("not done")
             return
         started = time.perf_counter()
-        result = await self.client.session.execute_statement(statement, source, self.state.parameters)
+        result = await self.session.execute_statement(statement, source, self.state.parameters)
         seconds = time.perf_counter() - started
         if result.subscription is not None:
             await self.tail(result)
@@ -147,8 +149,22 @@ class Evaluator:
             print(f"note: {notice}")
         await Tail(self.client, result.subscription, output, sys.stdout).run()
 
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether BEGIN has been said, and neither COMMIT nor ROLLBACK since."""
+        return self.session.open_transaction is not None
+
+    async def close(self) -> None:
+        """Roll back what is open, and let go of files and the store."""
+        if await self.session.end():
+            print("the open transaction was rolled back")
+        self.write_to(None)
+        await self.client.close()
+
     async def include(self, path: Path) -> None:
         """Run a script: as `geode run`, but on this shell's connection."""
+        if self.is_in_transaction:
+            raise GeodeError("a script has transactions of its own: end this one with COMMIT or ROLLBACK first")
         script = await asyncio.to_thread(Script.read, path)
         output = self.state.file_output or output_for(self.state.format)
         listener = Listener(
@@ -156,7 +172,7 @@ class Evaluator:
             on_message=lambda _, message: _show_message(output, message),
             on_end=output.ended,
         )
-        await script.run(self.client.session, self.state.parameters, listener)
+        await script.run(self.client.session.exclusive(), self.state.parameters, listener)
 
     async def edit(self, path: Path | None) -> str:
         """Let the person edit the last statement, or a file; gives the text."""

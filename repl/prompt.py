@@ -34,6 +34,7 @@ _STYLE = Style.from_dict(
     {
         **STYLE,
         "prompt": "bold ansicyan",
+        "open-prompt": "bold ansiyellow",
         "continuation": "ansibrightblack",
         "rprompt": "ansibrightblack",
         "auto-suggestion": "ansibrightblack",
@@ -46,10 +47,13 @@ _STYLE = Style.from_dict(
 class Prompt:
     """One input line after the other."""
 
-    def __init__(self, settings: Settings, completer: StatementCompleter) -> None:
+    def __init__(
+        self, settings: Settings, completer: StatementCompleter, is_in_transaction: Callable[[], bool]
+    ) -> None:
         self._settings = settings
+        self._is_in_transaction = is_in_transaction
         self.session: PromptSession[str] = PromptSession(
-            message=[("class:prompt", settings.prompt)],
+            message=self._message,
             history=_history(settings.history),
             auto_suggest=AutoSuggestFromHistory(),
             completer=completer,
@@ -70,6 +74,13 @@ class Prompt:
         # Up and down look for what begins like the line; prompt-toolkit would then offer nothing while typing, unless it
         # is told past the session.
         self.session.default_buffer.enable_history_search = Condition(lambda: True)
+
+    def _message(self) -> StyleAndTextTuples:
+        """The prompt, with a star while a transaction is open."""
+        name = self._settings.prompt
+        if not self._is_in_transaction():
+            return [("class:prompt", name)]
+        return [("class:open-prompt", f"{name.rstrip('> ')}*{name[len(name.rstrip('> ')) :]}")]
 
     async def read(self, default: str = "") -> str:
         """The next text. Raises KeyboardInterrupt for Ctrl-C, EOFError for Ctrl-D."""

@@ -34,7 +34,7 @@ class _Shell:
         self._settings = settings
         self._parameters = parameters
         self._completer = StatementCompleter()
-        self._prompt = Prompt(settings, self._completer)
+        self._prompt = Prompt(settings, self._completer, self._is_in_transaction)
         self._engine: asyncio.Task[Evaluator] | None = None
 
     async def run(self) -> None:
@@ -61,6 +61,12 @@ class _Shell:
         if read_command(text) == ("q", ""):
             return False
         return await (await self._engine_of()).run(text)
+
+    def _is_in_transaction(self) -> bool:
+        engine = self._engine
+        if engine is None or not engine.done() or engine.cancelled() or engine.exception() is not None:
+            return False
+        return engine.result().is_in_transaction
 
     def _begin(self) -> None:
         self._engine = asyncio.ensure_future(self._load())
@@ -113,9 +119,7 @@ class _Shell:
             self._engine.cancel()
             await asyncio.wait({self._engine})
         if not self._engine.cancelled() and self._engine.exception() is None:
-            evaluator = self._engine.result()
-            evaluator.write_to(None)
-            await evaluator.client.close()
+            await self._engine.result().close()
 
 
 def _import_engine() -> None:

@@ -18,16 +18,25 @@ class Terminal:
     """A program on a screen of `lines` × `columns`; every wait ends with an error that shows the screen."""
 
     def __init__(
-        self, command: str, arguments: list[str], *, home: Path, lines: int = 40, columns: int = 100, **environment: str
+        self,
+        command: str,
+        arguments: list[str],
+        *,
+        home: Path,
+        lines: int = 40,
+        columns: int = 100,
+        cwd: Path | None = None,
+        **environment: str,
     ) -> None:
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("GEODE_", "XDG_", "NO_COLOR"))
         }
         kept |= {"TERM": "xterm-256color", "HOME": str(home), "PAGER": "less", "LESS": "", **environment}
+        self.columns = columns
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.Stream(self._screen)
         self._child = pexpect.spawn(
-            command, arguments, env=kept, encoding="utf-8", timeout=WAIT_SECONDS, dimensions=(lines, columns)
+            command, arguments, env=kept, encoding="utf-8", timeout=WAIT_SECONDS, dimensions=(lines, columns), cwd=cwd
         )
         self._child.delaybeforesend = None
         # What the program asks of a terminal (where is the cursor?) is answered as a terminal would.
@@ -56,7 +65,8 @@ class Terminal:
         self._child.send(text)
 
     def run(self, line: str, *wanted: str) -> None:
-        """Type a line, press Enter, and wait for what should then be on the screen."""
+        """Type a line once the program reads keys, press Enter, and wait for what should then be on the screen."""
+        self.is_reading()
         self.type(line + ENTER)
         for one in wanted:
             self.sees(one)
@@ -68,6 +78,10 @@ class Terminal:
     def is_running(self) -> None:
         """Wait until the program reads no keys itself: Ctrl-C is a signal then, as while a statement runs."""
         self.until(lambda: bool(termios.tcgetattr(self._child.child_fd)[3] & termios.ICANON), "it still reads keys")
+
+    def is_reading(self) -> None:
+        """Wait until the program reads keys itself again: Ctrl-D is a key for it then."""
+        self.until(lambda: not termios.tcgetattr(self._child.child_fd)[3] & termios.ICANON, "it reads no keys")
 
     def sees_not(self, unwanted: str) -> None:
         """Wait until the screen holds a text no longer."""

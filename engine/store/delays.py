@@ -23,12 +23,12 @@ SLICE_ROWS = 512
 SLICE_MESSAGES = 4096
 SLICE_BYTES = 4 * 1024 * 1024
 
-_COLUMNS = (
+COLUMNS = (
     "delayed_id, topic_id, partition, due_us, count, priority, accepted_us, schema_version, compress, codec, raw_bytes,"
     " checksum, attributes, payload"
 )
 _INSERT = (
-    f"INSERT INTO delayed ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # damaged has its default
+    f"INSERT INTO delayed ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # damaged has its default
 )
 _FIRST_DUE = "SELECT due_us FROM delayed WHERE damaged = 0 ORDER BY due_us LIMIT 1"
 _DUE = (
@@ -64,7 +64,7 @@ def hold(transaction: Transaction, append: Append, due_us: int) -> int:
 
 
 def _checksum(described: tuple[int, ...], attributes: bytes | None, payload: bytes) -> int:
-    """CRC-32 over the first eleven of _COLUMNS, the attributes and the payload."""
+    """CRC-32 over the first eleven of COLUMNS, the attributes and the payload."""
     number, topic_id, partition, due_us, count, priority, accepted_us, version, compress, codec, raw = described
     identity = (number, topic_id, partition, due_us, count, priority, accepted_us, None, compress, version)
     return batch.checksum((*identity, raw * 256 + codec), attributes, payload)
@@ -85,7 +85,8 @@ class Waiting(msgspec.Struct, frozen=True):
     attributes: Attributes
 
 
-def _unpacked(row: tuple[Any, ...], topic: str) -> Waiting:
+def unpacked(row: tuple[Any, ...], topic: str) -> Waiting:
+    """Check and unpack a row of COLUMNS; raises CorruptData with its place."""
     place = f"row {row[0]} of the delayed messages of topic {topic} ({row[4]} messages for partition {row[2]})"
     codec, raw_bytes, expected, attributes, payload = row[9:14]
     if _checksum(row[:11], attributes, payload) != expected:
@@ -140,14 +141,14 @@ class MoveDue(msgspec.Struct, eq=False):
     def _take(self, transaction: Transaction, delayed_id: int, names: dict[int, str]) -> Waiting | None:
         """Take a row out of the table; None when nobody is to get it, or it is damaged and stays."""
         database = transaction.database
-        row = database.rows(f"SELECT {_COLUMNS} FROM delayed WHERE delayed_id = ?", (delayed_id,))[0]
+        row = database.rows(f"SELECT {COLUMNS} FROM delayed WHERE delayed_id = ?", (delayed_id,))[0]
         topic = database.row(_REACHABLE, (row[1],))
         if topic is None or delayed_id < topic[1]:
             _remove(transaction, row[1], delayed_id)
             return None
         names[row[1]] = topic[0]
         try:
-            waiting = _unpacked(row, topic[0])
+            waiting = unpacked(row, topic[0])
         except CorruptData as error:
             self.damaged.append(str(error))
             database.cursor.execute("UPDATE delayed SET damaged = 1 WHERE delayed_id = ?", (delayed_id,))

@@ -8,6 +8,7 @@ changed. What is checked:
 | --- | --- |
 | file | SQLite's own integrity check |
 | checksum | each batch unpacks and its checksum is right; it holds as many messages as it says |
+| delayed | messages that wait for their time: the same |
 | offsets | the batches of a partition neither overlap nor reach beyond its end |
 | counts | retained + removed + expired = ever published, for each partition |
 | bytes | the sizes of a partition's batches add up to what it says |
@@ -23,11 +24,14 @@ from typing import Any
 
 from geode_client.errors import CorruptData, StoreError
 from geode_client.store import database as files
-from geode_client.store import groups
+from geode_client.store import delays, groups
 from geode_client.store.batch import READ_COLUMNS, unpack, unpack_attributes
 
 ROWS_AT_ONCE = 64
 PROBLEMS_MAX = 1_000
+
+# The last ones: values of another kind than were ever written.
+_UNREADABLE = (CorruptData, TypeError, ValueError, OverflowError, struct.error)
 
 Progress = Callable[[int, int], None]
 """Batches done, batches in all."""
@@ -78,6 +82,7 @@ class _Verification:
     def run(self) -> Report:
         self._file()
         self._all_batches()
+        self._delayed()
         self._partitions()
         self._message_ids()
         lanes = self._groups()
@@ -113,17 +118,26 @@ class _Verification:
             chunk = unpack(row, self._names.get(topic_id, f"#{topic_id}"), "")
             if len(chunk.bodies) != count:
                 self._note("checksum", place, f"it holds {len(chunk.bodies)} messages and says {count}")
-        except CorruptData as error:
-            self._note("checksum", place, str(error).partition(") ")[2] or str(error))
-        except (TypeError, ValueError, OverflowError, struct.error) as error:
-            # Values of another kind than were ever written.
-            self._note("checksum", place, f"it cannot be read: {error}")
+        except _UNREADABLE as error:
+            self._note("checksum", place, str(error).partition(") ")[2] or f"it cannot be read: {error}")
         end, messages, size = self._seen.get((topic_id, partition), (0, 0, 0))
         if base < end:
             self._note("offsets", place, f"it overlaps the batch before it, which ends at {end - 1}")
         self._seen[topic_id, partition] = (base + count, messages + count, size + stored_bytes)
         self._messages += count
         self._bytes += stored_bytes
+
+    def _delayed(self) -> None:
+        for row in self._database.connection.execute(f"SELECT {delays.COLUMNS} FROM delayed ORDER BY delayed_id"):
+            place = f"{self._place(row[1], row[2])}, row {row[0]} of the delayed messages"
+            try:
+                waiting = delays.unpacked(row, self._names.get(row[1], f"#{row[1]}"))
+                if waiting.lines.count(b"\n") != row[4]:
+                    self._note(
+                        "delayed", place, f"it holds {waiting.lines.count(bytes([10]))} messages and says {row[4]}"
+                    )
+            except _UNREADABLE as error:
+                self._note("delayed", place, str(error).partition(") ")[2] or f"it cannot be read: {error}")
 
     def _partitions(self) -> None:
         sql = "SELECT topic_id, partition, start_offset, next_offset, stored_bytes, removed, expired FROM partitions"
@@ -192,7 +206,7 @@ class _Verification:
         sql = "SELECT count(*) FROM retries WHERE group_id = ? AND topic_id = ? AND partition = ?"
         waiting = self._database.rows(sql, key)[0][0]
         frontiers = {lane: frontier for lane, _, frontier, _ in lanes}
-        ahead = self._ahead(order_by, topic_id, partition, frontiers, end)
+        ahead = self._ahead(order_by, topic_id, partition, frontiers)
         published = end - lanes[0][1]
         if published != settled + held + waiting + ahead:
             yield (
@@ -200,18 +214,20 @@ class _Verification:
                 f" retried + {ahead} ahead"
             )
 
-    def _ahead(self, order_by: str, topic_id: int, partition: int, frontiers: dict[int, int], end: int) -> int:
+    def _ahead(self, order_by: str, topic_id: int, partition: int, frontiers: dict[int, int]) -> int:
         """Messages that no claim has reached, each at the frontier of the lane it belongs to."""
-        if order_by == groups.PLAIN:
-            return end - frontiers[0]
         sql = (
-            "SELECT base_offset, count, priority, codec, attributes FROM batches"
-            " WHERE topic_id = ? AND partition = ? AND base_offset + count > ?"
+            "SELECT base_offset, count, priority, codec, attributes FROM batches WHERE topic_id = ?1 AND partition = ?2"
+            " AND base_offset + count > ?3 AND base_offset >= coalesce((SELECT start_offset FROM partitions"
+            " WHERE topic_id = ?1 AND partition = ?2), 0)"
         )
         ahead = 0
         for base, count, priority, codec, attributes in self._database.rows(
             sql, (topic_id, partition, min(frontiers.values()))
         ):
+            if order_by == groups.PLAIN:
+                ahead += base + count - max(base, frontiers[0])
+                continue
             described = unpack_attributes(codec, attributes) if order_by == groups.KEY else None
             for offset in range(base, base + count):
                 lane = priority if described is None else groups.slot_of(described.key(offset - base), offset)

@@ -1,12 +1,15 @@
 """What the README and the examples show is run as it stands."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 from geode_client.grammar import parse_script
+from geode_client.metrics import exposition
 from geode_client.repl.cli import geode
+from geode_client.repl.forms import FORMS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -75,3 +78,23 @@ def test_the_orders_are_those_that_the_program_makes() -> None:
         [sys.executable, str(ROOT / "examples" / "make_orders.py")], capture_output=True, check=True, timeout=60
     )
     assert done.stdout.decode() == (ROOT / "examples" / "orders.jsonl").read_text(encoding="utf-8")
+
+
+def test_the_dashboard_and_the_alerts_ask_for_metrics_that_there_are(tmp_path: Path) -> None:
+    wanted: set[str] = set()
+    dashboard = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
+    for panel in dashboard["panels"]:
+        assert panel["targets"]
+        wanted |= set(re.findall(r"pubsub_\w+", json.dumps(panel)))
+    wanted |= set(re.findall(r"pubsub_\w+", (ROOT / "docs" / "alerts.yml").read_text()))
+    described = set(re.findall(r"^# TYPE (\S+)", exposition(tmp_path / "store"), re.MULTILINE))
+    bare = {re.sub(r"_(total|bucket)$", "", name) for name in described}
+    assert {re.sub(r"_(total|bucket)$", "", name) for name in wanted} <= bare
+    page = (ROOT / "docs" / "operating.md").read_text()
+    for name in bare:
+        assert name in page or name.rpartition("_")[2] in page, f"{name} is not in docs/operating.md"
+
+
+def test_statements_that_the_help_shows_are_statements() -> None:
+    for form, _ in FORMS:
+        assert parse_script(re.sub(r"\[([A-Z ]+)\] ", r"\1 ", form))

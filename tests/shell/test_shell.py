@@ -1,16 +1,13 @@
 """The interactive shell in a terminal: what a person types, and what the screen then shows."""
 
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import command
 import pytest
 from terminal import CTRL_C, CTRL_D, CTRL_R, ENTER, RIGHT, TAB, Terminal
-
-GEODE = str(Path(sys.executable).parent / "geode")
 
 Open = Callable[..., Terminal]
 
@@ -21,7 +18,7 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     terminals: list[Terminal] = []
 
     def open_shell(**environment: Any) -> Terminal:
-        terminal = Terminal(GEODE, ["-t", str(tmp_path / "store")], home=tmp_path, **environment)
+        terminal = Terminal(command.GEODE, ["-t", str(tmp_path / "store")], home=tmp_path, **environment)
         terminals.append(terminal)
         terminal.sees("geode>")
         return terminal
@@ -42,9 +39,10 @@ def shell(opened: Open, tmp_path: Path) -> Terminal:
 
 
 def geode(tmp_path: Path, *statements: str) -> str:
-    """Run statements in another process."""
-    command = [GEODE, "-t", str(tmp_path / "store"), "-c", " ".join(statements)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    """Run statements beside the shell; what they give as JSON lines."""
+    code, out, err = command.geode("-t", str(tmp_path / "store"), "-c", " ".join(statements))
+    assert code == 0, err
+    return out
 
 
 def test_a_statement_is_completed_from_two_letters_to_a_field(shell: Terminal) -> None:
@@ -98,6 +96,7 @@ def test_ctrl_c_gives_up_the_line_and_ctrl_d_leaves(shell: Terminal, tmp_path: P
     shell.type(CTRL_C)
     shell.until(lambda: shell.text.count("geode>") == 2, "no second prompt")
     shell.run("SELECT 5 * 5;", "25")
+    shell.is_reading()
     shell.type(CTRL_D)
     assert shell.ends() == 0
     history = tmp_path / ".local" / "state" / "geode" / "history"
@@ -108,6 +107,7 @@ def test_ctrl_c_gives_up_the_line_and_ctrl_d_leaves(shell: Terminal, tmp_path: P
 def test_history_is_searched_and_suggested_in_the_next_shell(opened: Open) -> None:
     first = opened()
     first.run("SELECT 11 * 11;", "121")
+    first.is_reading()
     first.type(CTRL_D)
     assert first.ends() == 0
     second = opened()
@@ -228,14 +228,29 @@ def test_the_settings_come_from_a_file_and_variables_go_before_it(opened: Open, 
 
 def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("formt = 1")
-    terminal = Terminal(GEODE, ["-t", ":memory:"], home=tmp_path, GEODE_CONFIG=str(tmp_path / "config.toml"))
+    terminal = Terminal(command.GEODE, ["-t", ":memory:"], home=tmp_path, GEODE_CONFIG=str(tmp_path / "config.toml"))
     assert terminal.ends() == 1
     assert "unknown key formt: did you mean format?" in terminal.text.replace("\n", "")
 
 
 def test_a_store_that_cannot_be_opened_ends_the_shell_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("no directory")
-    terminal = Terminal(GEODE, ["-t", str(tmp_path / "store")], home=tmp_path)
+    terminal = Terminal(command.GEODE, ["-t", str(tmp_path / "store")], home=tmp_path)
     assert terminal.ends() == 1
     assert "is a file" in terminal.text
     assert "Traceback" not in terminal.text
+
+
+def test_a_transaction_is_seen_at_the_prompt_and_rolled_back_at_the_end(opened: Open, tmp_path: Path) -> None:
+    shell = opened()
+    shell.run("BEGIN;", "geode*>")
+    shell.run('PUBLISH TO t {"a": 1};')
+    shell.run("SELCT 1;", "did you mean SELECT")
+    shell.run("COMMIT;", "committed: 1 message published")
+    shell.run("BEGIN;", "transaction begun")
+    shell.run('PUBLISH TO t {"a": 2};')
+    shell.is_reading()
+    shell.type(CTRL_D)
+    assert shell.ends() == 0
+    assert "the open transaction was rolled back" in shell.text
+    assert geode(tmp_path, "SELECT count(*) AS n FROM t") == '{"n":1}\n'

@@ -10,6 +10,7 @@ import apsw
 import pytest
 from command import GEODE, geode
 
+from geode_client import Client
 from geode_client.store import backup
 from geode_client.store.verify import verify
 
@@ -22,6 +23,7 @@ def store(tmp_path: Path) -> Path:
             "CREATE TOPIC orders WITH OPTIONS (partitions: 2);",
             *[f"INSERT INTO orders (n, s) VALUES ({n}, '{'text ' * 40}');" for n in range(20)],
             "PUBLISH TO other {\"a\": 1} WITH OPTIONS (key: 'k', id: 'i');",
+            "PUBLISH TO later {\"a\": 1} WITH OPTIONS (delay: '1 hour');",
             'PUBLISH TO gone {"a": 1}, {"a": 2}; PURGE TOPIC gone; PUBLISH TO gone {"a": 3};',
         ]
     )
@@ -39,7 +41,7 @@ def spoil(store: Path, sql: str) -> None:
 def test_a_good_store_has_no_problems(store: Path) -> None:
     code, out, err = geode("-t", str(store), "check")
     assert (code, out) == (0, "")
-    assert "3 topics, 22 batches, 22 messages, 0 groups: everything is as it should be" in err
+    assert "4 topics, 22 batches, 22 messages, 0 groups: everything is as it should be" in err
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,7 @@ def test_a_good_store_has_no_problems(store: Path) -> None:
         ("counts", "DELETE FROM batches WHERE batch_id = 3"),
         ("counts", "UPDATE partitions SET removed = removed + 1 WHERE topic_id = 1"),
         ("bytes", "UPDATE partitions SET stored_bytes = stored_bytes + 1 WHERE topic_id = 1"),
+        ("delayed", "UPDATE delayed SET due_us = due_us + 1"),
         ("ids", "UPDATE message_ids SET offset = 99"),
     ],
 )
@@ -98,7 +101,7 @@ def test_a_copy_made_while_others_write_is_whole_and_becomes_a_store(
     assert (tmp_path / "copy.geode").stat().st_mode & 0o777 == 0o600
     assert geode("-t", str(tmp_path / "restored"), "restore", str(tmp_path / "copy.geode"))[0] == 0
     report = verify(tmp_path / "restored")
-    assert (report.problems, report.topics) == ((), 4)
+    assert (report.problems, report.topics) == ((), 5)
     code, out, _ = geode("-t", str(tmp_path / "restored"), "-c", "SELECT count(*) AS n FROM orders")
     assert (code, json.loads(out)) == (0, {"n": 20})
 
@@ -117,3 +120,49 @@ def test_nothing_is_written_over(store: Path, tmp_path: Path) -> None:
     assert code == 1
     assert "text" in err
     assert not list(tmp_path.glob(".*unfinished*"))
+
+
+async def with_groups(directory: Path) -> None:
+    """Groups of each order that have acknowledged, refused, filtered, missed and not yet seen messages."""
+    async with Client(directory) as client:
+        await client.execute("CREATE TOPIC t WITH OPTIONS (partitions: 2, retry_backoff: '1 hour', max_retries: 3)")
+        opened = [
+            client.subscribe("t", consumer_group="plain", auto_ack=False, filter="n % 3 <> 0"),
+            client.subscribe("t", consumer_group="first", auto_ack=False, priority_order=True),
+            client.subscribe("t", consumer_group="keyed", auto_ack=False, ordering=True),
+        ]
+        async with opened[0], opened[1], opened[2]:
+            for n in range(60):
+                await client.publish("t", {"n": n}, partition_key=f"k{n % 7}", priority=n % 3 * 3, ttl_seconds=3600)
+            for subscription in opened:
+                for n in range(15):
+                    message = await subscription.get()
+                    assert message is not None
+                    await (message.nack(requeue=n % 2 == 0) if n % 5 == 4 else message.ack())
+            assert verify(directory).problems == ()
+        await client.execute("PURGE TOPIC t")
+        await client.publish_batch("t", [{"n": n} for n in range(10)])
+
+
+async def test_groups_keep_the_law_of_conservation(directory: Path) -> None:
+    await with_groups(directory)
+    report = verify(directory)
+    assert (report.groups, report.problems) == (3, ())
+
+
+@pytest.mark.parametrize("name", ["plain", "first", "keyed"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "acknowledged = acknowledged + 1 WHERE acknowledged > 0",
+        "removed = removed - 1 WHERE removed > 0",
+        "frontier = frontier + 1 WHERE 1 = 1",
+    ],
+)
+async def test_a_message_of_a_group_that_is_lost_or_counted_twice_is_found(
+    directory: Path, change: str, name: str
+) -> None:
+    await with_groups(directory)
+    spoil(directory, f"UPDATE lanes SET {change} AND group_id = (SELECT group_id FROM groups WHERE name = '{name}')")
+    found = verify(directory).problems
+    assert {(problem.check, problem.place.split(",")[0]) for problem in found} == {("conservation", f"group {name}")}
