@@ -34,13 +34,16 @@ def test_sql_of_the_readme_runs(tmp_path: Path) -> None:
 
 
 def test_python_of_the_readme_runs(tmp_path: Path) -> None:
+    printed = []
     for code in blocks("python"):
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
         )
         assert (done.returncode, done.stderr) == (0, "")
-        assert "o-999 998 None" in done.stdout
-        assert "999" in done.stdout.splitlines()[-1]
+        printed.append(done.stdout)
+    assert "o-999 998 None" in printed[0]
+    assert "999" in printed[0].splitlines()[-1]
+    assert "'dead_letter_reason': 'rejected'" in printed[1]
 
 
 def test_the_error_of_the_readme_is_the_one_that_comes(tmp_path: Path) -> None:
