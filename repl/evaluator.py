@@ -25,6 +25,7 @@ from geode_client.repl.errors import SHELL_NAME, tell
 from geode_client.repl.interrupts import Interrupted, until_interrupt
 from geode_client.repl.live import Tail
 from geode_client.repl.paging import edit
+from geode_client.repl.progress import CopyProgress
 from geode_client.repl.prompt import split_command
 from geode_client.repl.render import Format, Output, output_for
 from geode_client.repl.screen import show_result
@@ -53,6 +54,7 @@ class Evaluator:
 
     def __init__(self, client: Client, settings: Settings, parameters: Mapping[str, Any], ask: Ask | None) -> None:
         self.client = client
+        self._progress = client.session.progress = CopyProgress()
         # A wrong word must not undo what a person has put together so far.
         self.session = client.session.exclusive(rolls_back_on_error=False)
         self.state = State(
@@ -118,7 +120,10 @@ class Evaluator:
             print("not done")
             return
         started = time.perf_counter()
-        result = await self.session.execute_statement(statement, source, self.state.parameters)
+        try:
+            result = await self.session.execute_statement(statement, source, self.state.parameters)
+        finally:
+            self._progress.clear()
         seconds = time.perf_counter() - started
         if result.subscription is not None:
             await self.tail(result)

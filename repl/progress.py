@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Callable
 
 REDRAW_SECONDS = 0.1
 BAR_WIDTH = 24
@@ -40,15 +39,15 @@ def _bar(done: int, total: int) -> str:
     return f"[{'█' * full}{'·' * (BAR_WIDTH - full)}] {share:4.0%} "
 
 
-def progress_on_terminal() -> Callable[[int, int, int], None] | None:
-    """For COPY: messages, bytes done, bytes in all. None where nobody looks."""
-    if not sys.stderr.isatty():
-        return None
-    line = ProgressLine("copying")
+class CopyProgress:
+    """How far a COPY is: messages, bytes done, bytes in all (0: nobody knows). Nothing is written where nobody looks."""
 
-    def show(messages: int, done_bytes: int, all_bytes: int) -> None:
-        line.show(done_bytes, all_bytes, f"{messages:,} messages, {done_bytes / 1024 / 1024:,.1f} MiB")
-        if all_bytes and done_bytes >= all_bytes:
-            line.clear()
+    def __init__(self) -> None:
+        self._line = ProgressLine("copying")
 
-    return show
+    def __call__(self, messages: int, done_bytes: int, all_bytes: int) -> None:
+        self._line.show(done_bytes, all_bytes, f"{messages:,} messages, {done_bytes / 1024 / 1024:,.1f} MiB")
+
+    def clear(self) -> None:
+        """The COPY is over, well or not."""
+        self._line.clear()

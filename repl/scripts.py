@@ -10,7 +10,7 @@ from geode_client.message import Message
 from geode_client.query.result import Result
 from geode_client.query.script import Listener, Script, ScriptError
 from geode_client.repl.errors import tell
-from geode_client.repl.progress import progress_on_terminal
+from geode_client.repl.progress import CopyProgress
 from geode_client.repl.render import Output, counted, safe
 from geode_client.subscription import Subscription
 
@@ -20,8 +20,9 @@ ECHO_LINES_MAX = 20
 class Narrator:
     """Tells an output what a script does; names the subscription of a message where several run."""
 
-    def __init__(self, output: Output, *, echo: bool) -> None:
+    def __init__(self, output: Output, progress: CopyProgress, *, echo: bool) -> None:
         self._output = output
+        self._progress = progress
         self._echo = echo
         self._labels: dict[int, str] = {}
 
@@ -39,6 +40,7 @@ class Narrator:
     def _result(self, statement: ast.Statement, result: Result) -> None:
         if result.subscription is not None:
             self._labels[id(result.subscription)] = f"subscription {len(self._labels) + 1}"
+        self._progress.clear()
         self._output.result(result)
 
     def _message(self, subscription: Subscription, message: Message) -> None:
@@ -57,9 +59,12 @@ async def run_script(client: Client, script: Script, params: Mapping[str, Any], 
         tell(error)
 
     async with client:
-        client.session.progress = progress_on_terminal()
-        listener = Narrator(output, echo=echo).listener()
-        await script.run(client.session, params, listener, note if script.keep_going else None)
+        progress = client.session.progress = CopyProgress()
+        listener = Narrator(output, progress, echo=echo).listener()
+        try:
+            await script.run(client.session, params, listener, note if script.keep_going else None)
+        finally:
+            progress.clear()
     return 1 if failed else 0
 
 

@@ -84,11 +84,9 @@ class _Shell:
         from geode_client.client import Client
         from geode_client.repl.evaluator import Evaluator
         from geode_client.repl.known import Known
-        from geode_client.repl.progress import progress_on_terminal
 
         client = Client(self._target)
         await client.open()
-        client.session.progress = progress_on_terminal()
         evaluator = Evaluator(client, self._settings, self._parameters, self._ask)
         self._completer.begin(Known(client.broker), evaluator.state.parameters)
         return evaluator

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from geode_client.message import Message
 from geode_client.query.result import Result
+from geode_client.repl.errors import wants_colour
 from geode_client.repl.render import cell_text, counted, json_text, safe
 from geode_client.subscription import Subscription
 
@@ -29,6 +30,7 @@ WIDTH_MAX = 100_000
 _JSON = re.compile(
     r'(?P<key>"(?:[^"\\]|\\.)*"(?=\s*:))|(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?\d[\d.eE+-]*)|(?P<word>true|false|null)'
 )
+_JSON_CODES = {"key": "36", "string": "32", "number": "35", "word": "35"}
 _JSON_STYLES = {"key": "cyan", "string": "green", "number": "magenta", "word": "magenta"}
 
 
@@ -165,6 +167,7 @@ class TableOutput:
     def __init__(self, stream: TextIO, width: int | None, *, vertical: bool = False) -> None:
         self.console = console_on(stream, width)
         self._vertical = vertical
+        self._is_coloured = wants_colour(stream)
 
     def result(self, result: Result) -> None:
         if not self.console.is_terminal:
@@ -173,18 +176,28 @@ class TableOutput:
         show(self.console, result, vertical=self._vertical)
 
     def message(self, message: Message, *, label: str) -> None:
-        line = Text(f"→ {safe(message.topic)}", style="cyan")
-        line.append(f" {message.partition}/{message.offset}", style="dim")
+        # Written without the console: messages come by the thousand, and rich takes a millisecond for a line.
+        paint = self._paint
+        line = paint(f"→ {safe(message.topic)}", "36") + paint(f" {message.partition}/{message.offset}", "2")
         if message.key is not None:
-            line.append(f" [{safe(message.key)}]", style="magenta")
+            line += paint(f" [{safe(message.key)}]", "35")
         if message.attempt > 1:
-            line.append(f" attempt {message.attempt}", style="yellow")
+            line += paint(f" attempt {message.attempt}", "33")
         if label:
-            line.append(f" ({safe(label)})", style="dim")
-        self.console.print(line if self._vertical else line.append(" ").append(_body(message)), soft_wrap=True)
-        if self._vertical:
-            for text in _lines_of(message.data):
-                self.console.print(Text("  ").append_text(text), soft_wrap=True)
+            line += paint(f" ({safe(label)})", "2")
+        if not self._vertical:
+            self.console.file.write(f"{line} {self._json(message.body.decode())}\n")
+            return
+        self.console.file.write(f"{line}\n")
+        for text in _lines_of(message.data):
+            self.console.print(Text("  ").append_text(text), soft_wrap=True)
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._is_coloured else text
+
+    def _json(self, text: str) -> str:
+        shown = safe(text)
+        return _JSON.sub(_painted, shown) if self._is_coloured else shown
 
     def flush(self) -> None:
         self.console.file.flush()
@@ -196,7 +209,5 @@ class TableOutput:
         self.console.print(safe(text), style="dim", soft_wrap=True)
 
 
-def _body(message: Message) -> Text:
-    shown = coloured_json(message.body.decode())
-    shown.style = "default"
-    return shown
+def _painted(found: re.Match[str]) -> str:
+    return f"\x1b[{_JSON_CODES[found.lastgroup or 'word']}m{found[0]}\x1b[0m"
