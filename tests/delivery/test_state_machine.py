@@ -310,5 +310,5 @@ class GroupMachine(RuleBasedStateMachine):
 
 TestGroups = GroupMachine.TestCase
 TestGroups.settings = settings(
-    long_settings(200), stateful_step_count=40, phases=[Phase.explicit, Phase.generate, Phase.shrink]
+    long_settings(150), stateful_step_count=40, phases=[Phase.explicit, Phase.generate, Phase.shrink]
 )
