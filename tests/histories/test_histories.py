@@ -39,16 +39,14 @@ async def test_what_they_saw_is_what_was_promised(directory: Path, tmp_path: Pat
         seen = histories(folder)
         found = violations(seen, facts)
     evidence = Evidence(seen, facts)
-    print(
-        chaos.kills,
-        "kills",
-        chaos.stops,
-        "stops",
-        {t: len(log) for t, log in facts.logs.items()},
-        len(facts.letters),
-        "dead letters",
-        {g: len(s) for g, s in evidence.seen.items()},
-        {g.name: (g.acknowledged, g.expired, g.removed) for g in facts.groups.values()},
-    )
+    print(told(chaos, evidence))
     assert not found, "\n".join(f"{name}: {wrongs[:5]} ({len(wrongs)})" for name, wrongs in found.items())
     assert all(evidence.seen.values())
+
+
+def told(chaos: Chaos, evidence: Evidence) -> str:
+    """The run in a few words, for who reports a soak."""
+    logs = ", ".join(f"{len(log)} {topic}" for topic, log in evidence.facts.logs.items())
+    seen = ", ".join(f"{len(deliveries)} {group}" for group, deliveries in evidence.seen.items())
+    letters = len(evidence.facts.letters)
+    return f"{chaos.kills} kills, {chaos.stops} stops; stored: {logs}; seen: {seen}; {letters} dead letters"
