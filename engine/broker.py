@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.conditions.zones import ScanCounts
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.slices import Slice
 from geode_client.message import Chunk
@@ -164,12 +165,16 @@ class ScanRequest:
     """What SELECT, COPY and TEST FILTER read: the retained messages of these topics in commit order.
 
     `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending).
+    `condition` lets the broker leave out chunks of which it knows that no message can meet it; what it gives still has to
+    be tested. `counts` is told what was read and what was left out.
     """
 
     topics: Sequence[Topic]
     partition: int | None = None
     newest_first: bool = False
     since_us: int | None = None
+    condition: ConditionLike | None = None
+    counts: ScanCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

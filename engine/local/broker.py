@@ -37,6 +37,7 @@ from geode_client.local.outbox import Outbox, batch_receipt
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
 from geode_client.local.sweeper import Sweeper
+from geode_client.local.zones import ZoneMaker, ZoneWishes
 from geode_client.message import Chunk, Message
 from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
@@ -47,6 +48,8 @@ from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work
 
 LOOK_SECONDS = 1.0
+# Who has published within this time publishes.
+BUSY_SECONDS = 1.0
 STALE_RETRIES = 5
 SCAN_GIVE_WAY_EVERY = 4
 
@@ -96,10 +99,12 @@ class LocalBroker:
         self._topics.refresh()
         self._reports = Reports(Presence(layout.directory, process))
         undo.callback(self._reports.close)
+        self._zones = ZoneWishes(self._log, self.write)
         self._subscriptions = Subscriptions(
             self._log,
             self._topics,
             self._reports,
+            self._zones,
             lambda: self._outbox.settle(),
             self._write_together,
             self._reply,
@@ -110,7 +115,9 @@ class LocalBroker:
         self._outbox.catalog_version = self._topics.version
         self._look_timer: asyncio.TimerHandle | None = None
         self._data_version = self._log.data_version()
-        self._sweeper = Sweeper(self._log, self._topics, self._reports.presence, self.write, layout.directory)
+        self._appended_at = 0.0
+        zones = ZoneMaker(self._log, self.write, lambda: time.monotonic() - self._appended_at < BUSY_SECONDS)
+        self._sweeper = Sweeper(self._log, self._topics, self._reports.presence, self.write, zones, layout.directory)
 
     def _open_pipes(self, layout: files.Layout, process: str, undo: contextlib.ExitStack) -> Peers | None:
         """Wake-ups from other processes, and the way to wake them; None for a store that nobody else can see."""
@@ -230,6 +237,7 @@ class LocalBroker:
         raise Unsupported("reply (request-reply comes with the next release)")
 
     def _appended(self, appended: Sequence[Append]) -> None:
+        self._appended_at = time.monotonic()
         for append in appended:
             self._reports.published(append.topic_id, append.count)
         self._subscriptions.appended(appended)
@@ -311,8 +319,13 @@ class LocalBroker:
                 if request.since_us is not None:
                     first = self._log.first_offset_since(topic.topic_id, partition, request.since_us)
                 sources.append((topic.topic_id, partition, first))
-        cursor = LogCursor(self._log, sources, through=through, descending=request.newest_first)
+        skips = self._zones.skips(request.condition, request.counts)
+        await self._zones.want(skips, [topic.topic_id for topic in request.topics])
+        cursor = LogCursor(self._log, sources, through=through, descending=request.newest_first, skips=skips)
         for number, chunk in enumerate(cursor):
+            if request.counts is not None:
+                request.counts.batches_read += 1
+                request.counts.messages_read += chunk.count
             yield chunk
             if number % SCAN_GIVE_WAY_EVERY == 0:
                 await asyncio.sleep(0)

@@ -20,6 +20,7 @@ from geode_client.broker import (
     SubscriptionRequest,
 )
 from geode_client.catalog import Topic
+from geode_client.conditions.requirements import Requirement
 from geode_client.delivery.group import Member
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import is_pattern, matches
@@ -39,7 +40,7 @@ from geode_client.store.groups import (
     SeekGroup,
     Starts,
 )
-from geode_client.store.log import LogReader
+from geode_client.store.log import Header, LogReader
 from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Work
 
@@ -60,7 +61,12 @@ class _TopicNews:
         self._dispatcher = dispatcher
         self._topic_id = topic_id
 
-    def notice(self, batch_id: int) -> None:
+    @property
+    def requirement(self) -> Requirement | None:
+        """A group counts what its condition leaves out: it is told of every batch."""
+        return None
+
+    def notice(self, batch: Header) -> None:
         self._dispatcher.topic_has_news(self._topic_id)
 
 
@@ -160,7 +166,7 @@ class Groups:
     def _follow(self, found: _Open, topic_id: int) -> None:
         if topic_id not in found.news:
             news = found.news[topic_id] = _TopicNews(found.dispatcher, topic_id)
-            self.follower.follow(topic_id, news)
+            self.follower.follow(topic_id, news, keeps_up=True)
 
     def _starts(self, start: StartPosition, covered: Sequence[Topic]) -> Starts:
         match start:

@@ -53,6 +53,8 @@ class Reports:
         self._feeds: dict[str, Reported] = {}
         self._traffic: dict[int, Traffic] = {}
         self._written: dict[str, tuple[int, int, int]] = {}
+        self._members: dict[str, Reported] = {}
+        self._moved: dict[str, Reported] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, feed: Reported, limits: Mapping[str, int], group_id: int | None = None) -> None:
@@ -72,18 +74,23 @@ class Reports:
         )
         self.presence.add(row, limits)
         self._feeds[feed.subscriber_id] = feed
+        if group_id is not None:
+            self._members[feed.subscriber_id] = feed
 
     def leave(self, feed: Reported) -> None:
         """The subscriber is gone; what it had is counted."""
         if self._feeds.pop(feed.subscriber_id, None) is not None:
             self._written.pop(feed.subscriber_id, None)
+            self._moved.pop(feed.subscriber_id, None)
+            self._members.pop(feed.subscriber_id, None)
             with contextlib.suppress(GeodeError):
                 self.presence.remove(feed.subscriber_id)
 
     def published(self, topic_id: int, count: int) -> None:
         self._of(topic_id).published += count
 
-    def consumed(self, handed: Slice) -> None:
+    def consumed(self, feed: Reported, handed: Slice) -> None:
+        self._moved[feed.subscriber_id] = feed
         self._of(handed.chunk.topic_id).consumed += len(handed.indices)
 
     def settled(self, topic_id: int, settled: int, failed: int) -> None:
@@ -107,7 +114,10 @@ class Reports:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        moved = [feed for feed in self._feeds.values() if self._written.get(feed.subscriber_id) != _state(feed)]
+        # Most subscribers of many hear nothing for long: only those that were handed something are looked at, and groups'.
+        looked_at = self._moved | self._members
+        self._moved = {}
+        moved = [feed for feed in looked_at.values() if self._written.get(feed.subscriber_id) != _state(feed)]
         if not moved and not self._traffic:
             return
         for feed in moved:

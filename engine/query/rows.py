@@ -97,7 +97,7 @@ class Runner:
             return
         compute = _ScanRows(node, self._parameters, self._now)
         left = node.limit
-        async for chunk in self._broker.scan(ScanRequest(node.topics)):
+        async for chunk in self._broker.scan(ScanRequest(node.topics, condition=node.condition)):
             places = chunk.unexpired(now_us())
             if node.condition is not None and places:
                 selected = node.condition.select(chunk)
@@ -224,7 +224,7 @@ class _ScanRows:
         reference = MessageReference(alias=node.alias)
         self._compute = compile_rows(node.expressions, reference, parameters) if node.expressions else None
         self._virtual = tuple(reference.virtual)
-        self._projection = Projection(reference.names, frozenset(reference.present))
+        self._projection = Projection.of(reference.names, reference.present)
 
     def rows(self, chunk: Chunk, places: Any) -> Rows:
         values = self._values(chunk, places)

@@ -18,6 +18,7 @@ from geode_client.store.log import LogReader
 from geode_client.store.settling import bury, dead_letter
 from geode_client.store.topics import dead_letter_topic_of, topic_by_id
 from geode_client.store.writer import Transaction
+from geode_client.store.zones import forget_zones
 
 SLICE_BATCHES = 500
 
@@ -38,6 +39,7 @@ class RemoveBatches(msgspec.Struct, eq=False):
     def run(self, transaction: Transaction) -> None:
         assert self.counter in ("removed", "expired")
         cursor = transaction.database.cursor
+        touched: set[tuple[int, int]] = set()
         for batch_id in self.batch_ids:
             row = transaction.database.row(f"SELECT {_COLUMNS} FROM batches WHERE batch_id = ?", (batch_id,))
             if row is None:
@@ -51,6 +53,9 @@ class RemoveBatches(msgspec.Struct, eq=False):
                 (row[1], row[2], row[5], row[4]),
             )
             self.messages += row[4]
+            touched.add((row[1], row[2]))
+        for topic_id, partition in touched:
+            forget_zones(transaction, topic_id, partition)
         sql = "UPDATE store_state SET value = max(value, ?) WHERE name = 'batch_id_floor'"
         cursor.execute(sql, (transaction.next_batch_id,))
 
@@ -101,7 +106,7 @@ class ForgetTopic(msgspec.Struct, eq=False):
     def prepare(self) -> None: ...
 
     def run(self, transaction: Transaction) -> None:
-        for table in ("partitions", "message_ids", "schema_versions"):
+        for table in ("partitions", "message_ids", "schema_versions", "zones", "zone_columns"):
             transaction.database.cursor.execute(f"DELETE FROM {table} WHERE topic_id = ?", (self.topic_id,))
         # The row stays out of reach of every query but keeps its number: AUTOINCREMENT never gives it again.
         transaction.database.cursor.execute("DELETE FROM topics WHERE topic_id = ?", (self.topic_id,))

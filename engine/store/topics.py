@@ -18,6 +18,7 @@ from geode_client.schema import Schema
 from geode_client.store.groups import pass_over, topic_appeared, topic_gone
 from geode_client.store.log import LogReader
 from geode_client.store.writer import Transaction
+from geode_client.store.zones import declare_columns
 
 NAMES_COMPARED_MAX = 5_000
 DEAD_LETTER_PREFIX = "_dlq/"
@@ -281,6 +282,7 @@ def _write_schema(transaction: Transaction, topic_id: int, version: int, schema:
         transaction.database.cursor.execute(
             "INSERT INTO schema_versions VALUES (?, ?, ?)", (topic_id, version, schema.to_json())
         )
+        declare_columns(transaction, topic_id, schema)
 
 
 def _is_used(transaction: Transaction, topic: Topic) -> bool:
