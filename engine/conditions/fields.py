@@ -72,8 +72,9 @@ class Projection:
         if found is None and known and self.names:
             names, present = self.key
             for key, rows in known.items():
-                if key.__class__ is tuple and key[1] == present and names <= key[0]:
-                    return rows
+                if isinstance(key, tuple) and key[1] == present and names <= key[0]:
+                    found = rows
+                    break
         return found
 
     def _decode(self, chunk: MessageChunk) -> Sequence[Any]:

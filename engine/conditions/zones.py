@@ -5,7 +5,7 @@ greatest number and text, whether true and false occur, and, to look single valu
 few or a Bloom filter where they are many. It speaks of JSON values as they are stored, whatever a schema says of them.
 What a summary cannot rule out may be there: skipping never changes a result.
 
-The Bloom filter has BITS_A_VALUE bits a value and sets PROBES of them: about one value in 150 that is not there seems to
+The Bloom filter has BITS_A_VALUE bits a value and sets PROBES of them: about one value in 400 that is not there seems to
 be. Hashes are CRC-32 of the value's text, mixed, so that every process finds the same bits; each probe takes sixteen bits of
 a hash, which is enough for ZONE_VALUES_MAX values.
 """
@@ -13,7 +13,7 @@ a hash, which is enough for ZONE_VALUES_MAX values.
 import math
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -37,7 +37,7 @@ from geode_client.conditions.requirements import (
     leaves,
 )
 
-BITS_A_VALUE = 12
+BITS_A_VALUE = 16
 PROBES = 4
 VALUES_LISTED_MAX = 16
 ZONE_VALUES_MAX = 2**16 // BITS_A_VALUE
@@ -47,7 +47,6 @@ VALUES_ASKED_MAX = 64
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
-_ODD = 0xBF58476D1CE4E5B9
 _WHOLE_MAX = 2**63
 
 
@@ -107,19 +106,9 @@ def values_at(values: list[Any], steps: Sequence[str | int]) -> list[Any]:
     return values
 
 
-def summary_of(values: Iterable[Any]) -> ColumnSummary:
+def summary_of(values: Sequence[Any]) -> ColumnSummary:
     """The summary of one path's values."""
-    texts: set[str] = set()
-    numbers: set[Number] = set()
-    truths = 0
-    for value in values:
-        kind = value.__class__
-        if kind is str:
-            texts.add(value)
-        elif kind is int or kind is float:
-            numbers.add(value)
-        elif kind is bool:
-            truths |= 2 if value else 1
+    texts, numbers, truths = _by_kind(values)
     least, low_known = _storable(min(numbers, default=None), -math.inf)
     greatest, high_known = _storable(max(numbers, default=None), math.inf)
     first, last = min(texts, default=None), max(texts, default=None)
@@ -135,11 +124,26 @@ def summary_of(values: Iterable[Any]) -> ColumnSummary:
         last_text=above,
         truths=truths,
         values=listed,
-        bloom=_bloom([*texts, *numbers], bits) if bits else None,
+        bloom=_bloom(texts, numbers, bits) if bits else None,
         bits=bits,
         cut=cut,
         unbounded=not (low_known and high_known) or (cut and above is None),
     )
+
+
+def _by_kind(values: Sequence[Any]) -> tuple[set[str], set[Number], int]:
+    """The different texts and numbers, and which truth values occur."""
+    kinds = set(map(type, values))
+    # Most columns hold one kind; then nothing has to be looked at one by one.
+    if kinds <= {str, type(None)}:
+        return set(values) - {None}, set(), 0
+    if kinds <= {int, float, type(None)}:
+        return set(), set(values) - {None}, 0
+    truths = (1 if any(value is False for value in values) else 0) | (
+        2 if any(value is True for value in values) else 0
+    )
+    texts = {value for value in values if value.__class__ is str}
+    return texts, {value for value in values if value.__class__ is int or value.__class__ is float}, truths
 
 
 def _storable(bound: Number | None, direction: float) -> tuple[Number | None, bool]:
@@ -162,27 +166,29 @@ def _listed(texts: set[str], numbers: set[Number]) -> list[Number | str] | None:
     return [*sorted(texts), *sorted(numbers)]
 
 
-def _bloom(values: Sequence[Number | str], bits: int) -> bytes:
+def _bloom(texts: set[str], numbers: set[Number], bits: int) -> bytes:
     # One byte a bit first, because setting bytes is quicker; the text of zeros and ones is then read as a number.
     digits = bytearray(b"0" * bits)
-    hashes = struct.pack(f"<{len(values)}Q", *[_mixed(value) for value in values])
-    for place in struct.unpack(f"<{PROBES * len(values)}H", hashes):
+    spelled = [text.encode() for text in texts]
+    spelled += [_spelled(number) for number in numbers]
+    crc32 = zlib.crc32
+    hashes = struct.pack(f"<{len(spelled)}Q", *[crc32(text) * _GOLDEN & _MASK for text in spelled])
+    for place in struct.unpack(f"<{PROBES * len(spelled)}H", hashes):
         digits[place * bits >> 16] = 49
     digits.reverse()
     return int(digits, 2).to_bytes((bits + 7) // 8, "little")
 
 
-def _mixed(value: Number | str) -> int:
+def _hashed(value: Number | str) -> int:
     """A hash of 64 bits, sixteen for each probe."""
-    if value.__class__ is str:
-        text: Any = value
-    elif value.__class__ is float and value.is_integer():
-        # 1.0 is 1: equal numbers have the same text.
-        text = repr(int(value))
-    else:
-        text = repr(value)
-    mixed = (zlib.crc32(text.encode()) + 1) * _GOLDEN & _MASK
-    return (mixed ^ mixed >> 29) * _ODD & _MASK
+    return zlib.crc32(value.encode() if isinstance(value, str) else _spelled(value)) * _GOLDEN & _MASK
+
+
+def _spelled(number: Number) -> bytes:
+    """A number's text; 1.0 is 1: equal numbers have the same."""
+    if number.__class__ is float and number.is_integer():
+        number = int(number)
+    return b"%r" % number
 
 
 # ── asking ──
@@ -195,7 +201,7 @@ class Question:
         self.leaf = leaf
         self._hashes: dict[Number | str, int] = {}
         if isinstance(leaf, OneOf) and len(leaf) <= VALUES_ASKED_MAX:
-            self._hashes = {value: _mixed(value) for value in (*leaf.texts, *leaf.numbers)}
+            self._hashes = {value: _hashed(value) for value in (*leaf.texts, *leaf.numbers)}
 
     def may_hold(self, summary: ColumnSummary) -> bool:
         """Whether any message of the zone may meet the leaf."""
@@ -233,12 +239,12 @@ class Question:
         return summary.bloom is None or _holds(summary.bloom, summary.bits, hashed)
 
 
-def _holds(bloom: bytes, bits: int, mixed: int) -> bool:
-    while mixed:
-        place = (mixed & 0xFFFF) * bits >> 16
+def _holds(bloom: bytes, bits: int, hashed: int) -> bool:
+    while hashed:
+        place = (hashed & 0xFFFF) * bits >> 16
         if not bloom[place >> 3] >> (place & 7) & 1:
             return False
-        mixed >>= 16
+        hashed >>= 16
     return True
 
 

@@ -18,7 +18,7 @@ from geode_client.store.batch import READ_COLUMNS
 from geode_client.store.log import LogReader, Skips
 from geode_client.store.writer import Work
 from geode_client.store.zones import (
-    ZONE_MESSAGES_MIN,
+    ZONE_MESSAGES,
     Skipping,
     StoreZones,
     WantColumns,
@@ -27,7 +27,7 @@ from geode_client.store.zones import (
 )
 
 # Statistics are worth asking for where so many messages would be read without them.
-WANTED_FROM_MESSAGES = 16 * ZONE_MESSAGES_MIN
+WANTED_FROM_MESSAGES = 4 * ZONE_MESSAGES
 REST_WHILE_BUSY = 9
 
 _CANDIDATES = (
@@ -98,7 +98,7 @@ class ZoneMaker:
         )[0]
         if state == self._looked_at:
             return True
-        for topic_id, partition, start in self._log.rows(_CANDIDATES, (ZONE_MESSAGES_MIN,)):
+        for topic_id, partition, start in self._log.rows(_CANDIDATES, (ZONE_MESSAGES,)):
             place = (topic_id, partition)
             while place not in self._damaged and await self._make_next(topic_id, partition, start):
                 if is_stopping():
@@ -146,12 +146,13 @@ class ZoneMaker:
 
     def _end_of_zone(self, topic_id: int, partition: int, first: int) -> int | None:
         """The end of the zone that begins at `first`; None when there are not enough messages yet."""
-        messages = 0
-        for base, count in self._log.rows(_FOLLOWING, (topic_id, partition, first, ZONE_MESSAGES_MIN)):
+        messages, end = 0, first
+        for base, count in self._log.rows(_FOLLOWING, (topic_id, partition, first, ZONE_MESSAGES + 1)):
+            if messages and messages + count > ZONE_MESSAGES:
+                return end
             messages += count
-            if messages >= ZONE_MESSAGES_MIN:
-                return int(base + count)
-        return None
+            end = int(base + count)
+        return end if messages >= ZONE_MESSAGES else None
 
     def _values(self, topic_id: int, partition: int, first: int, end: int, paths: list[Path]) -> dict[Path, list[Any]]:
         values: dict[Path, list[Any]] = {path: [] for path in paths}

@@ -1,6 +1,6 @@
 """Zone statistics in the store: which columns have them, what they are, and which offsets a reader may pass over.
 
-A zone is a run of whole batches of one partition, of ZONE_MESSAGES_MIN messages or more; for each of a topic's columns it
+A zone is a run of whole batches of one partition, of as many as have ZONE_MESSAGES messages or less (or one that has more); for each of a topic's columns it
 has a `ColumnSummary` (conditions/zones.py). Columns are those that a schema declares and those that conditions asked for,
 at most COLUMNS_DECLARED_MAX and COLUMNS_USED_MAX a topic. Zones of different columns need not begin at the same offsets.
 
@@ -24,7 +24,7 @@ from geode_client.schema import Schema
 from geode_client.store.log import LogReader
 from geode_client.store.writer import Transaction
 
-ZONE_MESSAGES_MIN = 1024
+ZONE_MESSAGES = 4096
 COLUMNS_DECLARED_MAX = 8
 COLUMNS_USED_MAX = 8
 # Texts that are longer than a name are no use as one, and a path is written into every checksum.

@@ -17,13 +17,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import conditions, fanout, publishing, starting
+from bench import conditions, fanout, publishing, scanning, starting, subscribers
 from bench.table import Row, Settings, shown
 
 GROUPS = {
     "publish": publishing.rows,
     "fan-out": fanout.rows,
     "conditions": conditions.rows,
+    "scan": scanning.rows,
+    "subscribers": subscribers.rows,
     "start": starting.rows,
 }
 

@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -301,10 +301,14 @@ class Interpreter:
     def call_round(self, value: Any, digits: Any = 0) -> Any:
         if not is_number(value) or not isinstance(digits, int) or isinstance(digits, bool):
             return None
-        exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-        unit = Decimal(1).scaleb(-digits)
-        made = (exact / unit).quantize(Decimal(1), rounding=ROUND_HALF_UP) * unit
-        return float(made) if isinstance(value, float) else int(made)
+        exact = Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
+        scaled = exact * Fraction(10) ** digits
+        whole = math.floor(abs(scaled) + Fraction(1, 2)) * (1 if scaled >= 0 else -1)
+        made = whole / Fraction(10) ** digits
+        try:
+            return float(made) if isinstance(value, float) else int(made)
+        except OverflowError:
+            return None
 
     def call_least(self, *values: Any) -> Any:
         return self._extreme(values, -1)
