@@ -1,15 +1,16 @@
 """Conditions over ten million stored messages of which ten match: all decoded, searched for a text, passed over by zones."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 from bench.table import MESSAGE, Row, Settings, rate
 
 from geode_client import Client, compile_filter
-from geode_client.broker import ScanCounts, ScanRequest
+from geode_client.broker import ScanRequest
 from geode_client.conditions import Condition
+from geode_client.conditions.zones import ScanCounts
 from geode_client.local.broker import LocalBroker
 from geode_client.local.zones import ZoneMaker
 from geode_client.store.zones import WantColumns
@@ -99,10 +100,13 @@ async def _scanned(broker: LocalBroker, text: str, *, may_skip: bool) -> float:
 
 def _by_hand() -> float:
     lines = [orjson.dumps(message) for message in _messages(PEER_MESSAGES)]
-    is_wanted: Callable[[Any], bool] = lambda message: message["amount"] == 12345  # noqa: E731 - as people write it
     started = time.perf_counter()
-    assert sum(is_wanted(orjson.loads(line)) for line in lines) <= 1
+    assert sum(_is_wanted(orjson.loads(line)) for line in lines) <= 1
     return PEER_MESSAGES / (time.perf_counter() - started)
+
+
+def _is_wanted(message: Any) -> bool:
+    return bool(message["amount"] == 12345)
 
 
 def _messages(count: int) -> Iterator[dict[str, Any]]:
