@@ -121,7 +121,7 @@ runs = st.lists(st.integers(0, 60), unique=True, max_size=10).map(
 @given(one=runs, other=runs, third=runs)
 def test_runs_are_joined_as_sets_are(one: Any, other: Any, third: Any) -> None:
     first, second, last = (HasText(A, name) for name in "xyz")
-    ruled_out = {first: one, second: other, last: third}
+    ruled_out: dict[Any, Any] = {first: one, second: other, last: third}
     covered = {leaf: {n for start, end in found for n in range(start, end)} for leaf, found in ruled_out.items()}
     for requirement, wanted in (
         (All((first, second)), covered[first] | covered[second]),
