@@ -35,6 +35,7 @@ class Condition:
 
     __slots__ = (
         "_functions",
+        "_given",
         "_meaning",
         "_projection",
         "_search",
@@ -69,6 +70,7 @@ class Condition:
         needles = needles_of(made.requirement)
         self._search = None if needles is None else LiteralSearch(needles)
         self._meaning = (parameters, columns, alias)
+        self._given: str | None = None
         # Made when they are first needed: of a hundred thousand subscribers most are never asked.
         self._functions: generate.Functions | None = None
 
@@ -79,6 +81,14 @@ class Condition:
 
             self._functions = generate.functions_of(self.tree, *self._meaning)
         return self._functions
+
+    def declared(self, columns: "Mapping[str, TypeNode]") -> "Condition":
+        """The same condition over messages with declared columns; raises GqlError where a type does not fit."""
+        if not any(steps[0] in columns for steps in self.field_steps):
+            return self
+        made = _placed(self._given, lambda: Condition(self.tree, self._meaning[0], columns, self._meaning[2]))
+        made._given = self._given
+        return made
 
     @property
     def bound_text(self) -> str:
@@ -167,14 +177,23 @@ def compile_filter(text: str, parameters: Mapping[str, Any] | None = None) -> Co
     """A condition from its text, such as "priority = 'high' AND total > $limit"; raises GqlError with line and caret."""
     from geode_client.errors import GqlError
     from geode_client.grammar.parser import parse_condition
-    from geode_client.grammar.source import Source
 
     if not isinstance(text, str):
         raise GqlError(f"a condition is text, not {type(text).__name__}")
+    made = _placed(text, lambda: Condition(parse_condition(text), parameters))
+    made._given = text
+    return made
+
+
+def _placed(text: str | None, make: "Callable[[], Condition]") -> "Condition":
+    """What `make` gives; its errors show their place in the text."""
+    from geode_client.errors import GqlError
+    from geode_client.grammar.source import Source
+
     try:
-        return Condition(parse_condition(text), parameters)
+        return make()
     except GqlError as error:
-        raise error.at(Source(text, "<condition>")) from error.__cause__
+        raise (error if text is None else error.at(Source(text, "<condition>"))) from error.__cause__
 
 
 def compile_rows(

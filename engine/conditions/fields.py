@@ -42,8 +42,9 @@ class Projection:
 
     __slots__ = ("_decoder", "_struct", "key", "names")
 
-    def __init__(self, names: frozenset[str], present: frozenset[str]) -> None:
-        self.names = names
+    def __init__(self, names: Iterable[str], present: Iterable[str]) -> None:
+        self.names = names = frozenset(names)
+        present = frozenset(present)
         self.key = (names, present)
         fields = [(attribute_of(name), Any, ABSENT if name in present else None) for name in sorted(names)]
         rename = {attribute_of(name): name for name in names}

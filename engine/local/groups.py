@@ -155,13 +155,25 @@ class Groups:
         key = (group.group_id, request.partition)
         found = self._open.get(key)
         if found is None:
-            condition = request.condition if request.condition is not None else _compiled(group.condition)
+            condition = request.condition if request.condition is not None else self._compiled(group)
             dispatcher = Dispatcher(self, group, condition, partition=request.partition, through=through)
             found = self._open[key] = _Open(dispatcher, key)
             for topic in self.topics.covered(group.pattern):
                 self._follow(found, topic.topic_id)
             self.follower.forget_strangers()
         return found
+
+    def _compiled(self, group: Group) -> "Condition | None":
+        """The condition that a group keeps, for the columns that its topic declares."""
+        if group.condition is None:
+            return None
+        from geode_client import conditions
+
+        made = conditions.compile_filter(group.condition)
+        topic = None if is_pattern(group.pattern) else self.topics.get(group.pattern)
+        if topic is None or topic.schema is None:
+            return made
+        return made.declared({column.name: column.type for column in topic.schema.columns})
 
     def _follow(self, found: _Open, topic_id: int) -> None:
         if topic_id not in found.news:
@@ -292,11 +304,3 @@ class Groups:
         for feed in list(self._feeds.values()):
             with contextlib.suppress(GeodeError):
                 await feed.close()
-
-
-def _compiled(text: str | None) -> "Condition | None":
-    if text is None:
-        return None
-    from geode_client import conditions
-
-    return conditions.compile_filter(text)
