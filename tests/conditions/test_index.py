@@ -139,3 +139,24 @@ def test_a_message_looks_at_few_ranges() -> None:
     assert len(grids) == 1
     assert max(len(cell) for grid in grids.values() for cell in grid.values()) <= 8
     assert sorted(index.match(chunk_of([{"a": 500}])).subscribers()) == [498, 499, 500]
+
+
+@pytest.mark.parametrize("pool", [(-1, 0, 0.5, 1, 2, 2.5, 3), ("a", "ab", "abc", "b")], ids=["numbers", "texts"])
+def test_bounds_belong_to_a_range_or_not_as_it_says(pool: tuple[Any, ...]) -> None:
+    index: SubscriptionIndex[str] = SubscriptionIndex()
+    conditions: dict[str, None] = {}
+    for low in pool:
+        for operator in ("<", "<=", ">", ">=", "=", "<>"):
+            conditions[f"a {operator} {quoted(low)}"] = None
+        for high in pool:
+            for text in ("a BETWEEN {} AND {}", "a > {} AND a < {}", "a >= {} AND a < {}", "a > {} AND a <= {}"):
+                conditions[text.format(quoted(low), quoted(high))] = None
+    for text in conditions:
+        index.add(text, compile_filter(text).requirement)
+    chunk = chunk_of([{"a": value} for value in pool])
+    matches = index.match(chunk)
+    for text in conditions:
+        found = matches.places(text)
+        assert found is not None
+        assert list(found[0]) == compile_filter(text).select(chunk), text
+        assert found[1] or not found[0], text
