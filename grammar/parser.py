@@ -14,6 +14,8 @@ from geode_client.grammar.errors import GqlError, GqlSyntaxError, Unfinished, di
 from geode_client.grammar.source import Source, Span
 from geode_client.grammar.transform import Transformer
 
+_IN = re.compile(r"\bIN\b", re.IGNORECASE)
+
 if TYPE_CHECKING:
     from sqlglot import exp
 
@@ -124,6 +126,10 @@ def parse_condition(text: str, *, name: str = "<condition>") -> "exp.Expression"
     if len(found) > 1 or text.rstrip().endswith(";"):
         raise GqlSyntaxError("a condition holds no ;", span=Span(found[0].end, found[0].end + 1), source=source)
     piece = found[0]
+    size, most = piece.end - piece.start, scan.CONDITION_CHARACTERS_MAX
+    if size > most and (size > most + scan.LISTS_CHARACTERS_MAX or not _IN.search(text)):
+        # Nothing but a list after IN may make a condition so long: the parser need not look at it.
+        raise GqlSyntaxError(scan.too_long(size), span=Span(piece.start, piece.end), source=source)
     tree = _parsed(source, piece, "condition")
     made: exp.Expression = _placed(source, lambda: Transformer(source, piece.start, {}).condition(tree))
     return made

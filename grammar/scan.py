@@ -11,11 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geode_client.grammar import json_text
-from geode_client.grammar.errors import Unfinished
+from geode_client.grammar.errors import GqlSyntaxError, Unfinished
 from geode_client.grammar.source import Source, Span
 
 STATEMENT_CHARACTERS_MAX = 64 * 1024 * 1024
+CONDITION_CHARACTERS_MAX = 16 * 1024
+# What the lists after IN may have besides.
+LISTS_CHARACTERS_MAX = 1024 * 1024
 JSON_MARK = "\x01"
+# Everything that may be nested has a lower bound of its own; this one spares the parser.
+BRACKETS_MAX = 1_000
 
 _TOKEN = re.compile(
     r"""
@@ -50,6 +55,11 @@ class Piece:
     end: int
     masked: str
     values: dict[int, Any] = field(default_factory=dict)
+
+
+def too_long(characters: int) -> str:
+    """What is said of a condition beyond the bound."""
+    return f"a condition has at most {CONDITION_CHARACTERS_MAX} characters; this one has {characters}"
 
 
 def pieces(source: Source) -> Iterator[Piece]:
@@ -98,6 +108,9 @@ def _find_end(source: Source, place: int, *, blank: bool) -> tuple[int, int, boo
             case "open_string":
                 raise _unfinished_string(source, token.start())
             case "open":
+                if len(brackets) >= BRACKETS_MAX:
+                    span = Span(token.start(), token.end())
+                    raise GqlSyntaxError(f"brackets are nested more than {BRACKETS_MAX} deep", span=span, source=source)
                 brackets.append((token[0], token.start()))
             case "close" if brackets and _CLOSES[brackets[-1][0]] == token[0]:
                 brackets.pop()

@@ -29,9 +29,10 @@ LITERALS = ("NULL", "TRUE", "FALSE", *(repr(n) if n >= 0 else f"({n!r})" for n i
 PATHS = (*NAMES, *(name + step for name in NAMES for step in (".a", ".k", "['b']", "[0]", "[1]", "[0].a")))
 ONE = ("LOWER", "UPPER", "LENGTH", "TRIM", "ABS", "FLOOR", "CEIL", "ROUND", "COALESCE")
 TWO = ("STARTS_WITH", "ENDS_WITH", "CONTAINS", "NULLIF", "LEAST", "GREATEST", "COALESCE")
-KINDS = ("STRING", "INT", "FLOAT", "BOOL", "TIMESTAMP")
+KINDS = ("STRING", "INT", "FLOAT", "BOOL", "TIMESTAMP", "DATE", "DECIMAL", "UUID", "BYTES")
 COMPARED = ("=", "<>", "!=", "<", "<=", ">", ">=")
 PATTERNS = ("'%'", "'x%'", "'%y'", "'_'", "'x_'", "'%x%'", "'50!%'", "''", "a")
+UNITS = ("microsecond", "second", "minute", "HOUR", "day", "week", "month", "year", "century")
 WHATS = ("NULL", "TRUE", "FALSE", "UNKNOWN")
 
 
@@ -71,7 +72,7 @@ def _value(chance: random.Random, depth: int) -> str:
         return _value(chance, depth - 1)
 
     pick = chance.choice
-    match chance.randrange(10) if depth > 0 else 0:
+    match chance.randrange(12) if depth > 0 else 0:
         case 0 | 1 | 2:
             return pick(PATHS)
         case 3 | 4:
@@ -84,6 +85,19 @@ def _value(chance: random.Random, depth: int) -> str:
             return f"{pick(TWO)}({inner()}, {inner()})"
         case 8:
             return pick((f"CAST({inner()} AS {pick(KINDS)})", f"- {inner()}", f"REPLACE({inner()}, 'x', {inner()})"))
+        case 9:
+            length = pick(("", ", 1", ", 2", f", {inner()}"))
+            return f"SUBSTR({inner()}, {pick(('0', '1', '2', '(-1)', '(-9)', inner()))}{length})"
+        case 10:
+            return pick(
+                (
+                    f"DATE_TRUNC('{pick(UNITS)}', {inner()})",
+                    f"LEAST({inner()}, {inner()}, {inner()})",
+                    f"({inner()} {pick('+-')} INTERVAL '{pick(('1 hour', '90 seconds', '2 weeks'))}')",
+                    f"TIMESTAMP '{pick(('2026-01-01T00:00:00Z', '2026-01-01 01:00:00+01:00'))}'",
+                    f"DATE '{pick(('2026-01-01', '2026-01-02'))}'",
+                )
+            )
         case _:
             case = (f"CASE WHEN {inner()} = {inner()} THEN {inner()} ELSE {inner()} END",)
             return pick((*case, f"CASE {inner()} WHEN {inner()} THEN {inner()} WHEN {inner()} THEN {inner()} END"))

@@ -20,6 +20,8 @@ from geode_client.conditions.index import SubscriptionIndex
 from geode_client.conditions.literals import has_unicode_escapes, needles_of
 from geode_client.conditions.simplify import simplified
 from geode_client.conditions.zones import ColumnReader, Question, askable, impossible, summary_of
+from geode_client.errors import GqlError
+from geode_client.grammar.ast import Scalar
 from geode_client.grammar.parser import parse_condition
 from geode_client.message import Chunk
 
@@ -61,7 +63,7 @@ def test_everything_agrees_with_the_interpreter(bundle: int) -> None:
 
 def all_agree(text: str, bodies: list[Any], spelling: int) -> None:
     tree = parse_condition(text)
-    if any(cast.this.is_string and cast.to.this.name == "TIMESTAMPTZ" for cast in tree.find_all(exp.Cast)):
+    if any(cast.this.is_string and cast.to.this.name in ("TIMESTAMPTZ", "DATE") for cast in tree.find_all(exp.Cast)):
         # CAST of a constant text to a time is checked when it is compiled: there it is a slip of whoever wrote it.
         return
     condition = compile_condition(tree)
@@ -76,6 +78,49 @@ def all_agree(text: str, bodies: list[Any], spelling: int) -> None:
     agrees_when_skipping(condition, lines, chosen)
     agrees_in_the_index(condition, chunk_of(lines), chosen)
     agrees_in_raw_json(condition, lines, chosen)
+
+
+DECLARED = {"a": Scalar("TIMESTAMP"), "b": Scalar("DECIMAL"), "c": Scalar("DATE")}
+
+
+@pytest.mark.parametrize("bundle", range(2))
+def test_declared_times_and_decimals_agree_with_the_interpreter(bundle: int) -> None:
+    for number in range(bundle, EXAMPLES // 5, 2):
+        chance = random.Random(SEED * 1_000_033 + number)
+        text = condition_text(chance)
+        bodies = [body for body in (chance.choice(POOL) for _ in range(MESSAGES)) if fits(body)]
+        tree = parse_condition(text)
+        try:
+            condition = compile_condition(tree, columns=DECLARED)
+        except GqlError:
+            continue
+        wanted = [interpreter.evaluate(tree, as_declared(body)) for body in bodies]
+        chosen = [place for place, truth in enumerate(wanted) if truth is True]
+        lines = [msgspec.json.encode(body) for body in bodies]
+        assert condition.truths(chunk_of(lines)) == wanted, (text, bodies)
+        assert list(condition.select(chunk_of(lines))) == chosen
+        agrees_when_skipping(condition, lines, chosen)
+        agrees_in_the_index(condition, chunk_of(lines), chosen)
+        agrees_in_raw_json(condition, lines, chosen)
+
+
+def fits(body: Any) -> bool:
+    """Whether a schema with these columns might take the message, as far as containers go."""
+    return isinstance(body, dict) and not any(isinstance(body.get(name), list | dict) for name in DECLARED)
+
+
+def as_declared(body: dict[str, Any]) -> dict[str, Any]:
+    read = interpreter.Interpreter(None, {})
+    made = dict(body)
+    for name in body.keys() & DECLARED.keys():
+        if name == "b":
+            try:
+                made[name] = read.to_decimal(body[name])
+            except ArithmeticError:
+                made[name] = None
+        else:
+            made[name] = interpreter.moment_of(body[name])
+    return made
 
 
 def spelled(body: Any, spelling: int) -> bytes:
