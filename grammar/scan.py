@@ -43,6 +43,7 @@ _PUBLISH = re.compile(
     re.IGNORECASE,
 )
 _SPACE = re.compile(rf"{_SKIPPED}*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 _NAMES = {"'": "string", '"': "quoted name", "`": "quoted name"}
 
@@ -81,9 +82,16 @@ def next_piece(source: Source, start: int) -> tuple[Piece | None, int]:
     if head is not None:
         place = _read_messages(source, head.end(), start, values, cuts)
     end, following, blank = _find_end(source, place, blank=head is None)
+    _check_characters(source, start, end)
     if blank:
         return None, following
     return Piece(start, end, _masked(text, start, end, cuts), values), following
+
+
+def _check_characters(source: Source, start: int, end: int) -> None:
+    found = None if source.text.isascii() else _SURROGATE.search(source.text, start, end)
+    if found is not None:
+        raise GqlSyntaxError("half a character (a lone surrogate)", span=Span(*found.span()), source=source)
 
 
 def after_error(source: Source, start: int) -> int:

@@ -455,9 +455,19 @@ def plain_value(value: Any) -> Any:
         return str(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC) if value.tzinfo is None else value
+    if isinstance(value, str) and not value.isascii() and _is_broken(value):
+        raise GqlError("a parameter with half a character in it (a lone surrogate) equals nothing")
     if value is None or isinstance(value, bool | int | float | str | Decimal | date | timedelta | list | dict):
         return value
     raise GqlError(f"a parameter cannot be a {type(value).__name__}")
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _in_constants(items: tuple[Any, ...]) -> Callable[[Any], bool | None]:
