@@ -17,6 +17,7 @@ from geode_client.errors import GeodeError
 from geode_client.store.presence import Presence, SubscriberRow, Traffic
 
 REPORT_SECONDS = 1.0
+LOOKED_AT_MAX = 1_000
 
 
 class Reported(Protocol):
@@ -52,7 +53,7 @@ class Reports:
         self._loop = asyncio.get_running_loop()
         self._feeds: dict[str, Reported] = {}
         self._traffic: dict[int, Traffic] = {}
-        self._written: dict[str, tuple[int, int, int]] = {}
+        self._written: dict[str, tuple[int, int, int, int]] = {}
         self._members: dict[str, Reported] = {}
         self._moved: dict[str, Reported] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -114,8 +115,8 @@ class Reports:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # Most subscribers of many hear nothing for long: only those that were handed something are looked at, and groups'.
-        looked_at = self._moved | self._members
+        # A subscriber is further also without a message for it. Of very many only those that had one are looked at.
+        looked_at = self._feeds if len(self._feeds) <= LOOKED_AT_MAX else self._moved | self._members
         self._moved = {}
         moved = [feed for feed in looked_at.values() if self._written.get(feed.subscriber_id) != _state(feed)]
         if not moved and not self._traffic:
@@ -141,5 +142,5 @@ class Reports:
         return traffic
 
 
-def _state(feed: Reported) -> tuple[int, int, int]:
-    return feed.delivered, feed.in_flight, feed.redelivered
+def _state(feed: Reported) -> tuple[int, int, int, int]:
+    return feed.position, feed.delivered, feed.in_flight, feed.redelivered

@@ -170,9 +170,12 @@ class Subscriptions:
 
     def look(self) -> None:
         """Another process may have committed something."""
+        before = self.follower.watermark
         try:
             if self.follower.look():
                 self._loop.call_soon(self.look)
+            if self._feeds and self.follower.watermark != before:
+                self._reports.moved()
         except GeodeError as error:
             self._fail(error)
 
