@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from geode_client.errors import (
     AlreadySettled,
     ConnectionLost,
+    ConstraintFailed,
     CorruptData,
     GeodeError,
     GqlError,
@@ -27,36 +28,44 @@ from geode_client.errors import (
     SubscriberLimitReached,
     TopicExists,
     TopicNotFound,
+    TransactionAborted,
     Unsupported,
 )
 
 if TYPE_CHECKING:
     from geode_client.broker import BatchReceipt, Receipt
-    from geode_client.client import Client
+    from geode_client.client import Client, connection
     from geode_client.conditions import compile_filter
+    from geode_client.connecting import Connection
     from geode_client.message import Message
     from geode_client.query.result import Result
     from geode_client.subscription import Subscription
     from geode_client.sync import SyncClient
+    from geode_client.transaction import Transaction
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "BatchReceipt": "broker",
     "Client": "client",
+    "Connection": "connecting",
     "Message": "message",
     "Receipt": "broker",
     "Result": "query.result",
     "Subscription": "subscription",
     "SyncClient": "sync",
+    "Transaction": "transaction",
     "compile_filter": "conditions",
+    "connection": "client",
 }
 
 __all__ = [
     "AlreadySettled",
     "BatchReceipt",
     "Client",
+    "Connection",
     "ConnectionLost",
+    "ConstraintFailed",
     "CorruptData",
     "GeodeError",
     "GqlError",
@@ -76,8 +85,11 @@ __all__ = [
     "SyncClient",
     "TopicExists",
     "TopicNotFound",
+    "Transaction",
+    "TransactionAborted",
     "Unsupported",
     "compile_filter",
+    "connection",
 ]
 
 

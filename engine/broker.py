@@ -5,6 +5,7 @@ cannot do it says by raising `Unsupported`. Times are microseconds since 1970 wh
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -119,7 +120,7 @@ class SubscriptionRequest:
     partition: int | None = None
     key: str | None = None
     region: str | None = None
-    prefetch: int = 1000
+    prefetch: int = 4096
 
 
 class Feed(Protocol):
@@ -143,6 +144,10 @@ class Feed(Protocol):
         """Return once what the reader has left behind is settled as durably as its topic asks; raises LeaseLost."""
         ...
 
+    async def is_ours(self, one: Slice) -> bool:
+        """Whether the messages of a fenced slice have not passed to somebody else, as far as can be known."""
+        ...
+
     def expired(self, one: Slice, index: int) -> None:
         """A message of the slice expired in the hand and was passed over."""
         ...
@@ -164,13 +169,17 @@ class Feed(Protocol):
 class ScanRequest:
     """What SELECT, COPY and TEST FILTER read: the retained messages of these topics in commit order.
 
-    `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending).
-    `condition` lets the broker leave out chunks of which it knows that no message can meet it; what it gives still has to
-    be tested. `counts` is told what was read and what was left out.
+    `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending). The rest says
+    what is not needed: partitions but the one, or the one of a key; offsets before and from; what was accepted before a time;
+    messages that cannot meet `condition`. It spares reading; more than that may be given. `counts` is told what was read,
+    and what statistics have spared.
     """
 
     topics: Sequence[Topic]
     partition: int | None = None
+    key: str | None = None
+    first_offset: int = 0
+    end_offset: int | None = None
     newest_first: bool = False
     since_us: int | None = None
     condition: ConditionLike | None = None
@@ -267,6 +276,82 @@ class GroupTotals:
     redelivered: int
 
 
+class TableRows(msgspec.Struct, frozen=True):
+    """What SQL on the user's own tables gave: columns and rows, and how many rows it wrote."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    changes: int
+
+
+class JoinedSettlement(Protocol):
+    """What a backend writes together with a transaction, such as acknowledgements."""
+
+    def work(self) -> Any:
+        """What is to be written, made when the commit begins; made again when the commit has to be tried again."""
+        ...
+
+    def told(self, stored: bool) -> None:
+        """Told once, on the event loop, when the transaction is over."""
+        ...
+
+
+class BrokerTransaction(Protocol):
+    """Publishes, settlements and the user's own SQL that are stored together or not at all.
+
+    What is wrong with a call is raised by the call; the transaction stays open then, unless it says TransactionAborted.
+    The time of the whole is bounded from the beginning on, and no lock is held before `execute` is first called.
+    """
+
+    @property
+    def is_open(self) -> bool: ...
+
+    @property
+    def receipts(self) -> Sequence[Receipt | BatchReceipt]:
+        """After the commit: what became of each publish and publish_batch, in the order of the calls."""
+        ...
+
+    async def create_topic(self, definition: TopicDefinition) -> None:
+        """Make a topic at the commit, where there is none then."""
+        ...
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Check a message now and store it at the commit."""
+        ...
+
+    async def publish_batch(self, batch: OutgoingBatch) -> None: ...
+
+    async def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> TableRows:
+        """Run one statement on the user's own tables; holds up other writers until the end, within the bound."""
+        ...
+
+    async def own_tables(self) -> frozenset[str]:
+        """The user's own tables and views as the transaction sees them, in lower case."""
+        ...
+
+    def settle(self, settlement: "JoinedSettlement") -> None:
+        """Add something of the backend's own to the commit; adding the same object again changes nothing."""
+        ...
+
+    async def commit(self) -> None:
+        """Store everything. Raises what refused it, and then nothing is stored.
+
+        Cancelled, it is rolled back, or committed when that could not be stopped any more: `committed` tells.
+        """
+        ...
+
+    @property
+    def committed(self) -> bool: ...
+
+    async def rollback(self) -> None:
+        """Store nothing. Does nothing when the transaction is over."""
+        ...
+
+
+current_transaction: "ContextVar[BrokerTransaction | None]" = ContextVar("current_transaction", default=None)
+"""The transaction that the running task is inside of; whoever opens one sets it, and a broker refuses to write past it."""
+
+
 class Broker(Protocol):
     """Topics, publishing, subscriptions and statistics: all that a client needs of a backend."""
 
@@ -309,6 +394,10 @@ class Broker(Protocol):
 
     async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
         """Store all messages of the batch or none."""
+        ...
+
+    def transaction(self, timeout_seconds: float) -> BrokerTransaction:
+        """Begin a transaction that is rolled back when it is not committed within so many seconds."""
         ...
 
     async def subscribe(self, request: SubscriptionRequest) -> Feed:

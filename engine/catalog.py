@@ -7,8 +7,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
+from geode_client.grammar.ast import ColumnDefinition
 from geode_client.options import TopicOptions
 from geode_client.schema import Schema
+
+DEAD_LETTER_PREFIX = "_dlq/"
+# The header of a dead letter that names the topic it comes from.
+DEAD_LETTER_ORIGIN = "dead_letter_topic"
 
 
 class Delivery(StrEnum):
@@ -81,13 +86,18 @@ class SetDelivery:
 
 
 @dataclass(frozen=True, slots=True)
-class SetSchema:
-    """ALTER TOPIC … ADD COLUMN: the schema as it is after the change; a new schema version begins."""
+class AddColumn:
+    """ALTER TOPIC … ADD COLUMN: a new schema version begins. Older messages without the field have its DEFAULT."""
 
-    schema: Schema
+    column: ColumnDefinition
 
 
-TopicChange = SetOptions | SetDelivery | SetSchema
+def dead_letter_topic_of(name: str, options: TopicOptions) -> str:
+    """Where the dead letters of a topic go."""
+    return options.dead_letter_topic or f"{DEAD_LETTER_PREFIX}{name}"
+
+
+TopicChange = SetOptions | SetDelivery | AddColumn
 
 
 def changed(definition: TopicDefinition, change: TopicChange) -> TopicDefinition:
@@ -97,7 +107,7 @@ def changed(definition: TopicDefinition, change: TopicChange) -> TopicDefinition
             return replace(definition, options=options)
         case SetDelivery(delivery):
             return replace(definition, delivery=delivery)
-        case SetSchema(schema):
-            return replace(definition, schema=schema)
+        case AddColumn(column):
+            return replace(definition, schema=(definition.schema or Schema(())).with_column(column))
         case _:
             assert_never(change)

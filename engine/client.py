@@ -1,11 +1,11 @@
 """The client: what a program calls.
 
 `Client` opens a broker (a directory, `:memory:`, later a cluster) and offers publishing, subscriptions and statements.
-Values that people write (keys, durations, priorities) are turned into the broker's records here; everything else is in
-the layers below.
+Everything else is in the layers below.
 """
 
 import asyncio
+import contextlib
 import os
 import uuid
 import warnings
@@ -16,20 +16,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from geode_client import codec
-from geode_client.broker import BatchReceipt, Broker, OutgoingBatch, OutgoingMessage, Receipt
-from geode_client.catalog import TopicDefinition
-from geode_client.errors import GeodeError, GqlError, GroupNotFound, InvalidMessage, TopicNotFound, Unsupported
-from geode_client.grammar.names import validate_topic_name
-from geode_client.options import COMPRESSIONS, TopicOptions, parse_priority
+from geode_client.broker import BatchReceipt, Broker, OutgoingMessage, Receipt
+from geode_client.errors import GeodeError, GroupNotFound, TopicNotFound, Unsupported
+from geode_client.outgoing import BatchSender, key_text, outgoing_batches, outgoing_message
 from geode_client.subscription import Subscription
+from geode_client.transaction import TRANSACTION_SECONDS, Transaction, automatic_topic
 
 if TYPE_CHECKING:
+    from geode_client.connecting import Connection
     from geode_client.query.result import Result
     from geode_client.query.session import Session
 
 DEFAULT_TARGET = "./geode-data"
-BATCHES_ON_THE_WAY = 4
-SECONDS_MAX = 1000 * 366 * 86_400
 
 T = TypeVar("T")
 
@@ -101,6 +99,8 @@ class Client:
         if region is not None or config is not None:
             raise Unsupported("regions and topology files (there is no backend yet that has them)")
         chosen = os.fspath(target) if target is not None else os.environ.get("GEODE_URL") or DEFAULT_TARGET
+        if not chosen:
+            raise GeodeError("the target is empty: name a directory, or :memory:")
         self._broker = open_broker(chosen)
         self._auto_create = auto_create
         self._opening: asyncio.Lock | None = None
@@ -157,8 +157,7 @@ class Client:
         except TopicNotFound:
             if not self._auto_create:
                 raise
-            definition = TopicDefinition(validate_topic_name(name), TopicOptions(), automatic=True)
-            await self._broker.create_topic(definition, if_not_exists=True)
+            await self._broker.create_topic(automatic_topic(name), if_not_exists=True)
 
     # ── publishing ──
     def publish(
@@ -179,17 +178,17 @@ class Client:
 
         Raises InvalidMessage (no JSON), SchemaViolation, MessageTooLarge, TopicNotFound (without auto_create), StoreError.
         """
-        outgoing = OutgoingMessage(
+        outgoing = outgoing_message(
             topic,
             message,
-            None if partition_key is None else key_text(partition_key),
-            priority if type(priority) is int and 0 <= priority <= 9 else parse_priority(priority),
-            None if ttl_seconds is None else _microseconds("ttl_seconds", ttl_seconds, above_zero=True),
-            None if delay_seconds is None else _microseconds("delay_seconds", delay_seconds),
-            _checked_compression(compression),
-            None if message_id is None else str(message_id),
-            headers,
-            region,
+            partition_key=partition_key,
+            priority=priority,
+            ttl_seconds=ttl_seconds,
+            delay_seconds=delay_seconds,
+            compression=compression,
+            region=region,
+            message_id=message_id,
+            headers=headers,
         )
         return Publication(self._publish(outgoing))
 
@@ -222,21 +221,22 @@ class Client:
         When a batch is refused the batches before it are stored; the error names the message by its number in all
         `messages`. Never holds more than a few batches.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise GeodeError(f"batch_size is a whole number of at least 1, not {batch_size!r}")
+        batches = outgoing_batches(
+            topic,
+            messages,
+            batch_size=batch_size,
+            partition_key=partition_key,
+            priority=priority,
+            ttl_seconds=ttl_seconds,
+            delay_seconds=delay_seconds,
+            compression=compression,
+            region=region,
+            message_ids=message_ids,
+            headers=headers,
+        )
         await self.open()
         await self._ensure_topic(topic)
-        template = OutgoingBatch(
-            topic,
-            (),
-            keys=None if partition_key is None else key_text(partition_key),
-            priority=parse_priority(priority),
-            ttl_us=None if ttl_seconds is None else _microseconds("ttl_seconds", ttl_seconds, above_zero=True),
-            delay_us=None if delay_seconds is None else _microseconds("delay_seconds", delay_seconds),
-            compression=_checked_compression(compression),
-            region=region,
-        )
-        return await _Batches(self._broker, template, headers).publish(_cut(messages, batch_size), message_ids)
+        return await BatchSender(self._broker).publish(batches)
 
     # ── subscribing ──
     def subscribe(
@@ -259,7 +259,7 @@ class Client:
         limit: int | None = None,
         timeout: float | None = None,
         region: str | None = None,
-        prefetch: int = 1000,
+        prefetch: int = 4096,
         type: type[Any] | None = None,
     ) -> Subscription:
         """A subscription, to be used with `async with` and `async for`.
@@ -304,6 +304,23 @@ class Client:
         )
         return subscription
 
+    # ── transactions ──
+    def transaction(self, *, timeout: float = TRANSACTION_SECONDS) -> Transaction:
+        """`async with client.transaction() as tx`: what is done with `tx` is stored together at the end, or not at all.
+
+        An exception that leaves the block, or `timeout` seconds, roll it back. Publishing past `tx` inside is an error.
+        """
+        return Transaction(self._broker, ready=self.open, auto_create=self._auto_create, timeout_seconds=timeout)
+
+    def connection(self, *, timeout: float = TRANSACTION_SECONDS) -> "Connection":
+        """`async with client.connection() as conn`: `begin`, `execute`, `commit` and `rollback`, over GQL and own tables.
+
+        A transaction that is begun is rolled back after `timeout` seconds.
+        """
+        from geode_client.connecting import Connection
+
+        return Connection(self.session, ready=self.open, timeout_seconds=timeout)
+
     # ── statements ──
     @property
     def session(self) -> "Session":
@@ -311,7 +328,9 @@ class Client:
         if self._session is None:
             from geode_client.query.session import Session
 
-            self._session = Session(self._broker, ensure_topic=self._ensure_topic, ready=self.open)
+            self._session = Session(
+                self._broker, ensure_topic=self._ensure_topic, ready=self.open, auto_create=self._auto_create
+            )
         return self._session
 
     async def execute(self, gql: str, params: Mapping[str, Any] | None = None) -> "Result":
@@ -354,145 +373,13 @@ class Client:
         return sum(one.pending for one in found)
 
 
-class _Batches:
-    """One publish_batch under way: a few batches are with the broker at a time, in order."""
-
-    def __init__(self, broker: Broker, template: OutgoingBatch, headers: Mapping[str, Any] | None) -> None:
-        self._broker = broker
-        self._template = template
-        self._headers = headers
-        self._on_the_way: list[tuple[int, asyncio.Task[BatchReceipt]]] = []
-        self._count = 0
-        self._duplicates = 0
-        self._offsets: dict[int, range] = {}
-
-    async def publish(
-        self, pieces: AsyncIterator[list[Any]], message_ids: Iterable[str | uuid.UUID | None] | None
-    ) -> BatchReceipt:
-        ids = None if message_ids is None else iter(message_ids)
-        first = 0
-        try:
-            async for piece in pieces:
-                chosen = None if ids is None else _next_ids(ids, len(piece), first)
-                await self._send(first, piece, chosen)
-                first += len(piece)
-            if ids is not None and next(ids, None) is not None:
-                raise GeodeError("there are more message_ids than messages")
-            while self._on_the_way:
-                await self._await_oldest()
-        finally:
-            # What was sent is stored, or not, whatever becomes of the caller; but nobody is left to hear of it.
-            for _, task in self._on_the_way:
-                task.add_done_callback(_forget)
-        return BatchReceipt(self._count, self._duplicates, self._offsets)
-
-    async def _send(self, first: int, piece: list[Any], ids: list[str | None] | None) -> None:
-        template = self._template
-        batch = OutgoingBatch(
-            template.topic,
-            piece,
-            template.keys,
-            ids,
-            None if self._headers is None else [self._headers] * len(piece),
-            template.priority,
-            template.ttl_us,
-            template.delay_us,
-            template.compression,
-            template.region,
-        )
-        task = asyncio.ensure_future(self._broker.publish_batch(batch))
-        self._on_the_way.append((first, task))
-        # Let it encode and hand itself over before the next one is made: batches are stored in their order.
-        await asyncio.sleep(0)
-        if len(self._on_the_way) >= BATCHES_ON_THE_WAY or task.done():
-            await self._await_oldest()
-
-    async def _await_oldest(self) -> None:
-        first, task = self._on_the_way[0]
-        try:
-            receipt = await asyncio.shield(task)
-        except InvalidMessage as error:
-            raise renumbered(error, first) from error
-        del self._on_the_way[0]
-        self._count += receipt.count
-        self._duplicates += receipt.duplicates
-        for partition, offsets in receipt.offsets.items():
-            before = self._offsets.get(partition)
-            self._offsets[partition] = offsets if before is None else range(before.start, offsets.stop)
+@contextlib.asynccontextmanager
+async def connection(
+    target: str | os.PathLike[str] | None = None, *, timeout: float = TRANSACTION_SECONDS
+) -> "AsyncIterator[Connection]":
+    """`async with geode_client.connection() as conn`: a connection through a client of its own, as `client.connection`."""
+    async with Client(target) as client, client.connection(timeout=timeout) as opened:
+        yield opened
 
 
-def _forget(task: "asyncio.Task[BatchReceipt]") -> None:
-    if not task.cancelled():
-        task.exception()
-
-
-def renumbered(error: InvalidMessage, first: int) -> InvalidMessage:
-    """The same refusal with the message counted from the first of all batches."""
-    if first == 0:
-        return error
-    copy = type(error).__new__(type(error))
-    copy.__dict__.update(error.__dict__)
-    copy.message_index = error.message_index + first
-    text = str(error).partition(f"message {error.message_index + 1}")[2]
-    Exception.__init__(copy, f"message {copy.message_index + 1}{text}")
-    return copy
-
-
-def _next_ids(ids: Any, count: int, first: int) -> list[str | None]:
-    chosen = [None if found is None else str(found) for _, found in zip(range(count), ids, strict=False)]
-    if len(chosen) < count:
-        raise GeodeError(f"there are fewer message_ids than messages: none for message {first + len(chosen) + 1}")
-    return chosen
-
-
-async def _cut(messages: Iterable[Any] | AsyncIterable[Any], size: int) -> AsyncIterator[list[Any]]:
-    """Lists of `size` messages, of any iterable."""
-    if isinstance(messages, list | tuple):
-        for first in range(0, len(messages), size):
-            yield list(messages[first : first + size])
-        return
-    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable | AsyncIterable):
-        raise GeodeError(
-            f"publish_batch takes several messages (a list, an iterator), not one {type(messages).__name__}"
-        )
-    piece: list[Any] = []
-    if isinstance(messages, AsyncIterable):
-        async for message in messages:
-            piece.append(message)
-            if len(piece) == size:
-                yield piece
-                piece = []
-    else:
-        for message in messages:
-            piece.append(message)
-            if len(piece) == size:
-                yield piece
-                piece = []
-    if piece:
-        yield piece
-
-
-def key_text(key: object) -> str:
-    """The text form by which a key counts; raises GqlError when it is no key."""
-    if isinstance(key, str):
-        return key
-    if isinstance(key, uuid.UUID) or (isinstance(key, int) and not isinstance(key, bool)):
-        return str(key)
-    raise GqlError(f"a key is text, a whole number or a UUID, not {type(key).__name__}")
-
-
-def _microseconds(name: str, seconds: float, *, above_zero: bool = False) -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= SECONDS_MAX:
-        raise GqlError(f"{name} is a number of seconds from 0 to 1000 years, not {seconds!r}")
-    if above_zero and seconds == 0:
-        raise GqlError(f"{name} must be more than 0")
-    return int(seconds * 1_000_000)
-
-
-def _checked_compression(compression: str | None) -> str | None:
-    if compression is not None and compression not in COMPRESSIONS:
-        raise GqlError(f"compression is one of {', '.join(COMPRESSIONS)}, not {compression!r}")
-    return compression
-
-
-__all__: Sequence[str] = ("Client", "Publication")
+__all__: Sequence[str] = ("Client", "Publication", "connection")

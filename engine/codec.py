@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from geode_client.errors import InvalidMessage
+from geode_client.errors import GeodeError, InvalidMessage
 
 _NAIVE_TIME = re.compile(rb'T\d\d:\d\d:\d\d(?:\.\d{6})?"')
 _ENCODING_ERRORS = (
@@ -206,7 +206,10 @@ def typed_decoder(kind: type[Any]) -> Callable[[bytes], Any]:
     validate = getattr(kind, "model_validate_json", None)
     if validate is not None:
         return validate  # type: ignore[no-any-return]
-    return msgspec.json.Decoder(kind).decode
+    try:
+        return msgspec.json.Decoder(kind).decode
+    except TypeError as error:
+        raise GeodeError(f"messages cannot be decoded into {kind!r:.80}: {error}") from error
 
 
 def decode_with(decode: Callable[[bytes], Any], text: bytes) -> Any:

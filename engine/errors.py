@@ -2,7 +2,8 @@
 
 GeodeError
 ├── GqlError                    the statement is wrong (grammar/errors.py)
-│   └── GqlSyntaxError
+│   ├── GqlSyntaxError
+│   └── ConstraintFailed        the user's own SQL breaks a constraint of the user's own tables
 ├── TopicNotFound               no topic of this name
 ├── TopicExists                 CREATE of one that is there
 ├── InvalidMessage              a value that is no JSON
@@ -12,6 +13,7 @@ GeodeError
 ├── GroupNotFound               no group of this name
 ├── GroupMismatch               a group joined with another filter or order
 ├── AlreadySettled              a message settled with another word before
+├── TransactionAborted          the transaction was rolled back, and says why: try it again
 ├── LeaseLost                   the message has passed to another consumer
 ├── Unsupported                 this backend cannot do it
 ├── CorruptData                 stored bytes are not what was written
@@ -26,6 +28,7 @@ from geode_client.grammar.errors import GeodeError, GqlError, GqlSyntaxError, di
 __all__ = [
     "AlreadySettled",
     "ConnectionLost",
+    "ConstraintFailed",
     "CorruptData",
     "GeodeError",
     "GqlError",
@@ -40,10 +43,19 @@ __all__ = [
     "SubscriberLimitReached",
     "TopicExists",
     "TopicNotFound",
+    "TransactionAborted",
     "Unsupported",
     "did_you_mean",
     "nearest",
 ]
+
+
+class ConstraintFailed(GqlError):
+    """SQL on the user's own tables broke a constraint of theirs, such as UNIQUE: nothing of the statement was done."""
+
+
+class TransactionAborted(GeodeError):
+    """The transaction was rolled back, or is over; the message says why. Nothing of it was stored."""
 
 
 class TopicNotFound(GeodeError):

@@ -17,6 +17,7 @@ from geode_client.clock import datetime_of
 from geode_client.errors import GeodeError
 
 NOTHING = msgspec.UNSET
+SECONDS_MAX = 366 * 86_400.0
 
 VIRTUAL_COLUMNS = (
     "_id",
@@ -174,6 +175,10 @@ class Settler(Protocol):
 
     async def acknowledge(self, message: "Message") -> None: ...
 
+    def acknowledge_within(self, message: "Message", transaction: Any) -> None:
+        """Acknowledge when the broker's transaction commits."""
+        ...
+
     async def refuse(
         self, message: "Message", *, requeue: bool, delay_seconds: float | None, reason: str | None
     ) -> None: ...
@@ -276,6 +281,10 @@ class Message(msgspec.Struct, eq=False, gc=False):
     def __len__(self) -> int:
         return len(self.data)
 
+    def __bool__(self) -> bool:
+        """Always: a message is something, also when its body is empty."""
+        return True
+
     def keys(self) -> Any:
         return self.data.keys()
 
@@ -293,13 +302,18 @@ class Message(msgspec.Struct, eq=False, gc=False):
         """Settle the message as done; returns once that survives the death of the process. Repeating it does nothing."""
         await self._settled_by().acknowledge(self)
 
+    def acknowledge_within(self, transaction: Any) -> None:
+        """What `tx.ack(message)` does: settle the message as done when the broker's transaction commits."""
+        self._settled_by().acknowledge_within(self, transaction)
+
     async def nack(self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None) -> None:
         """Give the message back as a failed attempt (after `delay` seconds), or with `requeue=False` to the dead letters."""
-        await self._settled_by().refuse(self, requeue=requeue, delay_seconds=delay, reason=reason)
+        seconds = None if delay is None else _seconds("delay", delay)
+        await self._settled_by().refuse(self, requeue=requeue, delay_seconds=seconds, reason=reason)
 
     async def extend(self, seconds: float) -> None:
         """Keep the message for `seconds` more before it passes to another consumer."""
-        await self._settled_by().extend(self, seconds)
+        await self._settled_by().extend(self, _seconds("seconds", seconds))
 
     async def reply(self, value: object) -> None:
         """Answer a request: publishes `value` to the topic that the message names as `reply_to`."""
@@ -311,6 +325,12 @@ class Message(msgspec.Struct, eq=False, gc=False):
                 f"message {self.id} was not delivered by a subscription: there is nobody to settle it with"
             )
         return self._settler
+
+
+def _seconds(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= SECONDS_MAX:
+        raise GeodeError(f"{name} is a number of seconds from 0 to a year, not {value!r}")
+    return float(value)
 
 
 Mapping.register(Message)

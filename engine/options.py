@@ -78,6 +78,18 @@ def _text(value: object) -> str:
     return value
 
 
+def _any_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise GqlError(f"a text is needed, not {value!r}")
+    return value
+
+
+def _one_character(value: object) -> str:
+    if not isinstance(value, str) or len(value) != 1 or value in '"\r\n\0':
+        raise GqlError(f"one character is needed, such as ';', not {value!r}")
+    return value
+
+
 def _one_of(*words: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         if isinstance(value, str) and value.casefold() in words:
@@ -204,6 +216,9 @@ PUBLISH_OPTIONS: Mapping[str, Option] = {
 COPY_OPTIONS: Mapping[str, Option] = {
     "batch_size": Option("batch_size", _whole(1, 100_000), "messages stored together"),
     "key_field": Option("key_field", _text, "field whose value is the key"),
+    "delimiter": Option("delimiter", _one_character, "what parts the cells of a CSV file"),
+    "null": Option("null", _any_text, "cells of a CSV file with this text leave the field out"),
+    "infer": Option("infer", _truth, "cells of a CSV file without a declared type may be numbers, true, false or JSON"),
 }
 
 

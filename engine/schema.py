@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Self, assert_never
 
 import msgspec
@@ -32,9 +32,12 @@ from geode_client.grammar.ast import (
     StructType,
     TypeNode,
 )
+from geode_client.grammar.source import Span
 
 FOUND_CHARACTERS_MAX = 60
 COLUMNS_MAX = 1_000
+# Decoders cannot look for such names.
+_UNFIT_NAME = re.compile(r'["\\\x00-\x1f]')
 
 
 class _Text:
@@ -144,7 +147,7 @@ class Schema:
             raise InvalidMessage(f"the schema refuses it: {error}") from error
         if self._formed:
             self._check_forms(lines)
-        return self._fill(lines) if self._defaults else lines
+        return fill_missing(lines, self._defaults) if self._defaults else lines
 
     def _check_forms(self, lines: bytes) -> None:
         """The second look at columns whose type a decoder cannot tell: DECIMAL, and what holds one."""
@@ -176,15 +179,10 @@ class Schema:
     def _formed(self) -> bool:
         return any(_holds_decimal(column.type) for column in self.columns)
 
-    def _fill(self, lines: bytes) -> bytes:
-        messages = codec.decode_lines(lines)
-        missing = False
-        for message in messages:
-            for name, value in self._defaults.items():
-                if name not in message:
-                    message[name] = value
-                    missing = True
-        return codec.encode_lines(messages) if missing else lines
+    def defaults_beyond(self, older: "Schema | None") -> dict[str, JsonValue]:
+        """The defaults of the columns that an older version of the schema did not have."""
+        known = older.names if older is not None else ()
+        return {name: value for name, value in self._defaults.items() if name not in known and value is not None}
 
     def to_json(self) -> bytes:
         return msgspec.json.encode([_column_record(column) for column in self.columns])
@@ -194,6 +192,62 @@ class Schema:
         return cls(tuple(_column_from(record) for record in msgspec.json.decode(text, type=list[_ColumnRecord])))
 
 
+def _check_name(name: str, span: Span) -> None:
+    if _UNFIT_NAME.search(name):
+        shown = msgspec.json.encode(name).decode()
+        raise GqlError(f"the name {shown} has a quotation mark, a backslash or a control character", span=span)
+
+
+def _check_inner_names(node: TypeNode, span: Span) -> None:
+    match node:
+        case Scalar():
+            return
+        case ListType(inner) | MapType(inner):
+            _check_inner_names(inner, span)
+        case StructType(fields):
+            for field in fields:
+                _check_name(field.name, span)
+                _check_inner_names(field.type, span)
+        case _:
+            assert_never(node)
+
+
+def fill_missing(lines: bytes, defaults: Mapping[str, JsonValue]) -> bytes:
+    """The lines with fields that a message does not have filled in; what is there stays as it was written."""
+    names = tuple(defaults)
+    members = [msgspec.json.encode(name) + b":" + codec.encode(value) for name, value in defaults.items()]
+    filled: list[bytes] = []
+    changed = False
+    for line, absent in zip(codec.split_lines(lines), _absences(names, lines), strict=True):
+        if not absent:
+            filled.append(line)
+            continue
+        changed = True
+        inside = line.rstrip()[:-1].rstrip()
+        comma = b"" if inside.endswith(b"{") else b","
+        filled.append(inside + comma + b",".join(members[place] for place in absent) + b"}")
+    return b"".join(line + b"\n" for line in filled) if changed else lines
+
+
+@lru_cache(maxsize=256)
+def _asking(names: tuple[str, ...]) -> "msgspec.json.Decoder[Any]":
+    fields = [(f"f{place}", Any, msgspec.UNSET) for place in range(len(names))]
+    rename = {f"f{place}": name for place, name in enumerate(names)}
+    return msgspec.json.Decoder(msgspec.defstruct("Presence", fields, rename=rename, gc=False))
+
+
+def _absences(names: tuple[str, ...], lines: bytes) -> list[list[int]]:
+    """For each message the places of the names that it does not have; none for what is no object."""
+    places = range(len(names))
+    try:
+        rows: list[Any] = _asking(names).decode_lines(lines)
+    except (msgspec.MsgspecError, RecursionError):
+        bodies = codec.decode_lines(lines)
+        return [[place for place in places if isinstance(body, dict) and names[place] not in body] for body in bodies]
+    attributes = [f"f{place}" for place in places]
+    return [[place for place in places if getattr(row, attributes[place]) is msgspec.UNSET] for row in rows]
+
+
 def _check_columns(columns: tuple[ColumnDefinition, ...]) -> None:
     if len(columns) > COLUMNS_MAX:
         raise GqlError(f"a schema has at most {COLUMNS_MAX} columns, not {len(columns)}")
@@ -201,6 +255,8 @@ def _check_columns(columns: tuple[ColumnDefinition, ...]) -> None:
     for column in columns:
         if column.name in seen:
             raise GqlError(f"column {column.name} is there twice", span=column.span)
+        _check_name(column.name, column.span)
+        _check_inner_names(column.type, column.span)
         seen.add(column.name)
         if column.default is not None and column.default.value is not None:
             for _, expected, found in _violations(column.default.value, column.type, "", strict=True):

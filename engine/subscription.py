@@ -78,11 +78,14 @@ class Subscription:
 
     async def _close(self) -> None:
         self._ended = True
-        for one in self._slices:
-            one.end = one.taken
-        self._slices = []
-        if self._feed is not None:
-            await self._feed.close()
+        slices, self._slices = self._slices, []
+        try:
+            if self._feed is not None:
+                await self._feed.close()
+        finally:
+            # Only now: what was not taken the feed has given to others.
+            for one in slices:
+                one.end = one.taken
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -105,7 +108,10 @@ class Subscription:
         while (one := await self._next_with_rest(None)) is not None:
             chunk, indices, settler, attempt = one.chunk, one.indices, one.settler, one.attempt
             expires = chunk.attributes.expires_us is not None
+            fenced = one.is_fenced
             while (place := one.taken) < one.end and self.received != self._limit:
+                if fenced and not await feed.is_ours(one):
+                    break
                 one.taken = place + 1
                 if expires and self._has_expired(one, place):
                     continue
@@ -203,12 +209,15 @@ class Subscription:
     async def _current(self, timeout: float | None) -> Slice | None:
         if self._ended or (self._limit is not None and self.received >= self._limit):
             return None
-        for one in self._slices:
-            if one.rest:
-                return one
-        return await self._next_slice(self._timeout_seconds if timeout is None else timeout)
+        while True:
+            for one in self._slices:
+                if one.rest and (not one.is_fenced or await self._opened().is_ours(one)):
+                    return one
+            if not await self._next_slice(self._timeout_seconds if timeout is None else timeout):
+                return None
 
-    async def _next_slice(self, timeout: float | None) -> Slice | None:
+    async def _next_slice(self, timeout: float | None) -> bool:
+        """Whether another slice came in time."""
         feed = self._opened()
         try:
             while True:
@@ -217,13 +226,13 @@ class Subscription:
                     found = await feed.next()
                 if found is None:
                     self._ended = True
-                    return None
+                    return False
                 self._note_missed(found.missed)
                 if found.rest:
                     self._slices.append(found)
-                    return found
+                    return True
         except TimeoutError:
-            return None
+            return False
 
     def _taken(self, one: Slice, wanted: int) -> list[Any]:
         """Take up to `wanted` messages of a slice, up to the first that does not fit the type; that by itself is an error."""

@@ -21,7 +21,7 @@ class GeodeError(Exception):
 
     def render(self) -> str:
         """The error as a person wants to read it; may have several lines."""
-        return f"error: {self}"
+        return "\n".join([f"error: {self}", *notes(self)])
 
 
 class GqlError(GeodeError):
@@ -68,6 +68,7 @@ class GqlError(GeodeError):
             lines.append(self.source.caret(self.span))
         if self.hint is not None:
             lines.append(f"hint: {self.hint}")
+        lines += notes(self)
         return "\n".join(lines)
 
 
@@ -80,6 +81,11 @@ class GqlSyntaxError(GqlError):
 
 class Unfinished(GqlSyntaxError):
     """A text that ends inside a string, comment or bracket: with more of it, it may be right."""
+
+
+def notes(error: Exception) -> list[str]:
+    """What was noted on an error on its way up (`add_note`), a line each."""
+    return [f"note: {note}" for note in getattr(error, "__notes__", ())]
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:

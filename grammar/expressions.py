@@ -14,8 +14,7 @@ from sqlglot import exp
 
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
 from geode_client.grammar.names import validate_topic_pattern
-from geode_client.grammar.scan import CONDITION_CHARACTERS_MAX, too_long
-from geode_client.grammar.source import Source, Span, number_of
+from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, Source, Span, number_of, too_long
 
 CONDITION_TOKENS_MAX = 2_000
 NESTING_MAX = 64
@@ -395,10 +394,13 @@ class Builder:
         token = tree.children[0]
         assert isinstance(token, Token)
         if token.type == "PARAMETER":
-            return exp.Parameter(this=exp.Var(this=str(token)[1:]))
-        if not token.isdigit() or len(token) > 18:
+            made: exp.Expression = exp.Parameter(this=exp.Var(this=str(token)[1:]))
+        elif token.isdigit() and len(token) <= 18:
+            made = exp.Literal.number(str(token))
+        else:
             raise self._error("a whole number is needed here", token)
-        return exp.Literal.number(str(token))
+        made.meta["span"] = self.span(token)
+        return made
 
     def _select(self, tree: _Tree, depth: int) -> exp.Expression:
         made = exp.Select(expressions=[])

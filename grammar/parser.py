@@ -11,7 +11,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 
 from geode_client.grammar import ast, scan, tables
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, Unfinished, did_you_mean
-from geode_client.grammar.source import Source, Span
+from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, LISTS_CHARACTERS_MAX, Source, Span, too_long
 from geode_client.grammar.transform import Transformer
 
 _IN = re.compile(r"\bIN\b", re.IGNORECASE)
@@ -126,10 +126,10 @@ def parse_condition(text: str, *, name: str = "<condition>") -> "exp.Expression"
     if len(found) > 1 or text.rstrip().endswith(";"):
         raise GqlSyntaxError("a condition holds no ;", span=Span(found[0].end, found[0].end + 1), source=source)
     piece = found[0]
-    size, most = piece.end - piece.start, scan.CONDITION_CHARACTERS_MAX
-    if size > most and (size > most + scan.LISTS_CHARACTERS_MAX or not _IN.search(text)):
+    size, most = piece.end - piece.start, CONDITION_CHARACTERS_MAX
+    if size > most and (size > most + LISTS_CHARACTERS_MAX or not _IN.search(text)):
         # Nothing but a list after IN may make a condition so long: the parser need not look at it.
-        raise GqlSyntaxError(scan.too_long(size), span=Span(piece.start, piece.end), source=source)
+        raise GqlSyntaxError(too_long(size), span=Span(piece.start, piece.end), source=source)
     tree = _parsed(source, piece, "condition")
     made: exp.Expression = _placed(source, lambda: Transformer(source, piece.start, {}).condition(tree))
     return made

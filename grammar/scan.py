@@ -15,12 +15,9 @@ from geode_client.grammar.errors import GqlSyntaxError, Unfinished
 from geode_client.grammar.source import Source, Span
 
 STATEMENT_CHARACTERS_MAX = 64 * 1024 * 1024
-CONDITION_CHARACTERS_MAX = 16 * 1024
-# What the lists after IN may have besides.
-LISTS_CHARACTERS_MAX = 1024 * 1024
+# More than any bound of what may stand in brackets; found here it costs no parsing.
+BRACKETS_MAX = 256
 JSON_MARK = "\x01"
-# Everything that may be nested has a lower bound of its own; this one spares the parser.
-BRACKETS_MAX = 1_000
 
 _TOKEN = re.compile(
     r"""
@@ -32,17 +29,18 @@ _TOKEN = re.compile(
     | (?P<open>[(\[{])
     | (?P<close>[)\]}])
     | (?P<end>;)
-    | (?P<other>\w+|.)
+    | (?P<other>(?:[\w.*]|-(?!-))+|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
-_SKIPPED = r"(?:[\s\ufeff]+|--[^\n]*(?:\n|$)|/\*(?s:.*?)\*/)"
+# Possessive: space that is cut in every possible way before a match is given up takes exponential time.
+_SKIPPED = r"(?:[\s\ufeff]++|--[^\n]*+(?:\n|$)|/\*(?s:.*?)\*/)*+"
 _PUBLISH = re.compile(
-    rf"""{_SKIPPED}*(?:EXPLAIN\b{_SKIPPED}*(?:ANALYZE\b{_SKIPPED}*)?)?PUBLISH\b{_SKIPPED}*TO\b{_SKIPPED}*"""
+    rf"""{_SKIPPED}(?:EXPLAIN\b{_SKIPPED}(?:ANALYZE\b{_SKIPPED})?)?PUBLISH\b{_SKIPPED}TO\b{_SKIPPED}"""
     r"""(?:"(?:[^"]|"")*"|`(?:[^`]|``)*`|[\w.\-]+(?:/[\w.\-]+)*)""",
     re.IGNORECASE,
 )
-_SPACE = re.compile(rf"{_SKIPPED}*")
+_SPACE = re.compile(_SKIPPED)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 _NAMES = {"'": "string", '"': "quoted name", "`": "quoted name"}
@@ -56,11 +54,6 @@ class Piece:
     end: int
     masked: str
     values: dict[int, Any] = field(default_factory=dict)
-
-
-def too_long(characters: int) -> str:
-    """What is said of a condition beyond the bound."""
-    return f"a condition has at most {CONDITION_CHARACTERS_MAX} characters; this one has {characters}"
 
 
 def pieces(source: Source) -> Iterator[Piece]:
@@ -116,10 +109,9 @@ def _find_end(source: Source, place: int, *, blank: bool) -> tuple[int, int, boo
             case "open_string":
                 raise _unfinished_string(source, token.start())
             case "open":
-                if len(brackets) >= BRACKETS_MAX:
-                    span = Span(token.start(), token.end())
-                    raise GqlSyntaxError(f"brackets are nested more than {BRACKETS_MAX} deep", span=span, source=source)
                 brackets.append((token[0], token.start()))
+                if len(brackets) > BRACKETS_MAX:
+                    raise _too_deep(source, token.start())
             case "close" if brackets and _CLOSES[brackets[-1][0]] == token[0]:
                 brackets.pop()
             case "end":
@@ -152,6 +144,12 @@ def _unfinished_string(source: Source, start: int) -> Unfinished:
         span=span,
         source=source,
         hint=f"end it with {quote}; {quote}{quote} stands for one",
+    )
+
+
+def _too_deep(source: Source, start: int) -> GqlSyntaxError:
+    return GqlSyntaxError(
+        f"brackets are nested more than {BRACKETS_MAX} deep", span=Span(start, start + 1), source=source
     )
 
 

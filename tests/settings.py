@@ -15,10 +15,15 @@ def rounds(short: int, soak: int | None = None) -> int:
     return (soak or short * SOAK_FACTOR) if SOAK else short
 
 
-def long_rounds(short: int, soak: int | None = None) -> Callable[[Any], Any]:
+def long_rounds(short: int) -> Callable[[Any], Any]:
     """Hypothesis settings for a test whose examples are worth repeating in a soak."""
+    return long_settings(short)
+
+
+def long_settings(short: int) -> settings:
+    """The same as a value, for a state machine."""
     return settings(
-        max_examples=rounds(short, soak),
+        max_examples=rounds(short),
         deadline=None,
         derandomize=not SOAK,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],

@@ -6,20 +6,22 @@ One byte a message, indexed from the first offset of the claim:
 | --- | --- | --- |
 | ABSENT | an offset that is not of this claim | |
 | PENDING | ours, nothing said of it | any word |
+| RESERVED | acknowledged by a transaction that is open | its commit (ACKNOWLEDGED) or its end (UNDONE) |
+| UNDONE | as PENDING, but leaving it behind is a failed attempt: its transaction was rolled back | any word |
 | ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED, FAILED, DEAD | said, to be written with the next settlement | written |
 | the same + WRITTEN | a settlement that says it is with the store | |
 
 The first word said of a message counts. A claim that has passed to somebody else (`is_lost`) hears no more words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from geode_client.errors import AlreadySettled, LeaseLost
 from geode_client.message import Chunk
 from geode_client.store.settling import DeadLetter, Failed, Settlement, dead_letter
 
-ABSENT, PENDING, ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED, FAILED, DEAD = range(8)
+ABSENT, PENDING, ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED, FAILED, DEAD, RESERVED, UNDONE = range(10)
 WRITTEN = 16
 
 _WORDS = {
@@ -29,8 +31,9 @@ _WORDS = {
     REMOVED: "removed",
     FAILED: "given back",
     DEAD: "made a dead letter",
+    RESERVED: "acknowledged in a transaction that is open",
 }
-_PENDING_ONLY = bytes(1 if state == PENDING else 0 for state in range(256))
+_SAID = bytes(1 if PENDING < state <= DEAD else 0 for state in range(256))
 _MARK_WRITTEN = bytes(state + WRITTEN if PENDING < state <= DEAD else state for state in range(256))
 
 
@@ -62,6 +65,7 @@ class HeldClaim:
         "_redelivered",
         "attempts",
         "claim_id",
+        "deadline_us",
         "error",
         "extended_us",
         "first",
@@ -90,6 +94,7 @@ class HeldClaim:
         key: str | None = None,
         error: str | None = None,
         blocked: frozenset[str] = frozenset(),
+        deadline_us: int = 0,
     ) -> None:
         self.claim_id = claim_id
         self.topic_id, self.partition, self.lane = place
@@ -101,6 +106,7 @@ class HeldClaim:
         self.key = key
         self.error = error
         self.waits_for = set(blocked)
+        self.deadline_us = deadline_us
         self.extended_us = 0
         self.is_lost = False
         self.is_unwritten = False
@@ -111,11 +117,23 @@ class HeldClaim:
 
     @property
     def left(self) -> int:
-        """Messages that nothing was said of."""
-        return self.state.count(PENDING)
+        """Messages that nothing was said of for good."""
+        return self.state.count(PENDING) + self.state.count(RESERVED) + self.state.count(UNDONE)
 
     def is_pending(self, offset: int) -> bool:
-        return not self.is_lost and self.state[offset - self.first] == PENDING
+        """Whether a word may be said of the message."""
+        return not self.is_lost and self.state[offset - self.first] in (PENDING, UNDONE)
+
+    def is_open(self, offset: int) -> bool:
+        """Whether the message is in somebody's hand or in a transaction."""
+        return not self.is_lost and self.state[offset - self.first] in (PENDING, UNDONE, RESERVED)
+
+    @property
+    def has_undone(self) -> bool:
+        return not self.is_lost and self.state.count(UNDONE) > 0
+
+    def is_undone(self, offset: int) -> bool:
+        return not self.is_lost and self.state[offset - self.first] == UNDONE
 
     def say(self, offset: int, word: int) -> None:
         """Settle one message with a word; the caller has seen that it is pending."""
@@ -148,7 +166,7 @@ class HeldClaim:
                 " ack_timeout), its group was moved or dropped, or the subscription was closed"
             )
         said = self.state[offset - self.first] % WRITTEN
-        if said == PENDING:
+        if said in (PENDING, UNDONE):
             return True
         if said == word:
             return False
@@ -165,7 +183,7 @@ class HeldClaim:
     def hold(self, offset: int, key: str) -> None:
         """The message waits behind an earlier one of its key."""
         self.say(offset, FAILED)
-        self._failures.append(Failed(offset, key, 0, 0, None))
+        self._failures.append(Failed(offset, key, self.attempts, 0, self.error))
 
     def bury(self, chunk: Chunk, index: int, *, reason: str, attempts: int, error: str | None, failed: bool) -> None:
         """The message becomes a dead letter; `failed`: by a failed attempt."""
@@ -175,44 +193,60 @@ class HeldClaim:
             dead_letter(chunk, index, group=self.rules.group, reason=reason, attempts=attempts, error=error)
         )
 
-    def let_go_from(self, offset: int) -> int:
-        """Where the pending messages from `offset` on begin, as a place in `state`; its length when there are none."""
-        place = self.state.find(PENDING, max(0, offset - self.first))
-        return len(self.state) if place < 0 else place
+    # ── acknowledged in a transaction ──
+    def is_reserved(self, offset: int) -> bool:
+        return not self.is_lost and self.state[offset - self.first] == RESERVED
 
+    def reserve(self, offset: int) -> None:
+        """A transaction that is open acknowledges the message; the caller has seen that it is pending."""
+        self.state[offset - self.first] = RESERVED
+
+    def reserved(self, offsets: Iterable[int]) -> Settlement:
+        """What the transaction is to write."""
+        mask = bytearray(len(self.state))
+        for offset in offsets:
+            mask[offset - self.first] = 1
+        return Settlement(
+            claim_id=self.claim_id,
+            topic_id=self.topic_id,
+            partition=self.partition,
+            lane=self.lane,
+            settled=bytes(mask),
+            acknowledged=mask.count(1),
+        )
+
+    def transaction_ended(self, offsets: Iterable[int], *, stored: bool) -> None:
+        """The transaction that acknowledged these messages is over."""
+        for offset in offsets:
+            if self.state[offset - self.first] == RESERVED:
+                self.state[offset - self.first] = ACKNOWLEDGED + WRITTEN if stored else UNDONE
+
+    # ── what is to be written ──
     def settled(self, *, let_go: bool = False, tail_from: int | None = None) -> Settlement:
         """What is to be written now; from here on it counts as written.
 
         `let_go` gives up all that is left; `tail_from` (a place in `state`) only what stands from there on.
         """
-        counts: Mapping[int, int] = {
-            word: self.state.count(word) for word in (ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED)
-        }
-        left = self.state.translate(_PENDING_ONLY)
-        tail = b""
-        if tail_from is not None:
-            tail, left = bytes(left[tail_from:]), left[:tail_from]
-            self.state[tail_from:] = bytes(len(tail))
         made = Settlement(
             claim_id=self.claim_id,
             topic_id=self.topic_id,
             partition=self.partition,
             lane=self.lane,
-            first=self.first,
-            pending=bytes(left) if 1 in left else b"",
-            acknowledged=counts[ACKNOWLEDGED],
-            filtered=counts[FILTERED],
-            expired=counts[EXPIRED],
-            removed=counts[REMOVED],
+            settled=bytes(self.state.translate(_SAID)),
+            acknowledged=self.state.count(ACKNOWLEDGED),
+            filtered=self.state.count(FILTERED),
+            expired=self.state.count(EXPIRED),
+            removed=self.state.count(REMOVED),
             failed=self._failed,
             redelivered=self._redelivered,
             failures=self._failures,
             dead_letters=self._letters,
             let_go=let_go,
-            tail=tail if 1 in tail else b"",
-            tail_first=self.first + len(left),
+            tail_from=tail_from,
         )
         self.state = self.state.translate(_MARK_WRITTEN)
+        if tail_from is not None:
+            self.state[tail_from:] = bytes(len(self.state) - tail_from)
         self._failures, self._letters = [], []
         self._failed = self._redelivered = 0
         self.is_unwritten = False

@@ -119,7 +119,8 @@ class FanoutCursor:
             return None
         place = (chunk.topic_id, chunk.partition)
         known = max(self._expected.get(place, 0), self._floors.get(place, 0))
-        self._expected[place] = chunk.end_offset
+        # A start that still lies ahead stays ahead.
+        self._expected[place] = max(known, chunk.end_offset)
         missed, self._lost = gap + self._lost, 0
         indices = self._chosen(chunk, max(0, known - chunk.base_offset), now_us, candidates)
         if not indices and not missed:

@@ -10,7 +10,7 @@ different hands, and none is in any hand while an earlier one is unsettled.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from geode_client.delivery.claims import (
     ACKNOWLEDGED,
@@ -23,7 +23,8 @@ from geode_client.delivery.claims import (
     HeldClaim,
 )
 from geode_client.delivery.fanout import ConditionLike
-from geode_client.delivery.slices import Slice
+from geode_client.delivery.members import Found, GroupSlice, KeysInHand, Member, Piece
+from geode_client.errors import LeaseLost
 from geode_client.message import Chunk
 from geode_client.store.settling import Settlement
 
@@ -35,73 +36,6 @@ HELD_LONG_US = 1_000_000
 WINDOW_FIRST = 2
 ORDERED_SLICE_MAX = 64
 ATTEMPT_EXPONENT_MAX = 40
-
-
-# A stored batch: its first offset, the one after its last, and its chunk, or None when it is damaged.
-Found = tuple[int, int, Chunk | None]
-
-
-class Piece:
-    """Messages of one chunk that are ready to be taken."""
-
-    __slots__ = ("chunk", "claim", "indices")
-
-    def __init__(self, claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
-        self.claim = claim
-        self.chunk = chunk
-        self.indices = indices
-
-
-class GroupSlice(Slice):
-    """A slice of one claim in the hands of one member; `said`: places that were acknowledged by going on to the next."""
-
-    __slots__ = ("claim", "keys", "member", "said")
-
-    def __init__(self, member: "Member", claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
-        super().__init__(
-            chunk, indices, attempt=claim.attempts + 1, settle_each=claim.rules.durable and member.auto_ack
-        )
-        self.member = member
-        self.claim = claim
-        self.said = 0
-        self.keys: set[tuple[int, int, str]] = set()
-
-    def is_over(self) -> bool:
-        """Whether everything of it was taken and settled."""
-        if self.taken < self.end:
-            return False
-        first = self.chunk.base_offset
-        return not any(self.claim.is_pending(first + index) for index in self.indices[self.said : self.end])
-
-
-class Member:
-    """One subscription of the group in this process."""
-
-    __slots__ = ("auto_ack", "delivered", "last_message_us", "member_id", "prefetch", "redelivered", "slices")
-
-    def __init__(self, member_id: str, *, prefetch: int, auto_ack: bool) -> None:
-        self.member_id = member_id
-        self.prefetch = prefetch
-        self.auto_ack = auto_ack
-        self.slices: list[GroupSlice] = []
-        self.delivered = 0
-        self.redelivered = 0
-        self.last_message_us: int | None = None
-
-    @property
-    def in_flight(self) -> int:
-        """Messages it has taken and nobody has settled."""
-        total = 0
-        for one in self.slices:
-            base = one.chunk.base_offset
-            start = max(one.said, one.done) if self.auto_ack else 0
-            total += sum(one.claim.is_pending(base + index) for index in one.indices[start : one.taken])
-        return total
-
-    @property
-    def holds(self) -> int:
-        """Messages in its hands, taken or not, that are not settled."""
-        return self.in_flight + sum(one.rest for one in self.slices)
 
 
 class GroupCore:
@@ -122,10 +56,11 @@ class GroupCore:
         self.claims: dict[int, HeldClaim] = {}
         self._jitter = jitter
         self._ready: dict[int, deque[Piece]] = {}
-        self._parked: dict[tuple[int, int, str], list[tuple[HeldClaim, Chunk, int]]] = {}
-        self._busy: dict[tuple[int, int, str], GroupSlice] = {}
+        self._keys = KeysInHand()
+        self._ended: dict[int, HeldClaim] = {}  # wholly settled, and the store has not answered yet
         self._window = WINDOW_FIRST
         self._claimed_us = 0
+        self._now_us = 0
 
     # ── members ──
     def join(self, member: Member) -> None:
@@ -247,6 +182,7 @@ class GroupCore:
 
     def take(self, member: Member, now_us: int) -> GroupSlice | None:
         """Messages for a member; None when nothing is ready for it."""
+        self._now_us = now_us
         member.slices = [one for one in member.slices if not self._is_finished(one)]
         room = member.prefetch - member.holds
         if room <= 0:
@@ -287,34 +223,18 @@ class GroupCore:
         piece = pieces[0]
         claim, chunk = piece.claim, piece.chunk
         made = GroupSlice(member, claim, chunk, [])
+        made.is_fenced = True  # once it is somebody else's, what follows of a key may have been delivered
         chosen: list[int] = []
         seen = 0
         for index in piece.indices:
             if len(chosen) >= share:
                 break
             seen += 1
-            if self._is_free(made, index):
+            if self._keys.take(made, index):
                 chosen.append(index)
         piece.indices = piece.indices[seen:]
         made.indices, made.end = chosen, len(chosen)
         return made if chosen else None
-
-    def _is_free(self, made: GroupSlice, index: int) -> bool:
-        claim, chunk = made.claim, made.chunk
-        key = chunk.attributes.key(index)
-        if key is None:
-            return True
-        if key in claim.waits_for and not claim.retried:
-            claim.hold(chunk.base_offset + index, key)
-            return False
-        place = (claim.topic_id, claim.partition, key)
-        holder = self._busy.get(place)
-        if holder is not None and (holder is not made or not made.member.auto_ack):
-            self._parked.setdefault(place, []).append((claim, chunk, index))
-            return False
-        self._busy[place] = made
-        made.keys.add(place)
-        return True
 
     def _drop_expired(self, made: GroupSlice, now_us: int) -> bool:
         """Whether anything is left once what has expired since it was claimed is settled."""
@@ -357,7 +277,7 @@ class GroupCore:
     def acknowledge(self, one: GroupSlice, index: int) -> bool:
         """An explicit acknowledgement; False when it had been said before. Raises LeaseLost, AlreadySettled."""
         offset = one.chunk.base_offset + index
-        if not one.claim.check(offset, ACKNOWLEDGED, one.chunk.message_id(index)):
+        if not _check(one, index, ACKNOWLEDGED):
             return False
         one.claim.say(offset, ACKNOWLEDGED)
         self._free_key_of(one, index)
@@ -377,7 +297,7 @@ class GroupCore:
         claim, offset = one.claim, one.chunk.base_offset + index
         attempts, limit = claim.attempts + 1, claim.rules.attempts_max
         last = not requeue or (limit is not None and attempts >= limit)
-        if not claim.check(offset, DEAD if last else FAILED, one.chunk.message_id(index)):
+        if not _check(one, index, DEAD if last else FAILED):
             return False
         if last:
             why = "max_retries" if requeue else "rejected"
@@ -389,6 +309,36 @@ class GroupCore:
             self._hold_rest(one)
         self._free_key_of(one, index)
         return True
+
+    def reserve(self, one: GroupSlice, index: int) -> bool:
+        """An acknowledgement within an open transaction; as `acknowledge` otherwise."""
+        if one.claim.is_reserved(one.chunk.base_offset + index) or not _check(one, index, ACKNOWLEDGED):
+            return False
+        one.claim.reserve(one.chunk.base_offset + index)
+        return True
+
+    def transaction_ended(self, held: Iterable[tuple[GroupSlice, int]], *, stored: bool) -> None:
+        """A transaction that had reserved these messages is over."""
+        for one, index in held:
+            one.claim.transaction_ended([one.chunk.base_offset + index], stored=stored)
+            if stored:
+                self._free_key_of(one, index)
+            elif not one.claim.is_lost:
+                self._came_back(one, index)
+            else:
+                one.told_lost.add(index)
+        self._forget_settled()
+
+    def _came_back(self, one: GroupSlice, index: int) -> None:
+        """A message is as it was before its transaction; its reader may have gone on, or away, meanwhile."""
+        if one.member.member_id not in self.members:
+            self._lane_of(one.claim).appendleft(Piece(one.claim, one.chunk, [index]))
+        elif one.member.auto_ack and index in one.indices[: one.said]:
+            self._fail_rolled_back(one, index)
+
+    def _fail_rolled_back(self, one: GroupSlice, index: int) -> None:
+        reason = "its transaction was rolled back"
+        self.refuse(one, index, requeue=True, delay_us=None, reason=reason, now_us=self._now_us)
 
     def expired(self, one: GroupSlice, index: int) -> None:
         """A message in hand expired before it was looked at."""
@@ -417,7 +367,15 @@ class GroupCore:
         if one.member.auto_ack and one.done > one.said:
             if not one.claim.rules.settle_first:
                 one.claim.say_of_all(ACKNOWLEDGED, one.chunk, one.indices[one.said : one.done])
+                self._fail_undone(one)
             one.said = one.done
+
+    def _fail_undone(self, one: GroupSlice) -> None:
+        """What was left behind after its transaction was rolled back was not done: it is tried again."""
+        base = one.chunk.base_offset
+        for index in one.indices[one.said : one.done] if one.claim.has_undone else ():
+            if one.claim.is_undone(base + index):
+                self._fail_rolled_back(one, index)
 
     def _is_finished(self, one: GroupSlice) -> bool:
         self._harvest(one)
@@ -430,6 +388,7 @@ class GroupCore:
         base = one.chunk.base_offset
         back = [index for index in one.indices[first : one.end] if one.claim.is_pending(base + index)]
         one.end = one.taken
+        one.given_back = frozenset(back)
         self._free_keys(one)
         if back:
             self._lane_of(one.claim).appendleft(Piece(one.claim, one.chunk, back))
@@ -437,22 +396,17 @@ class GroupCore:
     # ── keys in hand ──
     def _free_key_of(self, one: GroupSlice, index: int) -> None:
         """With manual acknowledgement a key is free as soon as its one message in hand is settled."""
-        if one.keys and not one.member.auto_ack:
-            key = one.chunk.attributes.key(index)
-            if key is not None:
-                self._free(one, (one.claim.topic_id, one.claim.partition, key))
+        key = one.chunk.attributes.key(index) if one.keys and not one.member.auto_ack else None
+        if key is not None:
+            self._ready_again(self._keys.free(one, (one.claim.topic_id, one.claim.partition, key)))
 
     def _free_keys(self, one: GroupSlice) -> None:
         for place in list(one.keys):
-            self._free(one, place)
+            self._ready_again(self._keys.free(one, place))
 
-    def _free(self, one: GroupSlice, place: tuple[int, int, str]) -> None:
-        one.keys.discard(place)
-        if self._busy.get(place) is one:
-            del self._busy[place]
-            parked = self._parked.pop(place, [])
-            for claim, chunk, index in reversed(parked):
-                self._lane_of(claim).appendleft(Piece(claim, chunk, [index]))
+    def _ready_again(self, parked: Sequence[Piece]) -> None:
+        for piece in reversed(parked):
+            self._lane_of(piece.claim).appendleft(piece)
 
     # ── what is to be written ──
     def settlements(self) -> list[Settlement]:
@@ -476,8 +430,7 @@ class GroupCore:
             claim.is_lost = True
         self.claims.clear()
         self._ready.clear()
-        self._parked.clear()
-        self._busy.clear()
+        self._keys = KeysInHand()
         return made
 
     def surplus(self, now_us: int) -> list[Settlement]:
@@ -487,7 +440,7 @@ class GroupCore:
         self._recall(lambda one: True)
         made: list[Settlement] = []
         for pieces in self._ready.values():
-            for claim in {piece.claim.claim_id: piece.claim for piece in pieces}.values():
+            for claim in {piece.claim.claim_id: piece.claim for piece in pieces if piece.indices}.values():
                 cut = min(p.chunk.base_offset + p.indices[0] for p in pieces if p.claim is claim and p.indices)
                 if claim.is_lost or self._is_in_hand(claim, cut):
                     continue
@@ -502,7 +455,7 @@ class GroupCore:
     def _is_in_hand(self, claim: HeldClaim, offset: int) -> bool:
         """Whether a message of the claim at or behind the offset was taken and is not settled."""
         return any(
-            claim.is_pending(one.chunk.base_offset + index) and one.chunk.base_offset + index >= offset
+            claim.is_open(one.chunk.base_offset + index) and one.chunk.base_offset + index >= offset
             for member in self.members.values()
             for one in member.slices
             if one.claim is claim
@@ -511,29 +464,50 @@ class GroupCore:
 
     def lost(self, claim_ids: Iterable[int]) -> int:
         """Claims have passed to somebody else; how many of ours those were."""
-        known = [self.claims.pop(claim_id) for claim_id in claim_ids if claim_id in self.claims]
-        for claim in known:
-            claim.is_lost = True
-        for place, parked in list(self._parked.items()):
-            self._parked[place] = [entry for entry in parked if not entry[0].is_lost]
+        known = []
+        for claim_id in claim_ids:
+            claim = self.claims.pop(claim_id, None) or self._ended.get(claim_id)
+            if claim is not None:
+                claim.is_lost = True
+                known.append(claim)
+        for _, one in self.in_hand():
+            if one.claim.is_lost:
+                one.end = one.taken  # somebody else delivers the rest
+        self._keys.forget_lost()
         return len(known)
 
     def _written(self, claim: HeldClaim) -> Settlement:
         made = claim.settled()
-        if not made.pending:
+        if not claim.left:
             del self.claims[claim.claim_id]
+            self._ended[claim.claim_id] = claim
         return made
+
+    def confirmed(self, settlements: Iterable[Settlement]) -> None:
+        """The store has answered to these settlements, and what was lost of them has been told to `lost`."""
+        for one in settlements:
+            self._ended.pop(one.claim_id, None)
 
     def _forget_settled(self) -> None:
         for claim in list(self.claims.values()):
             if not claim.left and not claim.is_unwritten:
                 del self.claims[claim.claim_id]
 
+    def shortest_lease_us(self) -> int | None:
+        return min((claim.rules.lease_us for claim in self.claims.values()), default=None)
+
     def deadlines(self, boot_us: int) -> dict[int, int]:
         """The deadline that each claim is to have when its lease is renewed now."""
         return {
             claim.claim_id: max(boot_us + claim.rules.lease_us, claim.extended_us) for claim in self.claims.values()
         }
+
+    def renewed(self, deadlines: Mapping[int, int]) -> None:
+        """The store has these deadlines."""
+        for claim_id, deadline_us in deadlines.items():
+            claim = self.claims.get(claim_id)
+            if claim is not None:
+                claim.deadline_us = deadline_us
 
     def in_hand(self) -> Iterator[tuple[Member, GroupSlice]]:
         for member in self.members.values():
@@ -543,3 +517,12 @@ class GroupCore:
     def _lane_of(self, claim: HeldClaim) -> "deque[Piece]":
         lane = claim.lane if self.order_by == PRIORITY else 0
         return self._ready.setdefault(lane, deque())
+
+
+def _check(one: GroupSlice, index: int, word: int) -> bool:
+    """Whether a member may say a word of a message; False when it was said already. Raises LeaseLost, AlreadySettled."""
+    if index in one.given_back:
+        raise LeaseLost(
+            f"message {one.chunk.message_id(index)} is not ours any more: it was given back when the subscription was closed"
+        )
+    return one.claim.check(one.chunk.base_offset + index, word, one.chunk.message_id(index))

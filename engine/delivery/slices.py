@@ -13,10 +13,11 @@ from geode_client.message import Chunk, Settler
 class Slice:
     """The places `indices[:end]` of `chunk`; `missed` messages were removed before they could be handed over.
 
-    `attempt` counts from 1. With `settle_each` the reader waits for the settlement of a message before it takes the next.
+    `attempt` counts from 1. With `settle_each` the reader waits for the settlement of a message before it takes the next;
+    with `is_fenced` it makes sure that the messages are still ours before it takes one.
     """
 
-    __slots__ = ("attempt", "chunk", "done", "end", "indices", "missed", "settle_each", "settler", "taken")
+    __slots__ = ("attempt", "chunk", "done", "end", "indices", "is_fenced", "missed", "settle_each", "settler", "taken")
 
     def __init__(
         self,
@@ -27,6 +28,7 @@ class Slice:
         attempt: int = 1,
         settler: Settler | None = None,
         settle_each: bool = False,
+        is_fenced: bool = False,
     ) -> None:
         self.chunk = chunk
         self.indices = indices
@@ -34,6 +36,7 @@ class Slice:
         self.attempt = attempt
         self.settler = settler
         self.settle_each = settle_each
+        self.is_fenced = is_fenced
         self.taken = 0
         self.done = 0
         self.end = len(indices)

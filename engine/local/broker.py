@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from geode_client import broker
 from geode_client.broker import (
@@ -28,21 +28,24 @@ from geode_client.broker import (
     SubscriptionRequest,
     TopicStatistics,
 )
-from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.catalog import Topic, TopicChange, TopicDefinition, dead_letter_topic_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
+from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import progress, statistics
 from geode_client.local.outbox import Outbox, batch_receipt
+from geode_client.local.replaying import Replay
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
 from geode_client.local.sweeper import Sweeper
+from geode_client.local.transactions import LocalTransaction, Transactions
 from geode_client.local.zones import ZoneMaker, ZoneWishes
 from geode_client.message import Chunk, Message
 from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence, Traffic
-from geode_client.store.publishing import StaleTopic
+from geode_client.store.publishing import StaleTopic, partition_of
 from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader
 from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work
@@ -52,6 +55,9 @@ LOOK_SECONDS = 1.0
 BUSY_SECONDS = 1.0
 STALE_RETRIES = 5
 SCAN_GIVE_WAY_EVERY = 4
+PAST_TRANSACTION = (
+    "this would publish past the open transaction: use tx.publish (inside 'async with client.transaction() as tx')"
+)
 
 
 class LocalBroker:
@@ -69,7 +75,6 @@ class LocalBroker:
         """What is not built yet on a directory."""
         return {
             "delay": "delayed messages come with the next release",
-            "transactions": "they come with the next release",
             "regions": "a directory is in one place",
         }
 
@@ -79,7 +84,7 @@ class LocalBroker:
             return
         self._loop = asyncio.get_running_loop()
         layout = files.prepare(self._target)
-        with contextlib.ExitStack() as undo:
+        with _named_errors(layout), contextlib.ExitStack() as undo:
             self._database = files.open_writer(layout)
             undo.callback(self._database.close)
             self._open_parts(layout, undo)
@@ -94,7 +99,7 @@ class LocalBroker:
             undo.callback(self._reader.close)
         store_id = files.store_id(self._reader)
         process = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        self._log = LogReader(self._reader, self._name_of, f"{store_id}-")
+        self._log = LogReader(self._reader, self._name_of, self._defaults_since, f"{store_id}-")
         self._topics = TopicReader(self._log)
         self._topics.refresh()
         self._reports = Reports(Presence(layout.directory, process))
@@ -105,18 +110,30 @@ class LocalBroker:
             self._topics,
             self._reports,
             self._zones,
-            lambda: self._outbox.settle(),
+            self._settled,
             self._write_together,
             self._reply,
+            lambda what: self._transactions.refuse_past(what),
             layout.directory,
         )
         peers = self._open_pipes(layout, process, undo)
         self._outbox = Outbox(self._database, layout.lock(), peers, f"{store_id}-", self._appended)
         self._outbox.catalog_version = self._topics.version
+        self._transactions = Transactions(
+            self._database,
+            self._outbox,
+            self._topics,
+            self._log,
+            f"{store_id}-",
+            self._refresh_catalog,
+            lambda given: _check_supported(given.delay_us, given.region),
+        )
         self._look_timer: asyncio.TimerHandle | None = None
         self._data_version = self._log.data_version()
         self._appended_at = 0.0
-        zones = ZoneMaker(self._log, self.write, lambda: time.monotonic() - self._appended_at < BUSY_SECONDS)
+        zones = ZoneMaker(
+            self._log, self._topics, self.write, lambda: time.monotonic() - self._appended_at < BUSY_SECONDS
+        )
         self._sweeper = Sweeper(self._log, self._topics, self._reports.presence, self.write, zones, layout.directory)
 
     def _open_pipes(self, layout: files.Layout, process: str, undo: contextlib.ExitStack) -> Peers | None:
@@ -135,6 +152,8 @@ class LocalBroker:
         """Write what waits, end all feeds, and let go of the files."""
         if not self._open:
             return
+        self._check_loop()
+        await self._transactions.close()
         await self._sweeper.stop()
         await self._outbox.settle()
         await self._subscriptions.close()
@@ -147,6 +166,15 @@ class LocalBroker:
     def _check_open(self) -> None:
         if not self._open:
             raise StoreError("the client is closed (or was never opened): use it inside 'async with Client(...)'")
+        self._check_loop()
+
+    def _check_loop(self) -> None:
+        """Refuse another event loop, where nothing that is awaited here would ever come."""
+        if asyncio.get_running_loop() is not self._loop:
+            self._database.check_process()
+            raise StoreError(
+                "the client was opened in another event loop (another asyncio.run, or another thread): open one in each"
+            )
 
     # ── topics ──
     async def create_topic(self, definition: TopicDefinition, *, if_not_exists: bool = False) -> bool:
@@ -182,6 +210,7 @@ class LocalBroker:
         return list(self._topics.covered(validate_topic_pattern(pattern)))
 
     async def _write_catalog(self, work: CreateTopic | AlterTopic | DropTopic | PurgeTopic) -> None:
+        self._transactions.refuse_past("topics are made and changed outside of a transaction: do it before it begins")
         try:
             await self.write(work)
         except TopicNotFound as error:
@@ -196,12 +225,16 @@ class LocalBroker:
     def _name_of(self, topic_id: int) -> str:
         return self._topics.name_of(topic_id)
 
+    def _defaults_since(self, topic_id: int, version: int) -> Mapping[str, JsonValue]:
+        return self._topics.defaults_since(topic_id, version)
+
     # ── publishing ──
     async def publish(self, message: OutgoingMessage) -> Receipt:
         self._check_open()
+        self._transactions.refuse_past(PAST_TRANSACTION)
         _check_supported(message.delay_us, message.region)
         for _ in range(STALE_RETRIES):
-            topic = self._topics.get(message.topic) or await self.topic(message.topic)
+            topic = self._topics.remembered(message.topic) or await self.topic(message.topic)
             try:
                 return await self._outbox.post(topic, message)
             except StaleTopic:
@@ -210,11 +243,12 @@ class LocalBroker:
 
     async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
         self._check_open()
+        self._transactions.refuse_past(PAST_TRANSACTION)
         _check_supported(batch.delay_us, batch.region)
         if not batch.bodies:
             return BatchReceipt(0, 0, {})
         for _ in range(STALE_RETRIES):
-            topic = self._topics.get(batch.topic) or await self.topic(batch.topic)
+            topic = self._topics.remembered(batch.topic) or await self.topic(batch.topic)
             work = self._outbox.prepared(topic, batch)
             try:
                 await self._outbox.write(work)
@@ -235,6 +269,17 @@ class LocalBroker:
 
     async def _reply(self, message: Message, value: object) -> None:
         raise Unsupported("reply (request-reply comes with the next release)")
+
+    def transaction(self, timeout_seconds: float) -> LocalTransaction:
+        self._check_open()
+        return self._transactions.begin(timeout_seconds)
+
+    async def _settled(self) -> None:
+        """All commits under way have been told of; not those that wait for the running task's own transaction."""
+        if self._transactions.holds_here():
+            self._outbox.flush()
+        else:
+            await self._outbox.settle()
 
     def _appended(self, appended: Sequence[Append]) -> None:
         self._appended_at = time.monotonic()
@@ -275,12 +320,28 @@ class LocalBroker:
         return await self._subscriptions.groups.seek(name, topic, target, covered, dry_run=dry_run)
 
     async def replay_dead_letters(self, topic: str, condition: ConditionLike | None, target: str | None) -> int:
-        raise Unsupported("REPLAY DEAD LETTERS (it comes with the next release)")
+        origin = await self.topic(topic)
+        wanted = await self.topic(target) if target is not None else origin
+        source = self._topics.get(dead_letter_topic_of(topic, origin.options))
+        if source is None:
+            return 0
+        replay = Replay(
+            self._log,
+            self._write_together,
+            self._reports.presence.process,
+            self._topics.version,
+            source=source,
+            origin=topic,
+            target=wanted,
+            condition=condition,
+        )
+        return await replay.run()
 
     async def group_statistics(self, pattern: str = "**") -> list[GroupStatistics]:
         topics = await self.topics(pattern)
         await self._reported()
-        return progress.of_groups(self._log, topics)
+        with self._log.snapshot():
+            return progress.of_groups(self._log, topics)
 
     async def group_totals(self) -> list[GroupTotals]:
         self._check_open()
@@ -309,16 +370,9 @@ class LocalBroker:
     # ── reading ──
     async def scan(self, request: ScanRequest) -> AsyncIterator[Chunk]:
         self._check_open()
-        await self._outbox.settle()
+        await self._settled()
         through = self._log.last_batch_id()
-        sources = []
-        for topic in request.topics:
-            partitions = range(topic.partitions) if request.partition is None else [request.partition]
-            for partition in partitions:
-                first = 0
-                if request.since_us is not None:
-                    first = self._log.first_offset_since(topic.topic_id, partition, request.since_us)
-                sources.append((topic.topic_id, partition, first))
+        sources = [source for topic in request.topics for source in self._scanned(topic, request)]
         skips = self._zones.skips(request.condition, request.counts)
         await self._zones.want(skips, [topic.topic_id for topic in request.topics])
         cursor = LogCursor(self._log, sources, through=through, descending=request.newest_first, skips=skips)
@@ -326,9 +380,26 @@ class LocalBroker:
             if request.counts is not None:
                 request.counts.batches_read += 1
                 request.counts.messages_read += chunk.count
+            if request.end_offset is not None and chunk.base_offset >= request.end_offset:
+                if len(sources) == 1 and not request.newest_first:
+                    return
+                continue
             yield chunk
             if number % SCAN_GIVE_WAY_EVERY == 0:
                 await asyncio.sleep(0)
+
+    def _scanned(self, topic: Topic, request: ScanRequest) -> Iterator[tuple[int, int, int]]:
+        """Topic id, partition and first base offset of what a scan has to read of a topic."""
+        keyed = None if request.key is None else partition_of(request.key, topic.partitions)
+        for partition in range(topic.partitions):
+            if request.partition not in (None, partition) or keyed not in (None, partition):
+                continue
+            first = request.first_offset
+            if request.since_us is not None:
+                first = max(first, self._log.first_offset_since(topic.topic_id, partition, request.since_us))
+            if first:
+                first = self._log.batch_containing(topic.topic_id, partition, first)
+            yield topic.topic_id, partition, first
 
     async def topic_statistics(self, pattern: str = "**") -> list[TopicStatistics]:
         topics = await self.topics(pattern)
@@ -343,7 +414,7 @@ class LocalBroker:
 
     async def partition_statistics(self, pattern: str = "**") -> list[PartitionStatistics]:
         topics = await self.topics(pattern)
-        await self._outbox.settle()
+        await self._settled()
         return statistics.of_partitions(self._log, topics)
 
     async def subscriber_statistics(self) -> list[SubscriberStatistics]:
@@ -353,8 +424,18 @@ class LocalBroker:
 
     async def _reported(self) -> None:
         """Everything that this client has done is in the store and the presence file."""
-        await self._outbox.settle()
+        await self._settled()
         self._reports.write()
+
+
+@contextlib.contextmanager
+def _named_errors(layout: files.Layout) -> Iterator[None]:
+    """Turn an error of the system, met while opening, into one that names the file."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or layout.directory
+        raise StoreError(f"cannot open the store: {error.strerror} ({place})") from error
 
 
 def _check_supported(delay_us: int | None, region: str | None) -> None:

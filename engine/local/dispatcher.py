@@ -13,22 +13,25 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from geode_client.broker import SubscriptionRequest
-from geode_client.catalog import Delivery, Topic
+from geode_client.catalog import Delivery, Topic, dead_letter_topic_of
 from geode_client.clock import boot_us, now_us
 from geode_client.delivery.claims import HeldClaim, Rules
 from geode_client.delivery.fanout import ConditionLike
-from geode_client.delivery.group import Found, GroupCore, GroupSlice, Member, Piece
-from geode_client.errors import CorruptData, GeodeError
+from geode_client.delivery.group import GroupCore
+from geode_client.delivery.members import Found, GroupSlice, Member, Piece
+from geode_client.errors import CorruptData, GeodeError, LeaseLost, StoreError
 from geode_client.local.follower import LogFollower
-from geode_client.store.claiming import Claim, Claimed
+from geode_client.store.claiming import FREE_IN_ORDER, Claim, Claimed
 from geode_client.store.groups import Group
 from geode_client.store.log import LogReader
 from geode_client.store.settling import Renew, Settle, Settlement
-from geode_client.store.topics import TopicReader, dead_letter_topic_of
+from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Work
 
 FLUSH_SECONDS = 0.02
 LEASE_SHORTEST_US = 100_000
+LEASE_RENEWALS = 3
+RENEWAL_SECONDS_MAX = 10.0
 
 
 class Reporter(Protocol):
@@ -98,11 +101,14 @@ class Dispatcher:
         self._claiming: asyncio.Task[bool] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._flush_waiters: list[asyncio.Future[None]] = []
+        self._writing: dict[asyncio.Future[None], None] = {}
         self._flush_timer: asyncio.TimerHandle | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
         self._turn = random.randrange(1 << 16)
         self._damage: CorruptData | None = None
-        self._renewed_us = boot_us()
+        self._joined: dict[int, JoinedAcknowledgements] = {}
+        self._renew_timer: asyncio.TimerHandle | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self.failure: GeodeError | None = None
 
     # ── news ──
@@ -157,10 +163,14 @@ class Dispatcher:
                 return made
             if member.holds >= member.prefetch:
                 return None
-            if await self._claim_now():
+            if await self._claim_now() or self._has_news():
                 continue
             if not self.core.steal(member):
                 return None
+
+    def _has_news(self) -> bool:
+        """Whether something came that no claim has looked for, such as while one was under way."""
+        return self._look or self._news is None or bool(self._news)
 
     def has_ended(self) -> bool:
         """Whether a private group that is not to follow has come to its end."""
@@ -182,7 +192,7 @@ class Dispatcher:
     async def _claim_now(self) -> bool:
         """Claim more; whether anything came of it. All who ask while it is under way share it."""
         if self._claiming is None:
-            if self._news is not None and not self._news and not self._look:
+            if not self._has_news():
                 return False
             self._claiming = self._loop.create_task(self._claim(), name="geode-claim")
             self._claiming.add_done_callback(self._claimed)
@@ -202,6 +212,8 @@ class Dispatcher:
         self._turn += 1
         claim = Claim(
             group_id=self.group.group_id,
+            name=self.group.name,
+            pattern=self.group.pattern,
             owner=self._around.process,
             wanted=wanted,
             now_us=now_us(),
@@ -213,9 +225,7 @@ class Dispatcher:
             turn=self._turn,
             through=self._through,
         )
-        works: list[Work] = [*self._settle_works(self.core.settlements()), claim]
-        await self._around.write(works)
-        self._settled(works)
+        await self._write_works([*self._settle_works(self.core.settlements()), claim])
         taken = sum(one.pending.count(1) for one in claim.claimed)
         if taken >= wanted or claim.more:
             self._news = None if topics is None or self._news is None else self._news | topics
@@ -234,7 +244,8 @@ class Dispatcher:
         for one in claim.claimed:
             topic = self._around.topics.by_id(one.topic_id)
             if topic is not None:
-                pieces += self.core.received(self._held(one, topic), self._found(one), now)
+                pieces += self.core.received(self._held(one, topic, claim), self._found(one), now)
+        self._expect_renewal()
         first = [piece for piece in pieces if piece.claim.rules.settle_first]
         if first:
             self.core.settle_first(first)
@@ -244,7 +255,7 @@ class Dispatcher:
         if self.core.has_unwritten():
             self._expect_flush()
 
-    def _held(self, one: Claimed, topic: Topic) -> HeldClaim:
+    def _held(self, one: Claimed, topic: Topic, claim: Claim) -> HeldClaim:
         return HeldClaim(
             one.claim_id,
             (one.topic_id, one.partition, one.lane),
@@ -256,6 +267,7 @@ class Dispatcher:
             key=one.key,
             error=one.error,
             blocked=one.blocked,
+            deadline_us=claim.boot_us + claim.lease_us,
         )
 
     def _found(self, one: Claimed) -> list[Found]:
@@ -287,7 +299,7 @@ class Dispatcher:
 
     def _wake_for_retries(self) -> None:
         """Look again when the next retry is due."""
-        sql = "SELECT min(not_before_us) FROM retries WHERE group_id = ?"
+        sql = _NEXT_RETRY_IN_ORDER if self.group.order_by == "key" else _NEXT_RETRY
         at = self._around.log.rows(sql, (self.group.group_id,))[0][0]
         if self._retry_timer is not None:
             self._retry_timer.cancel()
@@ -324,7 +336,11 @@ class Dispatcher:
     async def _flush(self) -> None:
         waiters, self._flush_waiters = self._flush_waiters, []
         try:
+            # What a claim took along to the writer before us must be there too before anybody is told that it is.
+            under_way = list(self._writing)
             await self._write(self.core.settlements())
+            if under_way:
+                await asyncio.gather(*under_way)
         except GeodeError as error:
             for done in waiters:
                 if not done.done():
@@ -349,8 +365,23 @@ class Dispatcher:
     async def _write(self, settlements: list[Settlement]) -> None:
         works = self._settle_works(settlements)
         if works:
+            await self._write_works(works)
+
+    async def _write_works(self, works: list[Work]) -> None:
+        done = self._loop.create_future()
+        self._writing[done] = None
+        try:
             await self._around.write(works)
             self._settled(works)
+            done.set_result(None)
+        except BaseException as error:
+            done.set_exception(
+                error if isinstance(error, GeodeError) else StoreError(f"a write was given up: {error!r}")
+            )
+            done.exception()  # whoever waits for it is told; nobody may be waiting
+            raise
+        finally:
+            del self._writing[done]
 
     def _settle_works(self, settlements: list[Settlement]) -> list[Work]:
         if not settlements:
@@ -364,6 +395,7 @@ class Dispatcher:
                 dead_letter_topics={
                     number: dead_letter_topic_of(topic.name, topic.options) for number, topic in topics.items() if topic
                 },
+                ordered=self.group.order_by == "key",
                 durable=any(topic is not None and topic.delivery is Delivery.EXACTLY_ONCE for topic in topics.values()),
             )
         ]
@@ -373,6 +405,7 @@ class Dispatcher:
             if not isinstance(work, Settle):
                 continue
             self._lost(work.lost)
+            self.core.confirmed(work.settlements)
             lost = set(work.lost)
             for one in work.settlements:
                 if one.claim_id not in lost:
@@ -380,6 +413,8 @@ class Dispatcher:
                 if one.failures:
                     self._look = True
                     self._wake_for_retries()
+                elif work.ordered and one.claim_id not in self.core.claims:
+                    self._look = True  # what waited behind it may go on
         if self._waiting and self._look:
             self._wake(1)
 
@@ -389,52 +424,88 @@ class Dispatcher:
 
     # ── once in a while ──
     async def tick(self) -> None:
-        """Once a second: renew leases, give up what is held for too long, look for claims of the dead."""
-        now_boot = boot_us()
-        due = min((claim.rules.lease_us for claim in self.core.claims.values()), default=0) // 3
-        if self.core.claims and now_boot - self._renewed_us >= min(due, 10_000_000):
-            self._renewed_us = now_boot
-            renew = Renew(self.core.deadlines(now_boot))
-            await self._around.write([renew])
-            self._lost(renew.lost)
+        """Once a second: give up what is held for too long, look for claims of the dead."""
         surplus = self.core.surplus(now_us())
         if surplus:
             await self._write(surplus)
             self._look = True
-        if self._waiting and self._has_orphans(now_boot):
+        if self._waiting and self._has_orphans():
             self.look_again()
 
-    def _has_orphans(self, now_boot: int) -> bool:
-        rows = self._around.log.rows(_ORPHANS, (self.group.group_id, now_boot))
+    # ── leases ──
+    def _expect_renewal(self) -> None:
+        lease_us = self.core.shortest_lease_us()
+        if self._renew_timer is None and lease_us is not None:
+            wait = min(lease_us / LEASE_RENEWALS / 1e6, RENEWAL_SECONDS_MAX)
+            self._renew_timer = self._loop.call_later(wait, self._renewal_due)
+
+    def _renewal_due(self) -> None:
+        self._renew_timer = None
+        if self._renewing is None:
+            self._renewing = self._loop.create_task(self.renew(), name="geode-renew")
+            self._renewing.add_done_callback(self._renewal_done)
+
+    def _renewal_done(self, task: "asyncio.Task[None]") -> None:
+        self._renewing = None
+        if not task.cancelled():
+            task.exception()  # what cannot be renewed is lost, and whoever settles it is told
+        self._expect_renewal()
+
+    async def renew(self) -> None:
+        """Move the deadlines of all that is held; what has passed to somebody else is found to be lost."""
+        renew = Renew(self.core.deadlines(boot_us()))
+        await self._around.write([renew])
+        self._lost(renew.lost)
+        self.core.renewed(renew.deadlines)
+
+    def _has_orphans(self) -> bool:
+        rows = self._around.log.rows(_ORPHANS, (self.group.group_id, boot_us()))
         return bool(rows) or bool(self._around.dead_owners(self.group.group_id))
+
+    def joined(self, transaction: object) -> "JoinedAcknowledgements":
+        """What a transaction acknowledges of this group, all together."""
+        found = self._joined.get(id(transaction))
+        if found is None:
+            found = self._joined[id(transaction)] = JoinedAcknowledgements(self, id(transaction))
+        return found
+
+    def transaction_ended(self, joined: "JoinedAcknowledgements", *, stored: bool) -> None:
+        """A transaction that acknowledged messages of this group is over."""
+        self._joined.pop(joined.key, None)
+        self._lost(joined.lost)
+        self.core.transaction_ended(joined.held, stored=stored)
+        if stored:
+            self._look = self._look or self.group.order_by == "key"  # what waited behind it may go on
+            for one, _ in joined.held:
+                self._around.reports.settled(one.claim.topic_id, 1, 0)
+        self._wake(1)
+        self._expect_flush()
 
     async def extend(self, claim: HeldClaim, until_us: int) -> None:
         """Hold a claim at least until a time of the boot clock."""
         claim.extended_us = max(claim.extended_us, until_us)
-        renew = Renew({claim.claim_id: max(boot_us() + claim.rules.lease_us, until_us)})
-        await self._around.write([renew])
-        self._lost(renew.lost)
+        await self.renew()
 
     # ── the end ──
     async def leave(self, member: Member) -> None:
         """A member goes; when it was the last one, everything that is held is let go of."""
         self.core.leave(member)
-        if self.core.members:
+        for under_way in (self._claiming, self._flushing, self._renewing):
+            if under_way is not None and not self.core.members:
+                with contextlib.suppress(GeodeError):
+                    await asyncio.shield(under_way)
+        if self.core.members:  # others, or one that joined while we waited
             self._wake(min(len(self._waiting), self.core.ready_count))
             self._expect_flush()
             return
-        for timer in (self._flush_timer, self._retry_timer):
+        for timer in (self._flush_timer, self._retry_timer, self._renew_timer):
             if timer is not None:
                 timer.cancel()
-        self._flush_timer = self._retry_timer = None
-        if self._claiming is not None:
-            with contextlib.suppress(GeodeError):
-                await asyncio.shield(self._claiming)
-        if self._flushing is not None:
-            with contextlib.suppress(GeodeError):
-                await asyncio.shield(self._flushing)
+        self._flush_timer = self._retry_timer = self._renew_timer = None
         if self.failure is None:
-            await self._write(self.core.let_go())
+            made = self.core.let_go()
+            self.look_again()  # who joins while this is written finds what is let go of here
+            await self._write(made)
 
     async def caught_up(self) -> bool:
         """Whether nothing is left that could be handed to a member now."""
@@ -445,6 +516,49 @@ class Dispatcher:
         return not self._around.log.rows(_AHEAD, (self.group.group_id,)) and not self._around.log.rows(
             _DUE, (self.group.group_id, now_us(), boot_us())
         )
+
+
+class JoinedAcknowledgements:
+    """The acknowledgements of one group in one transaction: written with it, or undone with it."""
+
+    def __init__(self, dispatcher: Dispatcher, key: int) -> None:
+        self.key = key
+        self.held: list[tuple[GroupSlice, int]] = []
+        self._dispatcher = dispatcher
+        self._work: Settle | None = None
+
+    def add(self, one: GroupSlice, index: int) -> None:
+        self.held.append((one, index))
+
+    @property
+    def lost(self) -> Sequence[int]:
+        """Claims that the commit found in other hands."""
+        return () if self._work is None else self._work.lost
+
+    def work(self) -> Settle:
+        """One settlement a claim; when any of them has passed on the whole transaction is refused."""
+        offsets: dict[int, list[int]] = {}
+        claims: dict[int, HeldClaim] = {}
+        durable = False
+        for one, index in self.held:
+            claims[one.claim.claim_id] = one.claim
+            offsets.setdefault(one.claim.claim_id, []).append(one.chunk.base_offset + index)
+            durable |= one.claim.rules.durable
+        self._work = Settle(
+            group_id=self._dispatcher.group.group_id,
+            name=self._dispatcher.group.name,
+            settlements=[claim.reserved(offsets[claim_id]) for claim_id, claim in claims.items()],
+            dead_letter_topics={},
+            ordered=self._dispatcher.group.order_by == "key",
+            durable=durable,
+            refusal=LeaseLost(
+                "messages that the transaction acknowledges have passed to another consumer: nothing of it was stored"
+            ),
+        )
+        return self._work
+
+    def told(self, stored: bool) -> None:
+        self._dispatcher.transaction_ended(self, stored=stored)
 
 
 def rules_of(topic: Topic, group: str) -> Rules:
@@ -479,5 +593,7 @@ _DUE = (
     "SELECT 1 FROM retries AS r JOIN groups AS g USING (group_id) WHERE r.group_id = ?1 AND not_before_us <= ?2"
     " AND g.paused = 0 UNION ALL SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?3) LIMIT 1"
 )
+_NEXT_RETRY = "SELECT min(not_before_us) FROM retries WHERE group_id = ?1"
+_NEXT_RETRY_IN_ORDER = f"SELECT min(not_before_us) FROM retries AS r WHERE group_id = ?1 AND {FREE_IN_ORDER}"
 _ORPHANS = "SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?2) LIMIT 1"
 _ROWS_LEFT = "SELECT 1 FROM claims WHERE group_id = ?1 UNION ALL SELECT 1 FROM retries WHERE group_id = ?1 LIMIT 1"

@@ -21,7 +21,7 @@ from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError, StoreError
 from geode_client.local.follower import LogFollower
 from geode_client.message import Chunk, Message
-from geode_client.store.log import Header, LogCursor
+from geode_client.store.log import CommitCursor, Header, LogCursor
 
 NOTICES_MAX = 256
 GIVE_WAY_EVERY_CHUNKS = 16
@@ -33,7 +33,7 @@ class FeedOwner(Protocol):
     @property
     def follower(self) -> LogFollower: ...
 
-    def backlog(self, feed: "FanoutFeed", through: int) -> LogCursor:
+    def backlog(self, feed: "FanoutFeed", through: int) -> LogCursor | CommitCursor:
         """What lies between the feed's cursor and batch `through`."""
         ...
 
@@ -104,7 +104,7 @@ class FanoutFeed:
         self._notices: list[Header] = []
         self._behind = not keeps_up
         self._resumed: dict[tuple[int, int], int] | None = None
-        self._backlog: LogCursor | None = None
+        self._backlog: LogCursor | CommitCursor | None = None
         self._backlog_end = 0
         self._waiter: asyncio.Future[None] | None = None
         self._chunks_since_pause = 0
@@ -219,6 +219,9 @@ class FanoutFeed:
     async def settled(self, one: Slice) -> None:
         """Nothing is left to be done."""
 
+    async def is_ours(self, one: Slice) -> bool:
+        return True
+
     def expired(self, one: Slice, index: int) -> None:
         """Nothing counts it."""
 
@@ -227,6 +230,9 @@ class FanoutFeed:
 
     async def acknowledge(self, message: Message) -> None:
         """It was done when it was handed over."""
+
+    def acknowledge_within(self, message: Message, transaction: object) -> None:
+        """Nothing is left to be done, then as now."""
 
     async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
         """Hand the message over again later, to this subscriber alone; or make it a dead letter."""
@@ -304,7 +310,7 @@ class FanoutFeed:
         self._chunks_since_pause += 1
         return self.cursor.offer_newest(found, now_us(), self._owner.follower.candidates(batch.batch_id, self))
 
-    def _next_of_backlog(self, backlog: LogCursor) -> Slice | None:
+    def _next_of_backlog(self, backlog: LogCursor | CommitCursor) -> Slice | None:
         chunk = next(backlog, None)
         if chunk is not None:
             self._chunks_since_pause += 1

@@ -1,18 +1,17 @@
 """The feed of one member of a group, and the one who settles its messages."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
-from geode_client.broker import SubscriptionRequest
+from geode_client.broker import BrokerTransaction, SubscriptionRequest
 from geode_client.clock import boot_us, now_us
-from geode_client.delivery.group import GroupSlice, Member
+from geode_client.delivery.members import GroupSlice, Member
 from geode_client.delivery.slices import Slice
-from geode_client.errors import AlreadySettled, GeodeError, LeaseLost, StoreError
+from geode_client.errors import AlreadySettled, LeaseLost, StoreError
 from geode_client.local.dispatcher import Dispatcher
 from geode_client.message import Message
-
-SECONDS_MAX = 366 * 86_400.0
 
 
 class GroupFeed:
@@ -27,6 +26,7 @@ class GroupFeed:
         self._owner = owner
         self._waiter: asyncio.Future[None] | None = None
         self._is_closed = False
+        self._leaving: asyncio.Task[None] | None = None
 
     # ── what Reports reads ──
     @property
@@ -109,13 +109,20 @@ class GroupFeed:
     async def settled(self, one: Slice) -> None:
         """Return once what the reader has left behind is settled as durably as its topic asks; raises LeaseLost."""
         assert isinstance(one, GroupSlice)
-        was_lost = one.claim.is_lost
         await self.dispatcher.settle()
-        if was_lost or one.claim.is_lost:
+        index = one.indices[one.done - 1]
+        if one.claim.is_lost and index not in one.told_lost:
             raise LeaseLost(
-                f"message {one.chunk.message_id(one.indices[one.done - 1])} has passed to another consumer before it"
+                f"message {one.chunk.message_id(index)} has passed to another consumer before it"
                 " was acknowledged: what was done with it may be done again"
             )
+
+    async def is_ours(self, one: Slice) -> bool:
+        """Asks the store when the lease may have ended unnoticed: this process stood still for so long."""
+        assert isinstance(one, GroupSlice)
+        if boot_us() >= one.claim.deadline_us:
+            await self.dispatcher.renew()
+        return not one.claim.is_lost
 
     def expired(self, one: Slice, index: int) -> None:
         assert isinstance(one, GroupSlice)
@@ -134,17 +141,26 @@ class GroupFeed:
             one, index, requeue=requeue, delay_us=delay_us, reason=reason, now_us=now_us()
         )
 
+    def check_outside(self, what: str) -> None:
+        """Refuse what would wait for the running task's own transaction."""
+        self._owner.refuse_past(what)
+
     def room_was_made(self) -> None:
         """A message was settled: the member, or another one, may have something to take now."""
         self.wake()
         self.dispatcher.pass_on()
 
     async def close(self) -> None:
-        """Give back what is not settled and go. Repeating it does nothing."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self.wake()
+        """Give back what is not settled and go; who is cancelled meanwhile stops waiting for that, no more. Repeating it
+        does nothing."""
+        if self._leaving is None:
+            self._is_closed = True
+            self.wake()
+            self._leaving = asyncio.get_running_loop().create_task(self._leave(), name="geode-leave")
+            self._leaving.add_done_callback(_told)
+        await asyncio.shield(self._leaving)
+
+    async def _leave(self) -> None:
         try:
             await self.dispatcher.leave(self.member)
         finally:
@@ -152,6 +168,11 @@ class GroupFeed:
 
     async def reply(self, message: Message, value: object) -> None:
         await self._owner.reply(message, value)
+
+
+def _told(leaving: "asyncio.Task[None]") -> None:
+    if not leaving.cancelled():
+        leaving.exception()  # whoever waits is told; nobody may be waiting any more
 
 
 class FeedOwner(Protocol):
@@ -164,6 +185,11 @@ class FeedOwner(Protocol):
 
     @property
     def reply(self) -> Callable[[Message, object], Awaitable[None]]: ...
+
+    @property
+    def refuse_past(self) -> Callable[[str], None]:
+        """Raises GeodeError when the running task is inside a transaction."""
+        ...
 
     async def closed(self, feed: GroupFeed) -> None: ...
 
@@ -178,39 +204,55 @@ class Ticket:
         self._slice = one
 
     async def acknowledge(self, message: Message) -> None:
+        self._feed.check_outside("message.ack() inside a transaction: use tx.ack(message), which is part of it")
         if self._slice.claim.rules.settle_first:
             return
-        if self._feed.dispatcher.core.acknowledge(self._slice, message._index):
-            self._feed.room_was_made()
-        await self._written(message)
+        with self._telling(message):
+            if self._feed.dispatcher.core.acknowledge(self._slice, message._index):
+                self._feed.room_was_made()
+            await self._written(message)
+
+    def acknowledge_within(self, message: Message, transaction: BrokerTransaction) -> None:
+        """Acknowledge when the transaction commits; when it does not, the message is as it was before."""
+        if self._slice.claim.rules.settle_first:
+            return
+        dispatcher = self._feed.dispatcher
+        if dispatcher.core.reserve(self._slice, message._index):
+            joined = dispatcher.joined(transaction)
+            joined.add(self._slice, message._index)
+            transaction.settle(joined)
 
     async def refuse(self, message: Message, *, requeue: bool, delay_seconds: float | None, reason: str | None) -> None:
+        self._feed.check_outside("message.nack() inside a transaction: leave it by an exception first")
         if self._slice.claim.rules.settle_first:
             raise AlreadySettled(
                 f"message {message.id} was acknowledged before it was handed over: that is what at_most_once means"
             )
-        delay_us = None if delay_seconds is None else int(_seconds("delay", delay_seconds) * 1e6)
-        if self._feed.refuse(self._slice, message._index, requeue=requeue, delay_us=delay_us, reason=reason):
-            self._feed.room_was_made()
-        await self._written(message)
+        delay_us = None if delay_seconds is None else int(delay_seconds * 1e6)
+        with self._telling(message):
+            if self._feed.refuse(self._slice, message._index, requeue=requeue, delay_us=delay_us, reason=reason):
+                self._feed.room_was_made()
+            await self._written(message)
 
     async def extend(self, message: Message, seconds: float) -> None:
         claim = self._slice.claim
         claim.check(message.offset, 0, message.id)
-        await self._feed.dispatcher.extend(claim, boot_us() + int(_seconds("seconds", seconds) * 1e6))
+        await self._feed.dispatcher.extend(claim, boot_us() + int(seconds * 1e6))
         if claim.is_lost:
             claim.check(message.offset, 0, message.id)
 
     async def reply(self, message: Message, value: object) -> None:
         await self._feed.reply(message, value)
 
+    @contextlib.contextmanager
+    def _telling(self, message: Message) -> Iterator[None]:
+        try:
+            yield
+        except LeaseLost:
+            self._slice.told_lost.add(message._index)
+            raise
+
     async def _written(self, message: Message) -> None:
         await self._feed.dispatcher.settle()
         if self._slice.claim.is_lost:
             raise LeaseLost(f"message {message.id} has passed to another consumer: it cannot be settled here any more")
-
-
-def _seconds(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= SECONDS_MAX:
-        raise GeodeError(f"{name} is a number of seconds from 0 to a year, not {value!r}")
-    return float(value)

@@ -9,7 +9,7 @@ import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geode_client.broker import (
     FromBeginning,
@@ -21,7 +21,7 @@ from geode_client.broker import (
 )
 from geode_client.catalog import Topic
 from geode_client.conditions.requirements import Requirement
-from geode_client.delivery.group import Member
+from geode_client.delivery.members import Member
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import is_pattern, matches
 from geode_client.local.dispatcher import Dispatcher, order_of
@@ -91,6 +91,7 @@ class Groups:
         write: Write,
         settle_pending: Callable[[], Awaitable[None]],
         reply: Callable[[Message, object], Awaitable[None]],
+        refuse_past: Callable[[str], None],
         process: str,
         directory: Path | None,
     ) -> None:
@@ -102,14 +103,38 @@ class Groups:
         self.process = process
         self.settle_pending = settle_pending
         self.reply = reply
+        self.refuse_past = refuse_past
         self._directory = directory
         self._open: dict[tuple[int, int | None], _Open] = {}
         self._feeds: dict[str, GroupFeed] = {}
         self._ticking: asyncio.Task[None] | None = None
+        self._opening: set[asyncio.Task[Any]] = set()
 
     # ── subscribing ──
     async def open(self, request: SubscriptionRequest, covered: Sequence[Topic]) -> GroupFeed:
-        """A member of the group that the request names; without a name, of a private group that ends with it."""
+        """A member of the group that the request names; without a name, of a private group that ends with it.
+
+        Who is cancelled while it opens leaves no member behind.
+        """
+        opening = asyncio.get_running_loop().create_task(self._open_feed(request, covered), name="geode-join")
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._close_unwanted)
+            raise
+
+    def _close_unwanted(self, opening: "asyncio.Task[GroupFeed]") -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            closing = asyncio.get_running_loop().create_task(opening.result().close())
+            self._opening.add(closing)
+            closing.add_done_callback(self._opening.discard)
+            closing.add_done_callback(_told)
+
+    async def _open_feed(self, request: SubscriptionRequest, covered: Sequence[Topic]) -> GroupFeed:
+        limits = {t.name: t.options.max_subscribers for t in covered if t.options.max_subscribers is not None}
+        self.reports.presence.check(limits, remove_dead=True)  # before a group is made for nobody
         member_id = uuid.uuid4().hex[:16]
         private = request.group is None
         definition = self._definition(request, member_id if private else None)
@@ -118,15 +143,13 @@ class Groups:
         await self.write([join])
         assert join.group is not None
         through = None if request.follow else self._ends(covered)
+        found = self._dispatcher(join.group, request, through)
+        member = Member(member_id, prefetch=request.prefetch, auto_ack=request.auto_ack)
+        feed = GroupFeed(found.dispatcher, member, request, self)
         try:
-            found = self._dispatcher(join.group, request, through)
-            member = Member(member_id, prefetch=request.prefetch, auto_ack=request.auto_ack)
-            feed = GroupFeed(found.dispatcher, member, request, self)
-            limits = {t.name: t.options.max_subscribers for t in covered if t.options.max_subscribers is not None}
             self.reports.enter(feed, limits, join.group.group_id)
         except GeodeError:
-            if private:
-                await self.write([DropPrivateGroups([join.group.group_id])])
+            await self._retire(found.dispatcher)
             raise
         self._feeds[member_id] = feed
         found.dispatcher.core.join(member)
@@ -209,7 +232,10 @@ class Groups:
     async def closed(self, feed: GroupFeed) -> None:
         self._feeds.pop(feed.subscriber_id, None)
         self.reports.leave(feed)
-        dispatcher = feed.dispatcher
+        await self._retire(feed.dispatcher)
+
+    async def _retire(self, dispatcher: Dispatcher) -> None:
+        """Forget a dispatcher that has no members, and the private group that it served."""
         if dispatcher.core.members:
             return
         found = self._open.get((dispatcher.group.group_id, dispatcher.partition))
@@ -217,7 +243,7 @@ class Groups:
             del self._open[found.key]
             for topic_id, news in found.news.items():
                 self.follower.unfollow(topic_id, news)
-        if dispatcher.group.private_to is not None and dispatcher.failure is None:
+        if dispatcher.group.private_to is not None:
             await self.write([DropPrivateGroups([dispatcher.group.group_id])])
 
     # ── what statements do ──
@@ -290,17 +316,14 @@ class Groups:
         owners = [row[0] for row in self.log.rows(sql, (group_id, self.process))]
         return [owner for owner in owners if not wake.alive(self._directory / "wake", owner)]
 
-    def dead_private_owners(self) -> list[str]:
-        """Processes that are gone and have left private groups."""
-        if self._directory is None:
-            return []
-        sql = "SELECT DISTINCT private_to FROM groups WHERE private_to IS NOT NULL AND private_to <> ?"
-        owners = [row[0] for row in self.log.rows(sql, (self.process,))]
-        return [owner for owner in owners if not wake.alive(self._directory / "wake", owner)]
-
     async def close(self) -> None:
-        if self._ticking is not None:
-            await asyncio.wait({self._ticking})
+        while under_way := self._opening | ({self._ticking} if self._ticking is not None else set()):
+            await asyncio.wait(under_way)
         for feed in list(self._feeds.values()):
             with contextlib.suppress(GeodeError):
                 await feed.close()
+
+
+def _told(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()

@@ -52,6 +52,10 @@ class Outbox:
         self._groups: dict[int, publisher.Group] = {}
         self.catalog_version = 0
 
+    @property
+    def writer(self) -> Writer:
+        return self._writer
+
     # ── what is to be written ──
     def post(self, topic: Topic, message: OutgoingMessage) -> "asyncio.Future[Receipt]":
         """Store one message together with all others that are posted in this turn of the loop."""
@@ -89,10 +93,25 @@ class Outbox:
 
     async def write(self, work: Work) -> None:
         """Hand a work to the writer and wait for its commit; raises what refused it. A cancelled wait undoes nothing."""
+        await self.send(work)
+
+    def send(self, work: Work) -> "asyncio.Future[None]":
+        """Hand a work to the writer; the future has its outcome."""
+        done = self.expect(work)
+        self._submit(work)
+        return done
+
+    def forget(self, work: Work, error: GeodeError) -> None:
+        """Nobody hands the work to the writer after all."""
+        _, done = self._works.pop(id(work), (None, None))
+        if done is not None and not done.done():
+            done.set_exception(error)
+
+    def expect(self, work: Work) -> "asyncio.Future[None]":
+        """The outcome of a work that somebody else hands to the writer."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._works[id(work)] = (work, done)
-        self._submit(work)
-        await done
+        return done
 
     async def write_together(self, works: Sequence[Work]) -> None:
         """Commit works of the store's own, here and now when nobody else is writing; raises what refused any of them."""

@@ -3,24 +3,41 @@
 from collections.abc import Sequence
 
 from geode_client.broker import GroupStatistics, GroupTotals
-from geode_client.catalog import Topic
+from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.store.groups import GROUP_COLUMNS, KEY, PRIORITY, Group, group_of, slot_bytes
 from geode_client.store.log import LogReader
-from geode_client.store.topics import TopicReader, dead_letter_topic_of
+from geode_client.store.topics import TopicReader
 
 _COUNTS = "acknowledged, filtered, dead_lettered, expired, removed"
 
 
 def of_groups(log: LogReader, topics: Sequence[Topic]) -> list[GroupStatistics]:
     """One record for each group in each of the topics, private ones last and under their own names."""
-    groups = {row[0]: group_of(row) for row in log.rows(f"SELECT {GROUP_COLUMNS} FROM groups")}
-    found: list[GroupStatistics] = []
-    for topic in topics:
-        sql = "SELECT DISTINCT group_id FROM lanes WHERE topic_id = ?"
-        for (group_id,) in log.rows(sql, (topic.topic_id,)):
-            if group_id in groups:
-                found.append(of_group(log, groups[group_id], topic))
+    found = [one for topic in topics for one in of_topic(log, topic)]
     return sorted(found, key=lambda one: (one.name.startswith("_"), one.name, one.topic_name))
+
+
+def of_topic(log: LogReader, topic: Topic) -> list[GroupStatistics]:
+    """One record for each group that reads a topic."""
+    rows = log.rows(
+        f"SELECT {GROUP_COLUMNS} FROM groups WHERE group_id IN (SELECT group_id FROM lanes WHERE topic_id = ?)",
+        (topic.topic_id,),
+    )
+    return [of_group(log, group_of(row), topic) for row in rows]
+
+
+def lag_of(log: LogReader, group_id: int, topics: Sequence[Topic]) -> tuple[int, int | None]:
+    """Messages that a group has not settled in these topics, and when the oldest of them was accepted."""
+    rows = log.rows(f"SELECT {GROUP_COLUMNS} FROM groups WHERE group_id = ?", (group_id,))
+    found = [of_group(log, group_of(row), topic) for row in rows for topic in topics]
+    oldest = [one.oldest_pending_us for one in found if one.oldest_pending_us is not None]
+    return sum(one.pending for one in found), min(oldest, default=None)
+
+
+def acknowledged(log: LogReader, topic_id: int) -> int:
+    """Deliveries that groups have ever acknowledged in a topic."""
+    sql = "SELECT coalesce(sum(acknowledged), 0) FROM group_totals WHERE topic_id = ?"
+    return int(log.rows(sql, (topic_id,))[0][0])
 
 
 def totals(log: LogReader, topics: TopicReader) -> list[GroupTotals]:

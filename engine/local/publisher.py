@@ -103,7 +103,7 @@ def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, ti
 def _check_ids(ids: Sequence[str | None]) -> None:
     for index, message_id in enumerate(ids):
         if message_id is not None and not (
-            isinstance(message_id, str) and 0 < len(message_id) <= MESSAGE_ID_CHARACTERS_MAX
+            isinstance(message_id, str) and 0 < len(message_id) <= MESSAGE_ID_CHARACTERS_MAX and _is_text(message_id)
         ):
             reason = f"a message id is text of 1 to {MESSAGE_ID_CHARACTERS_MAX} characters, not {message_id!r:.80}"
             raise InvalidMessage(reason, message_index=index)
@@ -112,6 +112,9 @@ def _check_ids(ids: Sequence[str | None]) -> None:
 def _checked_headers(headers: Sequence[Mapping[str, Any] | None]) -> list[dict[str, Any] | None]:
     found: list[dict[str, Any] | None] = []
     for index, header in enumerate(headers):
+        if header is not None and not isinstance(header, Mapping):
+            reason = f"headers are a mapping of names to values, not {type(header).__name__}"
+            raise InvalidMessage(reason, message_index=index)
         try:
             text = codec.encode(dict(header)) if header else b"{}"
         except InvalidMessage as error:
@@ -127,20 +130,39 @@ def _keys(topic: Topic, batch: OutgoingBatch, lines: bytes) -> str | list[str | 
     if batch.keys is not None:
         keys = batch.keys if isinstance(batch.keys, str) else list(batch.keys)
         for key in [keys] if isinstance(keys, str) else keys:
-            if key is not None and len(key) > KEY_CHARACTERS_MAX:
-                raise InvalidMessage(f"a key has at most {KEY_CHARACTERS_MAX} characters, not {len(key)}")
+            if key is not None:
+                _check_key(key)
         return keys
     field = topic.options.partition_key
     return None if field is None else _field_keys(lines, field)
 
 
+def _check_key(key: str) -> None:
+    if len(key) > KEY_CHARACTERS_MAX:
+        raise InvalidMessage(f"a key has at most {KEY_CHARACTERS_MAX} characters, not {len(key)}")
+    if not _is_text(key):
+        raise InvalidMessage("a key with a lone surrogate, which is no character")
+
+
+def _is_text(text: str) -> bool:
+    """Whether the text can be written down: a lone surrogate has no form in UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _field_keys(lines: bytes, field: str) -> list[str | None] | None:
-    struct = msgspec.defstruct("KeyOnly", [("key", Any, None)], rename={"key": field}, gc=False)
     found: list[Any]
     try:
+        # Raises ValueError for a name with a quotation mark, a backslash or a control character.
+        struct = msgspec.defstruct("KeyOnly", [("key", Any, None)], rename={"key": field}, gc=False)
         rows: list[Any] = msgspec.json.Decoder(struct).decode_lines(lines)
         found = [row.key for row in rows]
-    except (msgspec.MsgspecError, RecursionError):
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         found = [row.get(field) if isinstance(row, dict) else None for row in codec.decode_lines(lines)]
     keys: list[str | None] = []
     for index, value in enumerate(found):

@@ -7,6 +7,7 @@ from geode_client.broker import PartitionStatistics, SubscriberStatistics, Topic
 from geode_client.catalog import Topic
 from geode_client.clock import now_us
 from geode_client.grammar.names import is_pattern, matches
+from geode_client.local import progress
 from geode_client.store.log import LogReader
 from geode_client.store.presence import Presence, SubscriberRow, Traffic
 from geode_client.store.topics import TopicReader
@@ -28,7 +29,8 @@ def of_topics(
     found: list[TopicStatistics] = []
     for topic in topics:
         mine = named.get(topic.name, []) + [row for row in wild if matches(row.pattern, topic.name)]
-        lags = [_lag(log, [topic], _position(row, positions)) for row in mine]
+        lags = [_lag(log, [topic], _position(row, positions)) for row in mine if row.group_id is None]
+        of_groups = [one.pending for one in progress.of_topic(log, topic)]
         published, retained, stored, oldest = _log_of(log, topic)
         seen = traffic.get(topic.topic_id, Traffic())
         deliveries = seen.consumed + seen.failed
@@ -36,9 +38,9 @@ def of_topics(
             TopicStatistics(
                 topic=topic,
                 messages_published=published,
-                messages_consumed=consumed.get(topic.topic_id, 0),
+                messages_consumed=consumed.get(topic.topic_id, 0) + progress.acknowledged(log, topic.topic_id),
                 messages_retained=retained,
-                pending_messages=max((lag[0] for lag in lags), default=0),
+                pending_messages=max([lag[0] for lag in lags] + of_groups, default=0),
                 subscriber_count=len(mine),
                 publish_rate=seen.published / RATE_SECONDS,
                 consume_rate=seen.consumed / RATE_SECONDS,
@@ -84,7 +86,10 @@ def of_subscribers(
     found: list[SubscriberStatistics] = []
     for row in presence.subscribers():
         covered = list(topics.covered(row.pattern)) if is_pattern(row.pattern) else _one(topics, row.pattern)
-        lag, oldest_us = _lag(log, covered, _position(row, positions))
+        if row.group_id is None:
+            lag, oldest_us = _lag(log, covered, _position(row, positions))
+        else:
+            lag, oldest_us = progress.lag_of(log, row.group_id, covered)
         found.append(
             SubscriberStatistics(
                 subscriber_id=row.subscriber_id,
@@ -95,8 +100,8 @@ def of_subscribers(
                 lag_messages=lag,
                 lag_seconds=max(0.0, (now_us() - oldest_us) / 1e6) if oldest_us is not None else 0.0,
                 last_message_us=row.last_message_us,
-                in_flight=0,
-                redelivered=0,
+                in_flight=row.in_flight,
+                redelivered=row.redelivered,
                 messages_delivered=row.delivered,
                 process_id=row.process_id,
                 started_us=row.started_us,

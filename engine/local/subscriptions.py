@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from geode_client.broker import Feed, FromBeginning, FromEnd, FromOffset, FromTime, SubscriptionRequest
-from geode_client.catalog import Topic
+from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.delivery.claims import Rules
 from geode_client.delivery.fanout import FanoutCursor
 from geode_client.delivery.slices import Slice
@@ -22,11 +22,14 @@ from geode_client.local.groups import Groups, Write
 from geode_client.local.reports import Reports
 from geode_client.local.zones import ZoneWishes
 from geode_client.message import Chunk, Message
-from geode_client.store.log import LogCursor, LogReader
+from geode_client.store.log import CommitCursor, Header, LogCursor, LogReader
 from geode_client.store.publishing import partition_of
 from geode_client.store.settling import Bury, dead_letter
-from geode_client.store.topics import TopicReader, dead_letter_topic_of
+from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Append
+
+# Reading past a batch of another topic costs about this fraction of asking a partition for its next one.
+COMMITS_A_TOPIC = 16
 
 
 class Subscriptions:
@@ -44,6 +47,7 @@ class Subscriptions:
         settle: Callable[[], Awaitable[None]],
         write: Write,
         reply: Callable[[Message, object], Awaitable[None]],
+        refuse_past: Callable[[str], None],
         directory: Path | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -57,7 +61,7 @@ class Subscriptions:
         self._feeds: dict[str, FanoutFeed] = {}
         self.follower = LogFollower(log, self._adopt)
         self.groups = Groups(
-            log, topics, self.follower, reports, write, settle, reply, reports.presence.process, directory
+            log, topics, self.follower, reports, write, settle, reply, refuse_past, reports.presence.process, directory
         )
 
     # ── opening ──
@@ -121,8 +125,16 @@ class Subscriptions:
                     pass
 
     # ── what a feed asks ──
-    def backlog(self, feed: FanoutFeed, through: int) -> LogCursor:
+    def backlog(self, feed: FanoutFeed, through: int) -> LogCursor | CommitCursor:
         """What lies between the feed's cursor and batch `through`."""
+        position = feed.cursor.position
+        if through - position <= COMMITS_A_TOPIC * len(feed.topic_ids):
+            topic_ids, partition = feed.topic_ids, feed.request.partition
+
+            def wanted(header: Header) -> bool:
+                return header.topic_id in topic_ids and partition in (None, header.partition)
+
+            return CommitCursor(self._log, wanted, after=position, through=through)
         sources: list[tuple[int, int, int]] = []
         for topic_id in feed.topic_ids:
             topic = self._topics.by_id(topic_id)
@@ -183,8 +195,10 @@ class Subscriptions:
         """The catalog was read anew: topics may be gone, or be there for a pattern."""
         self.follower.forget_strangers()
         self.groups.topics_changed(TopicNotFound)
+        followed: set[int] = set().union(*(feed.topic_ids for feed in self._feeds.values()))
+        gone = self._topics.gone(followed)
         for feed in list(self._feeds.values()):
-            for topic_id in [i for i in feed.topic_ids if self._topics.by_id(i) is None]:
+            for topic_id in feed.topic_ids & gone:
                 feed.topic_ids.discard(topic_id)
                 self.follower.unfollow(topic_id, feed)
             if not feed.topic_ids and not is_pattern(feed.request.pattern):

@@ -17,7 +17,8 @@ from geode_client.clock import now_us
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import matches
 from geode_client.local.zones import ZoneMaker
-from geode_client.store import sweeping
+from geode_client.store import sweeping, wake
+from geode_client.store.groups import DropPrivateGroups
 from geode_client.store.locks import PrivateFile
 from geode_client.store.log import LogReader
 from geode_client.store.presence import Presence
@@ -90,10 +91,13 @@ class Sweeper:
     def _is_ours(self) -> bool:
         if self._directory is None or self._lock is not None:
             return True
-        file = PrivateFile(os.open(self._directory / "geode.sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            file = PrivateFile(os.open(self._directory / "geode.sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError:
+            return False  # such as no descriptor left: tried again at the next turn, here or in another process
         try:
             fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:
             file.close()
             return False
         self._lock = file
@@ -107,10 +111,20 @@ class Sweeper:
             await self._remove_all(functools.partial(sweeping.of_dropped, self._log, topic_id), "removed")
             if not self._stopping:
                 await self._write(sweeping.ForgetTopic(topic_id))
+        await self._drop_private_groups()
         for topic_id in sweeping.retained_topics(self._log):
             topic = self._topics.by_id(topic_id)
             if topic is not None:
                 await self._retain(topic)
+
+    async def _drop_private_groups(self) -> None:
+        """Of processes that are gone."""
+        if self._directory is None:
+            return
+        folder = self._directory / "wake"
+        gone = [process for process in sweeping.private_owners(self._log) if not wake.alive(folder, process)]
+        if gone:
+            await self._write(DropPrivateGroups(processes=gone))
 
     async def _retain(self, topic: Topic) -> None:
         if topic.options.retention_period_us is not None or topic.options.retention_bytes is not None:

@@ -16,6 +16,7 @@ from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import CorruptData
 from geode_client.store.batch import READ_COLUMNS
 from geode_client.store.log import LogReader, Skips
+from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Work
 from geode_client.store.zones import (
     ZONE_MESSAGES,
@@ -84,8 +85,9 @@ class ZoneWishes:
 class ZoneMaker:
     """Makes the zones that are missing; one process of a store at a time does."""
 
-    def __init__(self, log: LogReader, write: Write, is_busy: Callable[[], bool]) -> None:
+    def __init__(self, log: LogReader, topics: TopicReader, write: Write, is_busy: Callable[[], bool]) -> None:
         self._log = log
+        self._topics = topics
         self._write = write
         self._is_busy = is_busy
         self._looked_at = (-1, -1)
@@ -110,7 +112,8 @@ class ZoneMaker:
         """Make one zone, resting after each piece of work; False when there is none to be made."""
         started = time.perf_counter()
         found = self._next(topic_id, partition, start)
-        if found is None:
+        topic = self._topics.by_id(topic_id)
+        if found is None or topic is None:
             return False
         first, end, columns = found
         try:
@@ -125,7 +128,7 @@ class ZoneMaker:
             zones.append(Zone(topic_id, partition, number, first, end, text, summary.to_bytes()))
             await asyncio.sleep((time.perf_counter() - started) * (REST_WHILE_BUSY if self._is_busy() else 1))
             started = time.perf_counter()
-        await self._write(StoreZones(zones))
+        await self._write(StoreZones(topic_id, topic.schema_version, zones))
         return True
 
     def _next(self, topic_id: int, partition: int, start: int) -> tuple[int, int, _Columns] | None:

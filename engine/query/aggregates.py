@@ -1,14 +1,36 @@
-"""Aggregates over groups. NULLs are left out; SUM and AVG take numbers, MIN and MAX what compares; of nothing, NULL."""
+"""Aggregates over groups, a batch of columns at a time.
+
+The rows of a batch are first dealt out to their groups, then each group takes its values in one call: what is done for
+every row is one step of a loop, not a call. NULLs are left out; SUM and AVG take numbers, MIN and MAX what compares; of
+nothing, the result is NULL.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
-from geode_client.query import plan
+from geode_client.query.batches import ROWS_AT_ONCE, Batch, Kept, Vector, value_size
+from geode_client.query.operators import Aggregate
 from geode_client.values import NUMBERS, compare, group_key
 
-Row = tuple[Any, ...]
+GROUP_BYTES = 300
+_NULL: Any = type(None)
+# Values of these kinds are their own group keys: what is equal is the same group.
+_OWN_KEYS = frozenset((str, int, float, Decimal, _NULL))
+_ORDERED: tuple[frozenset[Any], ...] = (frozenset((str,)), frozenset((int, float)))
+
+
+def kinds_of(values: Vector) -> set[Any]:
+    """The classes of some values."""
+    return set(map(type, values))
+
+
+def group_keys(values: Vector) -> Vector:
+    """Hashable values under which equal values fall together."""
+    return values if kinds_of(values) <= _OWN_KEYS else [group_key(value) for value in values]
 
 
 class _Count:
@@ -17,8 +39,8 @@ class _Count:
     def __init__(self) -> None:
         self.number = 0
 
-    def add(self, value: Any) -> None:
-        self.number += 1
+    def add(self, values: Vector, kinds: set[Any]) -> None:
+        self.number += len(values)
 
     def result(self) -> Any:
         return self.number
@@ -30,8 +52,8 @@ class _CountDistinct:
     def __init__(self) -> None:
         self.seen: set[Any] = set()
 
-    def add(self, value: Any) -> None:
-        self.seen.add(group_key(value))
+    def add(self, values: Vector, kinds: set[Any]) -> None:
+        self.seen.update(group_keys(values))
 
     def result(self) -> Any:
         return len(self.seen)
@@ -44,13 +66,18 @@ class _Sum:
         self.total: Any = 0
         self.number = 0
 
-    def add(self, value: Any) -> None:
-        if value.__class__ in NUMBERS:
-            if value.__class__ is Decimal or self.total.__class__ is Decimal:
-                self.total = Decimal(self.total) + Decimal(value)
+    def add(self, values: Vector, kinds: set[Any]) -> None:
+        if not kinds <= NUMBERS:
+            values = [value for value in values if value.__class__ in NUMBERS]
+            kinds = kinds & NUMBERS
+        self.number += len(values)
+        try:
+            if Decimal in kinds or self.total.__class__ is Decimal:
+                self.total = sum(map(Decimal, values), Decimal(self.total))
             else:
-                self.total += value
-            self.number += 1
+                self.total = sum(values, self.total)
+        except ArithmeticError:  # more than a float can hold
+            self.total = math.nan
 
     def result(self) -> Any:
         return _finite(self.total) if self.number else None
@@ -62,23 +89,28 @@ class _Average(_Sum):
     def result(self) -> Any:
         try:
             return _finite(self.total / self.number) if self.number else None
-        except OverflowError:
+        except ArithmeticError:
             return None
 
 
 class _Extreme:
-    __slots__ = ("best", "sign")
+    """The least (`sign` -1) or the greatest (1) of values that compare; the first one counts, also of equal ones."""
+
+    __slots__ = ("_best", "_sign")
 
     def __init__(self, sign: int) -> None:
-        self.sign = sign
-        self.best: Any = None
+        self._sign = sign
+        self._best: Any = None
 
-    def add(self, value: Any) -> None:
-        if self.best is None or compare(value, self.best) == self.sign:
-            self.best = value
+    def add(self, values: Vector, kinds: set[Any]) -> None:
+        if any(kinds <= ordered for ordered in _ORDERED):
+            values = (min(values) if self._sign < 0 else max(values),)
+        for value in values:
+            if self._best is None or compare(value, self._best) == self._sign:
+                self._best = value
 
     def result(self) -> Any:
-        return self.best
+        return self._best
 
 
 class _First:
@@ -88,9 +120,9 @@ class _First:
         self.value: Any = None
         self.found = False
 
-    def add(self, value: Any) -> None:
+    def add(self, values: Vector, kinds: set[Any]) -> None:
         if not self.found:
-            self.value, self.found = value, True
+            self.value, self.found = values[0], True
 
     def result(self) -> Any:
         return self.value
@@ -99,8 +131,8 @@ class _First:
 class _Last(_First):
     __slots__ = ()
 
-    def add(self, value: Any) -> None:
-        self.value = value
+    def add(self, values: Vector, kinds: set[Any]) -> None:
+        self.value = values[-1]
 
 
 _MAKERS: dict[str, Callable[[], Any]] = {
@@ -115,41 +147,114 @@ _MAKERS: dict[str, Callable[[], Any]] = {
 
 
 def _finite(value: Any) -> Any:
-    return None if value.__class__ is float and not math.isfinite(value) else value
+    if value.__class__ is float:
+        return value if math.isfinite(value) else None
+    return None if value.__class__ is Decimal and not value.is_finite() else value
 
 
-class Accumulators:
-    """The groups of an aggregation as rows come in; at most `groups_max`."""
+class Groups:
+    """The groups of an aggregation, as batches come in."""
 
-    def __init__(self, node: plan.Aggregate, groups_max: int) -> None:
-        self._keys = node.keys
-        self._calls = node.calls
-        self._groups_max = groups_max
-        self._groups: dict[Any, tuple[Row, list[Any]]] = {}
+    def __init__(self, node: Aggregate, kept: Kept) -> None:
+        self._node = node
+        self._kept = kept
+        self._makers = [_CountDistinct if call.distinct else _MAKERS[call.function] for call in node.calls]
+        self._arguments = sorted({call.argument for call in node.calls if call.argument is not None})
+        self._places = [None if call.argument is None else self._arguments.index(call.argument) for call in node.calls]
+        self._groups: dict[Any, list[Any]] = {}
+        self._first: dict[Any, tuple[Any, ...]] = {}
+        self._bytes = 0
         if not node.keys:
-            self._groups[()] = ((), self._fresh())
+            self._groups[()] = self._fresh()
+            self._first[()] = ()
 
     def _fresh(self) -> list[Any]:
-        return [_CountDistinct() if call.distinct else _MAKERS[call.function]() for call in self._calls]
+        return [make() for make in self._makers]
 
-    def add(self, rows: Sequence[Row]) -> bool:
-        """Take in rows; False when there are too many groups."""
-        width, groups = self._keys, self._groups
-        if not width and all(call.argument is None for call in self._calls):
-            for accumulator in groups[()][1]:
-                accumulator.number += len(rows)
-            return True
-        for row in rows:
-            key = tuple([group_key(value) for value in row[:width]])
-            found = groups.get(key)
+    def add(self, batch: Batch) -> None:
+        """Take in rows; raises QueryTooLarge."""
+        if not batch.count:
+            return
+        before = len(self._groups)
+        arguments = [batch.columns[position] for position in self._arguments]
+        if not self._node.keys:
+            self._take((), batch.count, arguments)
+        else:
+            self._deal(batch, arguments)
+        self._count(len(self._groups) - before)
+
+    def _deal(self, batch: Batch, arguments: Sequence[Vector]) -> None:
+        """Deal the rows out to their groups."""
+        originals = [batch.columns[position] for position in self._node.keys]
+        columns = [group_keys(column) for column in originals]
+        keys: Vector = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        if not arguments:
+            counted = Counter(keys)
+            self._note(counted, keys, originals)
+            for key, number in counted.items():
+                self._take(key, number, ())
+            return
+        dealt: dict[Any, list[Any]] = {key: [] for key in dict.fromkeys(keys)}
+        self._note(dealt, keys, originals)
+        if len(arguments) == 1:
+            for key, value in zip(keys, arguments[0], strict=True):
+                dealt[key].append(value)
+            for key, values in dealt.items():
+                self._take(key, len(values), (values,))
+            return
+        for key, row in zip(keys, zip(*arguments, strict=True), strict=True):
+            dealt[key].append(row)
+        for key, rows in dealt.items():
+            self._take(key, len(rows), list(zip(*rows, strict=True)))
+
+    def _note(self, met: Any, keys: Vector, originals: Sequence[Vector]) -> None:
+        """Make the groups that are new, with their keys as they first came."""
+        fresh = [key for key in met if key not in self._groups]
+        if not fresh:
+            return
+        places = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
+        for key in fresh:
+            self._groups[key] = self._fresh()
+            place = places[key]
+            self._first[key] = tuple([column[place] for column in originals])
+
+    def _take(self, key: Any, count: int, arguments: Sequence[Vector]) -> None:
+        accumulators = self._groups[key]
+        ready: list[tuple[Vector, set[Any]] | None] = [None] * len(arguments)
+        for accumulator, place in zip(accumulators, self._places, strict=True):
+            if place is None:
+                accumulator.number += count
+                continue
+            found = ready[place]
             if found is None:
-                found = groups[key] = (row[:width], self._fresh())
-            for call, accumulator in zip(self._calls, found[1], strict=True):
-                value = True if call.argument is None else row[call.argument]
-                if value is not None:
-                    accumulator.add(value)
-        return len(groups) <= self._groups_max
+                found = ready[place] = _without_nulls(arguments[place])
+            if found[0]:
+                accumulator.add(*found)
 
-    def results(self) -> list[Row]:
+    def _count(self, fresh: int) -> None:
+        if fresh:
+            newest = islice(reversed(self._first.values()), min(fresh, 16))
+            sizes = [sum(map(value_size, key)) for key in newest]
+            self._bytes += fresh * (GROUP_BYTES + 100 * len(self._makers) + sum(sizes) // max(1, len(sizes)))
+        distinct = sum(
+            len(one.seen)
+            for one in (self._groups[()] if not self._node.keys else ())
+            if one.__class__ is _CountDistinct
+        )
+        self._kept.set(len(self._groups) + distinct, self._bytes + 100 * distinct)
+
+    def results(self) -> Iterator[Batch]:
         """One row a group: its keys as they first came, and the results."""
-        return [(*keys, *[one.result() for one in accumulators]) for keys, accumulators in self._groups.values()]
+        groups = iter(self._groups.items())
+        width = len(self._node.keys) + len(self._makers)
+        while part := list(islice(groups, ROWS_AT_ONCE)):
+            rows = [(*self._first[key], *[one.result() for one in accumulators]) for key, accumulators in part]
+            yield Batch(list(zip(*rows, strict=True)) if width else [], len(rows))
+
+
+def _without_nulls(values: Vector) -> tuple[Vector, set[Any]]:
+    kinds = kinds_of(values)
+    if _NULL in kinds:
+        kinds.discard(_NULL)
+        values = [value for value in values if value is not None]
+    return values, kinds

@@ -1,4 +1,4 @@
-"""COPY: topics to and from files of JSON lines.
+"""COPY: topics to and from files of JSON lines or CSV.
 
 Files are read and written in pieces, never whole, and outside the event loop. What is loaded is stored batch by batch; a
 bad line is named by its number, and nothing of its batch is stored. A file that is written appears under its name only
@@ -9,99 +9,94 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
-
-import msgspec
+from typing import IO, Any
 
 from geode_client.broker import Broker, OutgoingBatch, ScanRequest
+from geode_client.catalog import Topic
 from geode_client.clock import now_us
-from geode_client.errors import GeodeError, InvalidMessage, Unsupported
+from geode_client.errors import GeodeError, InvalidMessage
 from geode_client.message import Chunk
 from geode_client.query import plan
+from geode_client.query.files import BadLine, CsvRows, CsvWriter, JsonLines, Reader
 
-LINE_BYTES_MAX = 64 * 1024 * 1024
 BATCH_BYTES_MAX = 16 * 1024 * 1024
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+CSV_COLUMNS_MAX = 10_000
+_JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 
 Progress = Callable[[int, int, int], None]
 """Messages copied, bytes done, bytes in all (0 where it is not known)."""
 
 
-def _check_suffix(path: Path) -> None:
-    if path.suffix.lower() == ".csv":
-        raise Unsupported("COPY with CSV files (it comes with a later release); JSON lines (.jsonl) work")
-    if path.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
-        raise GeodeError(f"COPY knows files by their ending: {path.name} should end with .jsonl")
+def _is_csv(path: Path) -> bool:
+    ending = path.suffix.lower()
+    if ending != ".csv" and ending not in _JSON_ENDINGS:
+        raise GeodeError(f"COPY knows files by their ending: {path.name} should end with .jsonl or .csv")
+    return ending == ".csv"
 
 
 def _explained(path: Path, error: OSError) -> GeodeError:
     return GeodeError(f"{path}: {error.strerror or error}")
 
 
+# ── from a file ──
 async def copy_from(broker: Broker, node: plan.CopyFrom, progress: Progress | None) -> tuple[int, int]:
     """Load a file; gives the messages stored and the bytes read."""
     path = Path(node.path).expanduser()
-    _check_suffix(path)
+    is_csv = _is_csv(path)
     try:
         stream = await asyncio.to_thread(path.open, "rb")
     except OSError as error:
         raise _explained(path, error) from error
     with stream:
-        return await _Loader(broker, node, path, progress).load(stream)
+        schema = (await broker.topic(node.topic)).schema
+        types = {column.name: column.type for column in schema.columns} if schema is not None else {}
+        reader: Reader = CsvRows(stream, types, node.csv) if is_csv else JsonLines(stream)
+        return await _Loader(broker, node, path, reader, progress).load(os.fstat(stream.fileno()).st_size)
 
 
 class _Loader:
-    def __init__(self, broker: Broker, node: plan.CopyFrom, path: Path, progress: Progress | None) -> None:
+    def __init__(
+        self, broker: Broker, node: plan.CopyFrom, path: Path, reader: Reader, progress: Progress | None
+    ) -> None:
         self._broker = broker
         self._node = node
         self._path = path
+        self._reader = reader
         self._progress = progress
-        self._number = 0
-        self._bytes = 0
 
-    async def load(self, stream: IO[bytes]) -> tuple[int, int]:
-        total = os.fstat(stream.fileno()).st_size
-        pieces = self._pieces(stream)
+    async def load(self, total: int) -> tuple[int, int]:
+        pieces = self._pieces()
         stored = 0
         while piece := await asyncio.to_thread(next, pieces, None):
-            numbers, lines = piece
-            stored += await self._store(numbers, lines)
+            stored += await self._store(*piece)
             if self._progress is not None:
-                self._progress(stored, self._bytes, total)
-        return stored, self._bytes
+                self._progress(stored, self._reader.bytes_read, total)
+        return stored, self._reader.bytes_read
 
-    def _pieces(self, stream: IO[bytes]) -> Iterator[tuple[list[int], list[bytes]]]:
-        """The lines of one batch at a time, with their numbers; empty lines are passed over."""
+    def _pieces(self) -> Iterator[tuple[list[int], list[Any]]]:
+        """The records of one batch at a time, with the numbers of their lines."""
         numbers: list[int] = []
-        lines: list[bytes] = []
+        records: list[Any] = []
         size = 0
-        while True:
-            try:
-                line = stream.readline(LINE_BYTES_MAX + 1)
-            except OSError as error:
-                raise _explained(self._path, error) from error
-            if not line:
-                break
-            self._number += 1
-            self._bytes += len(line)
-            if len(line) > LINE_BYTES_MAX:
-                raise GeodeError(f"{self._path}:{self._number}: the line has more than {LINE_BYTES_MAX} bytes")
-            if self._number == 1:
-                line = line.removeprefix(BYTE_ORDER_MARK)
-            if not line.strip():
-                continue
-            numbers.append(self._number)
-            lines.append(line)
-            size += len(line)
-            if len(lines) == self._node.batch_size or size > BATCH_BYTES_MAX:
-                yield numbers, lines
-                numbers, lines, size = [], [], 0
-        if lines:
-            yield numbers, lines
-
-    async def _store(self, numbers: list[int], lines: list[bytes]) -> int:
         try:
-            bodies = [_decoded(line, index) for index, line in enumerate(lines)]
+            for number, length, raw in self._reader.records():
+                numbers.append(number)
+                records.append(raw)
+                size += length
+                if len(records) == self._node.batch_size or size > BATCH_BYTES_MAX:
+                    yield numbers, records
+                    numbers, records, size = [], [], 0
+        except OSError as error:
+            raise _explained(self._path, error) from error
+        except BadLine as error:
+            since = f" (lines {numbers[0]} to {numbers[-1]} were not stored)" if numbers else ""
+            raise GeodeError(f"{self._path}:{error.number}: {error}{since}") from error
+        if records:
+            yield numbers, records
+
+    async def _store(self, numbers: list[int], records: list[Any]) -> int:
+        try:
+            bodies = [self._reader.message(raw, index) for index, raw in enumerate(records)]
             keys = [_key(body, self._node.key_field, index) for index, body in enumerate(bodies)]
             batch = OutgoingBatch(self._node.topic, bodies, keys=keys if self._node.key_field else None)
             return (await self._broker.publish_batch(batch)).count
@@ -114,15 +109,6 @@ class _Loader:
             ) from error
 
 
-def _decoded(line: bytes, index: int) -> object:
-    try:
-        return msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidMessage(f"no JSON: {error}", message_index=index) from error
-    except RecursionError as error:
-        raise InvalidMessage("no JSON: it is nested too deeply", message_index=index) from error
-
-
 def _key(body: object, field: str | None, index: int) -> str | None:
     value = body.get(field) if field is not None and isinstance(body, dict) else None
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
@@ -130,10 +116,11 @@ def _key(body: object, field: str | None, index: int) -> str | None:
     return None if value is None else str(value)
 
 
+# ── to a file ──
 async def copy_to(broker: Broker, node: plan.CopyTo, progress: Progress | None) -> tuple[int, int]:
     """Write the retained messages of a topic; gives how many and the bytes written."""
     path = Path(node.path).expanduser()
-    _check_suffix(path)
+    is_csv = _is_csv(path)
     if path.is_dir():
         raise GeodeError(f"{path} is a directory: name a file")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
@@ -141,7 +128,8 @@ async def copy_to(broker: Broker, node: plan.CopyTo, progress: Progress | None) 
         stream = await asyncio.to_thread(unfinished.open, "wb")
         try:
             with stream:
-                written = await _write(broker, node, stream, progress)
+                write = _write_csv if is_csv else _write_json
+                written = await write(broker, node.topic, stream, progress)
             unfinished.replace(path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
@@ -151,9 +139,9 @@ async def copy_to(broker: Broker, node: plan.CopyTo, progress: Progress | None) 
     return written
 
 
-async def _write(broker: Broker, node: plan.CopyTo, stream: IO[bytes], progress: Progress | None) -> tuple[int, int]:
+async def _write_json(broker: Broker, topic: Topic, stream: IO[bytes], progress: Progress | None) -> tuple[int, int]:
     messages = size = 0
-    async for chunk in broker.scan(ScanRequest([node.topic])):
+    async for chunk in broker.scan(ScanRequest([topic])):
         text, count = _text_of(chunk)
         await asyncio.to_thread(stream.write, text)
         messages += count
@@ -168,3 +156,43 @@ def _text_of(chunk: Chunk) -> tuple[bytes, int]:
     if len(places) == chunk.count:
         return chunk.lines, chunk.count
     return b"".join(chunk.bodies[place] + b"\n" for place in places), len(places)
+
+
+async def _write_csv(broker: Broker, topic: Topic, stream: IO[bytes], progress: Progress | None) -> tuple[int, int]:
+    """Read twice: first for the names of all fields, then for the rows."""
+    names, ends = await _fields_of(broker, topic)
+    writer = CsvWriter(names)
+    messages, size = 0, stream.write(writer.header())
+    async for chunk in broker.scan(ScanRequest([topic])):
+        if chunk.base_offset >= ends.get(chunk.partition, 0):
+            continue  # published since the names were read
+        places = chunk.unexpired(now_us())
+        text = await asyncio.to_thread(writer.rows, [chunk.rows[place] for place in places])
+        await asyncio.to_thread(stream.write, text)
+        messages += len(places)
+        size += len(text)
+        if progress is not None:
+            progress(messages, size, 0)
+    return messages, size
+
+
+async def _fields_of(broker: Broker, topic: Topic) -> tuple[list[str], dict[int, int]]:
+    """Declared columns, then other fields as they appear; and for each partition the offset where that ends."""
+    names = dict.fromkeys(topic.schema.names if topic.schema is not None else ())
+    ends: dict[int, int] = {}
+    others = False
+    async for chunk in broker.scan(ScanRequest([topic])):
+        ends[chunk.partition] = chunk.end_offset
+        for body in chunk.rows:
+            if isinstance(body, dict):
+                names.update(dict.fromkeys(body))
+            else:
+                others = True
+        if len(names) > CSV_COLUMNS_MAX:
+            raise GeodeError(
+                f"the messages of {topic.name} have more than {CSV_COLUMNS_MAX} different fields:"
+                " write JSON lines (.jsonl) instead"
+            )
+    if others:
+        names["value"] = None
+    return list(names), ends

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from geode_client.broker import Broker, OutgoingBatch
 from geode_client.catalog import Topic
@@ -12,11 +12,15 @@ from geode_client.grammar import ast
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import create_topic, literal, type_text
 from geode_client.query import copying, grouping, judging, plan, system
+from geode_client.query.measuring import Measures
 from geode_client.query.planner import covers
 from geode_client.query.result import Result, counted
-from geode_client.query.rows import Runner
+from geode_client.query.transacting import Transacting
 from geode_client.subscription import Subscription
 from geode_client.values import compare, equal
+
+if TYPE_CHECKING:
+    from geode_client.query.running import Runner
 
 ASSERT_POLL_SECONDS = 0.02
 
@@ -36,15 +40,21 @@ class Executor:
         parameters: Mapping[str, Any],
         ensure_topic: EnsureTopic,
         progress: copying.Progress | None = None,
+        transacting: Transacting | None = None,
     ) -> None:
         self._broker = broker
         self._parameters = parameters
         self._ensure_topic = ensure_topic
         self._progress = progress
+        self._transacting = transacting
 
     async def run(self, node: plan.Plan) -> Result:
         """Do what the plan says."""
+        if self._transacting is not None:
+            self._transacting.admit(node)
         match node:
+            case plan.Begin() | plan.Commit() | plan.Rollback():
+                return await self._transact(node)
             case plan.CreateTopic(definition, if_not_exists):
                 created = await self._broker.create_topic(definition, if_not_exists=if_not_exists)
                 return Result(message=f"topic {definition.name} {'created' if created else 'was there already'}")
@@ -91,11 +101,27 @@ class Executor:
                 )
             case plan.Missing(what):
                 raise Unsupported(what)
-            case plan.Query(root, notices):
-                columns, rows = await Runner(self._broker, self._parameters).run(root)
-                return Result(columns, rows, notices=notices)
+            case plan.Analyze():
+                return await self._analyze(node)
+            case plan.Query():
+                columns, found = await self._runner().run(node)
+                notices = node.notices
+                if self._transacting is not None:
+                    notices += self._transacting.notices(node)
+                return Result(columns, notices=notices, values=found.columns, count=found.count)
             case _:
                 assert_never(node)
+
+    def _runner(self, measures: "Measures | None" = None) -> "Runner":
+        # What runs queries needs sqlglot, which statements of other kinds do not wait for.
+        from geode_client.query.running import Runner
+
+        return Runner(self._broker, self._parameters, measures=measures)
+
+    async def _analyze(self, node: plan.Analyze) -> Result:
+        measures = Measures()
+        await self._runner(measures).run(node.query)
+        return Result(("operator", "rows", "batches", "milliseconds", "notes"), measures.rows(node.query))
 
     async def _drop(self, name: str, if_exists: bool) -> Result:
         try:
@@ -106,8 +132,23 @@ class Executor:
             return Result(message=f"there was no topic {name}")
         return Result(message=f"topic {name} dropped")
 
+    async def _transact(self, node: plan.Begin | plan.Commit | plan.Rollback) -> Result:
+        if self._transacting is None:
+            raise GqlError(
+                "this would take in what other tasks of the program publish",
+                hint="use client.transaction() or client.connection(), or a script",
+            )
+        match node:
+            case plan.Begin():
+                return await self._transacting.begin()
+            case plan.Commit():
+                return await self._transacting.commit()
+            case plan.Rollback():
+                return await self._transacting.rollback()
+            case _:
+                assert_never(node)
+
     async def _publish(self, node: plan.Publish) -> Result:
-        await self._ensure_topic(node.topic)
         given = dict(node.options)
         message_id = given.pop("message_id", None)
         if message_id is not None and len(node.messages) > 1:
@@ -115,6 +156,9 @@ class Executor:
         keys = given.pop("key", None)
         ids = [message_id] if message_id is not None else None
         batch = OutgoingBatch(node.topic, list(node.messages), keys=keys, ids=ids, **given)
+        if self._transacting is not None and self._transacting.is_open:
+            return await self._transacting.publish(batch)
+        await self._ensure_topic(node.topic)
         receipt = await self._broker.publish_batch(batch)
         duplicates = f", {receipt.duplicates} known already" if receipt.duplicates else ""
         return Result(message=f"{counted(receipt.count, 'message')} published to {node.topic}{duplicates}")
@@ -149,18 +193,17 @@ class Executor:
     async def _assert(self, node: plan.Assert) -> Result:
         deadline = time.monotonic() + node.within_seconds
         while True:
-            columns, rows = await Runner(self._broker, self._parameters).run(node.query)
-            if len(rows) != 1 or len(columns) != 1:
+            columns, batch = await self._runner().run(node.query)
+            if batch.count != 1 or len(columns) != 1:
                 raise GqlError(
-                    f"ASSERT compares one value; the query gave {counted(len(rows), 'row')} of {counted(len(columns), 'column')}"
+                    f"ASSERT compares one value; the query gave {counted(batch.count, 'row')} of {counted(len(columns), 'column')}"
                 )
-            if holds(rows[0][0], node.operator, node.value):
+            found = batch.columns[0][0]
+            if holds(found, node.operator, node.value):
                 return Result(message="assertion holds")
             if time.monotonic() >= deadline:
                 late = f" within {node.within_seconds:g} seconds" if node.within_seconds else ""
-                raise AssertionFailed(
-                    f"assertion failed{late}: found {rows[0][0]!r}, wanted {node.operator} {node.value!r}"
-                )
+                raise AssertionFailed(f"assertion failed{late}: found {found!r}, wanted {node.operator} {node.value!r}")
             await asyncio.sleep(ASSERT_POLL_SECONDS)
 
 

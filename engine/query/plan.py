@@ -1,19 +1,19 @@
 """Plan nodes: what the executor does, as records, each with one line of text that EXPLAIN shows.
 
-Statements that do one thing (create, publish, subscribe …) are one node. A SELECT is a tree: sources at the leaves, and
-above them filter, aggregate, project, sort, limit. `text()` is a node's own line, `children` what stands below it.
+Statements that do one thing (create, publish, subscribe …) are one node. A SELECT is a tree of operators (operators.py).
+`text()` is a node's own line, `children` what stands below it.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geode_client.broker import StartPosition, SubscriptionRequest
-from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.catalog import AddColumn, Topic, TopicChange, TopicDefinition
 from geode_client.conditions import Condition
 from geode_client.grammar import ast
-
-if TYPE_CHECKING:
-    from sqlglot import exp
+from geode_client.grammar.unparse import column as column_text
+from geode_client.query.files import CsvOptions
+from geode_client.query.operators import Operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class AlterTopic:
     change: TopicChange
 
     def text(self) -> str:
-        return f"AlterTopic {self.name}: {type(self.change).__name__}"
+        detail = f" {column_text(self.change.column)}" if isinstance(self.change, AddColumn) else ""
+        return f"AlterTopic {self.name}: {type(self.change).__name__}{detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,24 @@ class ReplayDeadLetters:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    def text(self) -> str:
+        return "Begin"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    def text(self) -> str:
+        return "Commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    def text(self) -> str:
+        return "Rollback"
+
+
+@dataclass(frozen=True, slots=True)
 class Subscribe:
     request: SubscriptionRequest
     limit: int | None
@@ -182,6 +201,7 @@ class CopyFrom:
     path: str
     batch_size: int
     key_field: str | None
+    csv: CsvOptions
 
     def text(self) -> str:
         return f"CopyFrom {self.path!r} to {self.topic}, {self.batch_size} messages a batch"
@@ -189,7 +209,7 @@ class CopyFrom:
 
 @dataclass(frozen=True, slots=True)
 class Assert:
-    query: "QueryNode"
+    query: "Query"
     operator: str
     value: Any
     within_seconds: float
@@ -199,8 +219,8 @@ class Assert:
         return f"Assert {self.operator} {self.value!r}"
 
     @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return (self.query,)
+    def children(self) -> "tuple[Operator | SubQuery, ...]":
+        return self.query.children
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +244,20 @@ class Explain:
 
 
 @dataclass(frozen=True, slots=True)
+class Analyze:
+    """Run the query, and say what each of its operators did."""
+
+    query: "Query"
+
+    def text(self) -> str:
+        return "Analyze"
+
+    @property
+    def children(self) -> "tuple[Operator | SubQuery, ...]":
+        return self.query.children
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """A statement that is understood, and that this backend cannot run."""
 
@@ -236,226 +270,33 @@ class Missing:
 
 # ── queries ──
 @dataclass(frozen=True, slots=True)
-class Scan:
-    """The retained messages of topics. `expressions` are computed for each message where `condition` is TRUE.
-
-    With `star` the whole messages are rows, whose columns are known only at the end. `count_only`: rows are not needed.
-    """
-
-    pattern: str
-    topics: tuple[Topic, ...]
-    alias: str | None
-    condition: Condition | None = None
-    expressions: tuple["exp.Expression", ...] = ()
-    columns: tuple[str, ...] = ()
-    star: bool = False
-    limit: int | None = None
-
-    def text(self) -> str:
-        parts = [f"Scan {self.pattern}"]
-        if self.condition is not None:
-            parts.append(f"where {self.condition.text}")
-        parts.append("whole messages" if self.star else f"fields {', '.join(self.columns) or 'none'}")
-        if self.limit is not None:
-            parts.append(f"at most {self.limit}")
-        return ", ".join(parts)
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return ()
-
-
-@dataclass(frozen=True, slots=True)
-class SystemScan:
-    table: str
-    alias: str | None
-    columns: tuple[str, ...]
-
-    def text(self) -> str:
-        return f"SystemScan {self.table}"
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return ()
-
-
-@dataclass(frozen=True, slots=True)
-class OneRow:
-    """SELECT without FROM."""
-
-    columns: tuple[str, ...] = ()
-
-    def text(self) -> str:
-        return "OneRow"
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return ()
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    source: "QueryNode"
-    condition: "exp.Expression"
-    columns: tuple[str, ...]
-    shown: str
-
-    def text(self) -> str:
-        return f"Filter {self.shown}"
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return (self.source,)
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """Each row becomes the values of `expressions`, which read the columns of the source."""
-
-    source: "QueryNode"
-    expressions: tuple["exp.Expression", ...]
-    columns: tuple[str, ...]
-
-    def text(self) -> str:
-        return f"Project {', '.join(self.columns)}"
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return (self.source,)
-
-
-@dataclass(frozen=True, slots=True)
-class AggregateCall:
-    """One aggregate: `function` over column `argument` of the source rows; None: COUNT(*)."""
-
-    function: str
-    argument: int | None
-    distinct: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """Groups the source rows by their first `keys` columns; rows are the keys and then the aggregates."""
-
-    source: "QueryNode"
-    keys: int
-    calls: tuple[AggregateCall, ...]
-    columns: tuple[str, ...]
-
-    def text(self) -> str:
-        by = f" by {', '.join(self.columns[: self.keys])}" if self.keys else ""
-        return f"Aggregate {', '.join(self.columns[self.keys :]) or 'nothing'}{by}"
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return (self.source,)
-
-
-@dataclass(frozen=True, slots=True)
-class SortKey:
-    position: int
-    descending: bool
-    nulls_first: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Sort:
-    """Sorts by columns of the source; with `limit` only so many of the first rows are kept at any time."""
-
-    source: "QueryNode"
-    keys: tuple[SortKey, ...]
-    columns: tuple[str, ...]
-    limit: int | None = None
-
-    def text(self) -> str:
-        keys = ", ".join(f"{self.columns[key.position]}{' desc' * key.descending}" for key in self.keys)
-        return f"{'Sort' if self.limit is None else f'Top {self.limit}'} by {keys}"
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return (self.source,)
-
-
-@dataclass(frozen=True, slots=True)
-class Distinct:
-    source: "QueryNode"
-    columns: tuple[str, ...]
-
-    def text(self) -> str:
-        return "Distinct"
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return (self.source,)
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    source: "QueryNode"
-    count: int | None
-    offset: int
-    columns: tuple[str, ...]
-
-    def text(self) -> str:
-        return f"Limit {'all' if self.count is None else self.count}" + (
-            f" offset {self.offset}" if self.offset else ""
-        )
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return (self.source,)
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Only the first `len(columns)` values of each row: what was computed for sorting goes."""
-
-    source: "QueryNode"
-    columns: tuple[str, ...]
-
-    def text(self) -> str:
-        return f"Keep {', '.join(self.columns)}"
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return (self.source,)
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Rows of a whole message and further values become rows of fields: `schema_columns`, then others as they appear.
-
-    `named` are the columns of the further values that are kept.
-    """
-
-    source: "QueryNode"
-    schema_columns: tuple[str, ...]
-    named: tuple[str, ...]
-    columns: tuple[str, ...] = ()
-
-    def text(self) -> str:
-        return f"Spread all fields{''.join(f', {name}' for name in self.named)}"
-
-    @property
-    def children(self) -> tuple["QueryNode", ...]:
-        return (self.source,)
-
-
-QueryNode = Spread | Scan | SystemScan | OneRow | Filter | Project | Aggregate | Sort | Distinct | Limit | Keep
-
-
-@dataclass(frozen=True, slots=True)
 class Query:
-    """A SELECT."""
+    """A SELECT: its operators, and those of the sub-queries after IN, which run first."""
 
-    root: QueryNode
+    root: Operator
+    memberships: tuple[Operator, ...] = ()
     notices: tuple[str, ...] = ()
 
     def text(self) -> str:
         return "Query"
 
     @property
-    def children(self) -> tuple[QueryNode, ...]:
+    def children(self) -> "tuple[Operator | SubQuery, ...]":
+        return (self.root, *[SubQuery(number, inner) for number, inner in enumerate(self.memberships)])
+
+
+@dataclass(frozen=True, slots=True)
+class SubQuery:
+    """What EXPLAIN shows of a sub-query after IN."""
+
+    number: int
+    root: Operator
+
+    def text(self) -> str:
+        return f"Sub-query {self.number}"
+
+    @property
+    def children(self) -> tuple[Operator, ...]:
         return (self.root,)
 
 
@@ -470,6 +311,9 @@ Plan = (
     | PauseGroup
     | DropGroup
     | ReplayDeadLetters
+    | Begin
+    | Commit
+    | Rollback
     | Subscribe
     | Show
     | Describe
@@ -479,12 +323,13 @@ Plan = (
     | Assert
     | TestFilter
     | Explain
+    | Analyze
     | Missing
     | Query
 )
 
 
-def lines(plan: "Plan | QueryNode", depth: int = 0) -> list[str]:
+def lines(plan: "Plan | Operator | SubQuery", depth: int = 0) -> list[str]:
     """The plan as text, each level indented."""
     found = ["  " * depth + plan.text()]
     inner = [plan.plan] if isinstance(plan, Explain) else getattr(plan, "children", ())

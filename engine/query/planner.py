@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from geode_client import options
 from geode_client.broker import Broker
-from geode_client.catalog import Delivery, SetDelivery, SetOptions, SetSchema, TopicDefinition
+from geode_client.catalog import AddColumn, Delivery, SetDelivery, SetOptions, TopicDefinition, changed
 from geode_client.errors import GqlError, TopicNotFound
 from geode_client.grammar import ast
 from geode_client.grammar.ast import ParameterReference
@@ -14,6 +14,7 @@ from geode_client.grammar.names import is_pattern, matches
 from geode_client.grammar.source import Span
 from geode_client.grammar.unparse import start as unparse_start
 from geode_client.query import plan as nodes
+from geode_client.query.files import CsvOptions
 from geode_client.query.subscribing import request_of, start_position
 from geode_client.schema import Schema
 from geode_client.units import parse_duration_us
@@ -31,6 +32,7 @@ GroupStatement = (
     | ast.ReplayDeadLetters
 )
 
+COPY_BATCH_MESSAGES = 1000
 TEST_FILTER_MESSAGES = 1000
 TEST_FILTER_MESSAGES_MAX = 1_000_000
 
@@ -53,9 +55,10 @@ class Planner:
             case ast.AlterTopicDelivery(name, delivery):
                 return nodes.AlterTopic(name, SetDelivery(Delivery(delivery)))
             case ast.AlterTopicAddColumn(name, column):
-                topic = await self._broker.topic(name)
-                schema = topic.schema or Schema(())
-                return nodes.AlterTopic(name, SetSchema(schema.with_column(self._column(column))))
+                addition = AddColumn(self._column(column))
+                # Whether the column can be added is known now; it is added to the schema that is there then.
+                changed((await self._broker.topic(name)).definition, addition)
+                return nodes.AlterTopic(name, addition)
             case ast.DropTopic(name, if_exists):
                 return nodes.DropTopic(name, if_exists)
             case ast.PurgeTopic(name):
@@ -78,16 +81,16 @@ class Planner:
             case ast.ShowCreateTopic(name):
                 return nodes.ShowCreate(await self._broker.topic(name))
             case ast.Explain(inner, analyze):
-                if analyze:
-                    return self._missing("EXPLAIN ANALYZE (it comes with a later release)", statement)
-                return nodes.Explain(await self.plan(inner))
+                planned = await self.plan(inner)
+                return self._analyze(planned, inner) if analyze else nodes.Explain(planned)
             case ast.TestFilter():
                 return await self._test_filter(statement)
             case ast.CopyTo(name, path):
                 return nodes.CopyTo(await self._broker.topic(name), path)
             case ast.CopyFrom(name, path, entries):
                 given = options.parse_options(self._entries(entries), options.COPY_OPTIONS, "COPY option")
-                return nodes.CopyFrom(name, path, given.get("batch_size", 1000), given.get("key_field"))
+                size, key = given.pop("batch_size", COPY_BATCH_MESSAGES), given.pop("key_field", None)
+                return nodes.CopyFrom(name, path, size, key, CsvOptions(**given))
             case ast.Assert():
                 return await self._assert(statement)
             case (
@@ -100,16 +103,15 @@ class Planner:
             ):
                 return await self._group(statement)
             case ast.Begin() | ast.Commit() | ast.Rollback():
-                return self._lacking("transactions", statement)
+                if "transactions" in self._broker.unsupported():
+                    return self._lacking("transactions", statement)
+                return _transacting(statement)
             case _:
                 assert_never(statement)
 
     def _lacking(self, capability: str, statement: ast.Statement) -> nodes.Missing:
         reason = self._broker.unsupported().get(capability, "not built yet")
         return nodes.Missing(f"{capability} ({reason})", statement)
-
-    def _missing(self, what: str, statement: ast.Statement) -> nodes.Missing:
-        return nodes.Missing(what, statement)
 
     # ── values ──
     def _bound(self, value: Any) -> Any:
@@ -247,11 +249,16 @@ class Planner:
             return self._lacking("regions", statement)
         return nodes.Show(kind, like)
 
+    def _analyze(self, planned: nodes.Plan, statement: ast.Statement) -> nodes.Analyze:
+        if not isinstance(planned, nodes.Query):
+            hint = "EXPLAIN without ANALYZE shows the plan of any statement"
+            raise GqlError("EXPLAIN ANALYZE runs and measures a SELECT", span=statement.span, hint=hint)
+        return nodes.Analyze(planned)
+
     async def _query(self, tree: Any) -> nodes.Query:
         from geode_client.query.selecting import SelectPlanner
 
-        selecting = SelectPlanner(self._broker, self._parameters)
-        return nodes.Query(await selecting.plan(tree), tuple(selecting.notices))
+        return await SelectPlanner(self._broker, self._parameters).query(tree)
 
     async def _assert(self, statement: ast.Assert) -> nodes.Assert:
         from geode_client.grammar.unparse import unparse
@@ -259,7 +266,7 @@ class Planner:
         query = await self._query(statement.query)
         within_us = 0 if statement.within is None else parse_duration_us(statement.within)
         value = self._bound(statement.value)
-        return nodes.Assert(query.root, statement.operator, value, within_us / 1e6, unparse(statement))
+        return nodes.Assert(query, statement.operator, value, within_us / 1e6, unparse(statement))
 
     async def _test_filter(self, statement: ast.TestFilter) -> nodes.TestFilter:
         from geode_client import conditions
@@ -271,6 +278,18 @@ class Planner:
         condition = conditions.compile_condition(tree, parameters=self._parameters, columns=columns)
         limit = TEST_FILTER_MESSAGES if statement.limit is None else statement.limit
         return nodes.TestFilter(topic, condition, min(limit, TEST_FILTER_MESSAGES_MAX))
+
+
+def _transacting(statement: ast.Begin | ast.Commit | ast.Rollback) -> nodes.Plan:
+    match statement:
+        case ast.Begin():
+            return nodes.Begin()
+        case ast.Commit():
+            return nodes.Commit()
+        case ast.Rollback():
+            return nodes.Rollback()
+        case _:
+            assert_never(statement)
 
 
 def covers(like: str | None, name: str) -> bool:

@@ -1,27 +1,50 @@
 """What a statement gives back."""
 
 import html
-import importlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from geode_client.errors import GeodeError, Unsupported
+from geode_client.errors import GeodeError
 from geode_client.subscription import Subscription
 
 SHOWN_ROWS = 40
 SHOWN_CHARACTERS = 60
 
 
-@dataclass(slots=True)
 class Result:
-    """Columns and rows of a query, or a message of what was done, or the subscription that SUBSCRIBE opened."""
+    """Columns and rows of a query, or a message of what was done, or the subscription that SUBSCRIBE opened.
 
-    columns: tuple[str, ...] = ()
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    message: str | None = None
-    notices: tuple[str, ...] = ()
-    subscription: Subscription | None = None
+    A query's values are kept by column; rows are made when somebody asks for them.
+    """
+
+    __slots__ = ("_rows", "_values", "columns", "count", "message", "notices", "subscription")
+
+    def __init__(
+        self,
+        columns: tuple[str, ...] = (),
+        rows: Sequence[tuple[Any, ...]] | None = None,
+        message: str | None = None,
+        notices: tuple[str, ...] = (),
+        subscription: Subscription | None = None,
+        *,
+        values: Sequence[Sequence[Any]] | None = None,
+        count: int = 0,
+    ) -> None:
+        self.columns = columns
+        self.message = message
+        self.notices = notices
+        self.subscription = subscription
+        self._values = values
+        self._rows: list[tuple[Any, ...]] | None = list(rows or ()) if values is None else None
+        self.count = count if self._rows is None else len(self._rows)
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """One tuple of values a row."""
+        if self._rows is None:
+            values = self._values or ()
+            self._rows = list(zip(*values, strict=True)) if values else [()] * self.count
+        return self._rows
 
     def dicts(self) -> list[dict[str, Any]]:
         """The rows as dictionaries by column."""
@@ -36,17 +59,19 @@ class Result:
         return self.rows[0][0]
 
     def to_arrow(self) -> Any:
-        """A pyarrow Table; needs the package pyarrow."""
-        try:
-            pyarrow: Any = importlib.import_module("pyarrow")
-        except ImportError:
-            raise Unsupported(
-                "to_arrow() without the package pyarrow (pip install pyarrow)", "this installation"
-            ) from None
-        return pyarrow.table({name: [row[i] for row in self.rows] for i, name in enumerate(self.columns)})
+        """A pyarrow Table, made column by column; needs the package pyarrow.
+
+        A column of values of different kinds becomes text: their JSON form.
+        """
+        from geode_client.query.arrow import table_of
+
+        values = self._values
+        if values is None:
+            values = list(zip(*self.rows, strict=True)) if self.rows else [[] for _ in self.columns]
+        return table_of(self.columns, values)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.count
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         """The messages of a SUBSCRIBE; the rows of any other result."""
@@ -85,11 +110,10 @@ class Result:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def _short(value: Any) -> str:
     text = "NULL" if value is None else str(value)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 message`, `2 messages`."""
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -14,6 +14,7 @@ from typing import Any
 
 from geode_client.errors import GeodeError, GqlError, TopicNotFound
 from geode_client.grammar import ast
+from geode_client.grammar.errors import notes
 from geode_client.grammar.parser import parse_piece
 from geode_client.grammar.scan import pieces
 from geode_client.grammar.source import Source, Span
@@ -58,7 +59,8 @@ class ScriptError(GeodeError):
         if isinstance(self.error, GqlError):
             return self.error.at(self.source, self.span).render()
         line, column = self.source.position(self.span.start)
-        return f"{self.source.name}:{line}:{column}: {self.error}\n{self.source.caret(self.span)}"
+        lines = [f"{self.source.name}:{line}:{column}: {self.error}", self.source.caret(self.span), *notes(self.error)]
+        return "\n".join(lines)
 
 
 @dataclass(slots=True)
@@ -113,6 +115,7 @@ class Script:
         """Run all statements; gives one Result a statement. The first error ends the script, as a ScriptError."""
         listener = listener or Listener()
         results: list[Result] = []
+        session = session.exclusive()
         try:
             for statement, text in self.statements:
                 listener.on_statement(statement, text)
@@ -123,9 +126,20 @@ class Script:
                 listener.on_result(statement, result)
                 results.append(result)
             await self._finish()
+            self._check_transaction(session)
         finally:
+            await session.end()
             await self._close(listener)
         return results
+
+    def _check_transaction(self, session: Session) -> None:
+        begun = session.open_transaction
+        if begun is not None:
+            error = GqlError(
+                "the transaction that begins here is never committed: it was rolled back",
+                hint="COMMIT; stores what stands between",
+            )
+            raise ScriptError(error, *begun)
 
     async def _step(self, session: Session, statement: ast.Statement, params: Mapping[str, Any] | None) -> Result:
         try:

@@ -11,12 +11,16 @@ from geode_client.broker import Broker
 from geode_client.errors import GeodeError, GqlError
 from geode_client.grammar import ast
 from geode_client.grammar.parser import parse
-from geode_client.grammar.source import Source
+from geode_client.grammar.source import Source, Span
 from geode_client.query import plan as nodes
 from geode_client.query.copying import Progress
 from geode_client.query.executor import Executor
 from geode_client.query.planner import Planner
 from geode_client.query.result import Result
+from geode_client.query.transacting import Transacting, told
+
+# No lock is held before COMMIT in a session, and a person may take time to think.
+SESSION_TRANSACTION_SECONDS = 3600.0
 
 _QUERIES = (ast.Select, ast.Show, ast.DescribeTopic, ast.ShowCreateTopic, ast.Explain, ast.TestFilter)
 
@@ -31,11 +35,43 @@ class Session:
         ensure_topic: Callable[[str], Awaitable[None]],
         ready: Callable[[], Awaitable[Any]],
         progress: Progress | None = None,
+        auto_create: bool = True,
     ) -> None:
         self.broker = broker
         self._ensure_topic = ensure_topic
         self._ready = ready
+        self._auto_create = auto_create
+        self._begun: tuple[Source, Span] | None = None
         self.progress = progress
+        self.transacting: Transacting | None = None
+        self.rolls_back_on_error = True
+
+    def exclusive(
+        self, *, timeout_seconds: float = SESSION_TRANSACTION_SECONDS, rolls_back_on_error: bool = True
+    ) -> "Session":
+        """A session of its own for one reader of statements, in which BEGIN opens a transaction.
+
+        A statement that fails rolls it back, if `rolls_back_on_error`.
+        """
+        session = Session(
+            self.broker,
+            ensure_topic=self._ensure_topic,
+            ready=self._ready,
+            progress=self.progress,
+            auto_create=self._auto_create,
+        )
+        session.transacting = Transacting(self.broker, auto_create=self._auto_create, timeout_seconds=timeout_seconds)
+        session.rolls_back_on_error = rolls_back_on_error
+        return session
+
+    @property
+    def open_transaction(self) -> tuple[Source, Span] | None:
+        """Where the transaction began that is open, if one is."""
+        return self._begun if self.transacting is not None and self.transacting.is_open else None
+
+    async def end(self) -> bool:
+        """Roll back what is open; whether something was."""
+        return self.transacting is not None and await self.transacting.give_up()
 
     async def execute(self, text: str, params: Mapping[str, Any] | None = None) -> Result:
         """Run the one statement of a text."""
@@ -56,12 +92,26 @@ class Session:
         self, statement: ast.Statement, source: Source, params: Mapping[str, Any] | None = None
     ) -> Result:
         """Run a statement that was parsed from `source`."""
-        planned = await self.plan(statement, source, params)
-        executor = Executor(self.broker, params or {}, self._ensure_topic, self.progress)
+        if isinstance(statement, ast.Begin) and self.open_transaction is None:
+            self._begun = (source, statement.span)
         try:
+            planned = await self.plan(statement, source, params)
+            executor = Executor(self.broker, params or {}, self._ensure_topic, self.progress, self.transacting)
             return await executor.run(planned)
         except GqlError as error:
+            await self._failed(error)
             raise error.at(source, statement.span) from error.__cause__
+        except GeodeError as error:
+            await self._failed(error)
+            raise
+
+    async def _failed(self, error: GeodeError) -> None:
+        """A statement has failed: what was to be stored together with it is not stored."""
+        begun = self.open_transaction
+        if begun is not None and self.rolls_back_on_error:
+            await self.end()
+            line, _ = begun[0].position(begun[1].start)
+            told(error, f"in line {line}")
 
     async def plan(
         self, statement: ast.Statement, source: Source, params: Mapping[str, Any] | None = None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PREFETCH_MAX = 100_000
 GROUP_NAME_CHARACTERS_MAX = 255
+OFFSET_MAX = 2**62
 
 
 def request_of(
@@ -47,12 +48,12 @@ def request_of(
     since: datetime | timedelta | str | None = None,
     follow: bool | None = None,
     region: str | None = None,
-    prefetch: int = 1000,
+    prefetch: int = 4096,
 ) -> SubscriptionRequest:
     """The checked request; raises GqlError for what contradicts itself."""
     start = start_position(from_beginning, from_offset, since)
     if partition is not None and (isinstance(partition, bool) or not isinstance(partition, int) or partition < 0):
-        raise GqlError(f"partition is a whole number from 0, not {partition!r}")
+        raise GqlError(f"partition is a whole number from 0, not {partition!r:.60}")
     if isinstance(start, FromOffset) and is_pattern(pattern):
         raise GqlError("an offset belongs to one topic: it cannot be used with a pattern")
     if consumer is not None and group is None:
@@ -120,8 +121,8 @@ def start_position(
     if from_beginning:
         return FromBeginning()
     if from_offset is not None:
-        if isinstance(from_offset, bool) or not isinstance(from_offset, int) or from_offset < 0:
-            raise GqlError(f"from_offset is a whole number from 0, not {from_offset!r}")
+        if isinstance(from_offset, bool) or not isinstance(from_offset, int) or not 0 <= from_offset <= OFFSET_MAX:
+            raise GqlError(f"from_offset is a whole number from 0 to {OFFSET_MAX}, not {from_offset!r:.60}")
         return FromOffset(from_offset)
     return FromEnd() if since is None else FromTime(since_us(since))
 

@@ -53,7 +53,7 @@ class Claim(msgspec.Struct, eq=False):
     `dead`: owners that are known to be gone. `partition` limits it to one. `above`: only lanes beyond this one, and no
     retries. `topic_ids` limits the look at frontiers (None: all lanes). `turn` decides which lane is looked at first.
     `through`: offset by (topic id, partition) at which a private group ends. `more`: a look at a frontier ended before its
-    end. `lost`: claims that were taken from a dead or silent owner.
+    end. `lost`: claims that were taken from a dead or silent owner. `name` and `pattern` of the group are for errors.
     """
 
     group_id: int
@@ -68,6 +68,8 @@ class Claim(msgspec.Struct, eq=False):
     topic_ids: Sequence[int] | None = None
     turn: int = 0
     through: dict[tuple[int, int], int] | None = None
+    name: str = ""
+    pattern: str | None = None
     durable: bool = False
     error: GeodeError | None = None
     group: Group | None = None
@@ -80,7 +82,7 @@ class Claim(msgspec.Struct, eq=False):
     def run(self, transaction: Transaction) -> None:
         self.group = groups.group_by_id(transaction, self.group_id)
         if self.group is None:
-            raise GroupNotFound(f"#{self.group_id}", None, ())
+            raise GroupNotFound(self.name or f"#{self.group_id}", self.pattern, ())
         if self.group.paused:
             return
         if self.group.order_by == PRIORITY:
@@ -227,7 +229,9 @@ class Claim(msgspec.Struct, eq=False):
         )
         for number, (start, members, raw_bytes) in enumerate(rows, 1):
             size += raw_bytes
-            if pending and (start + 1 - first > CLAIM_OFFSETS_MAX or size > CLAIM_BYTES_MAX):
+            beyond = start + 1 - first > CLAIM_OFFSETS_MAX or size > CLAIM_BYTES_MAX
+            # Half of what is wanted is enough where the rest would cut a batch, which is then unpacked twice.
+            if pending and (beyond or (2 * taken >= left and members.count(1) > left - taken)):
                 reached = start
                 break
             first = start if not pending else first
@@ -305,15 +309,17 @@ _DUE = (
     " ORDER BY not_before_us, offset LIMIT ?4"
 )
 # Of each key only the earliest, and that only while no other message of the key is being retried.
-_DUE_IN_ORDER = (
-    "SELECT topic_id, partition, offset, lane, key, attempts, error FROM retries AS r"
-    " WHERE group_id = ?1 AND not_before_us <= ?2 AND (?3 IS NULL OR partition = ?3) AND (?5 IS NULL OR lane = ?5)"
-    " AND (key IS NULL OR NOT EXISTS"
+FREE_IN_ORDER = (
+    "(key IS NULL OR NOT EXISTS"
     " (SELECT 1 FROM retries AS e WHERE e.group_id = r.group_id AND e.topic_id = r.topic_id AND e.partition = r.partition"
     "  AND e.key = r.key AND e.offset < r.offset)"
     " AND NOT EXISTS (SELECT 1 FROM claims AS c WHERE c.group_id = r.group_id AND c.topic_id = r.topic_id"
     "  AND c.partition = r.partition AND c.lane = r.lane AND c.key = r.key))"
-    " ORDER BY not_before_us, offset LIMIT ?4"
+)
+_DUE_IN_ORDER = (
+    "SELECT topic_id, partition, offset, lane, key, attempts, error FROM retries AS r"
+    " WHERE group_id = ?1 AND not_before_us <= ?2 AND (?3 IS NULL OR partition = ?3) AND (?5 IS NULL OR lane = ?5)"
+    f" AND {FREE_IN_ORDER} ORDER BY not_before_us, offset LIMIT ?4"
 )
 _ORPHANED = (
     "SELECT claim_id, topic_id, partition, lane, first, attempts, retried, key, error, owner, pending FROM claims"

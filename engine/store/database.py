@@ -5,10 +5,11 @@ Nothing here knows what the tables mean. A directory holds `geode.db` (with SQLi
 `geode.turn` for the fair lock, `presence.db`, and `wake/` with one pipe a process; all of mode 0600 in a 0700 directory.
 """
 
+import functools
 import os
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -114,6 +115,10 @@ class Database:
         """All rows of one statement: no read transaction outlives the call."""
         return self.connection.execute(sql, bindings).fetchall()
 
+    def each(self, sql: str, bindings: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of one statement, read as they are asked for: inside a write transaction only."""
+        return self.connection.execute(sql, bindings)
+
     def row(self, sql: str, bindings: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         found = self.connection.execute(sql, bindings).fetchall()
         return found[0] if found else None
@@ -180,6 +185,7 @@ def _connect(layout: Layout) -> apsw.Connection:
     # A store is data from elsewhere: nothing in its schema may run code or reach outside.
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 1)  # the user's own tables may have foreign keys
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
     return connection
 
@@ -207,9 +213,21 @@ def _found(database: Database) -> None:
         _create_tables(connection)
 
 
+@functools.cache
+def engine_names() -> frozenset[str]:
+    """The tables and indexes of a store, in lower case: they are the engine's own."""
+    scratch = apsw.Connection(MEMORY)
+    scratch.execute(_schema())
+    return frozenset(name.lower() for (name,) in scratch.execute("SELECT name FROM sqlite_schema"))
+
+
+def _schema() -> str:
+    return files("geode_client.store").joinpath("schema.sql").read_text()
+
+
 def _create_tables(connection: apsw.Connection) -> None:
     with connection:
-        connection.execute(files("geode_client.store").joinpath("schema.sql").read_text())
+        connection.execute(_schema())
         connection.execute(
             "INSERT INTO store_state VALUES ('store_id', ?), ('catalog_version', 1), ('batch_id_floor', 1)",
             (uuid.uuid4().hex[:12],),

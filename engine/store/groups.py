@@ -30,9 +30,9 @@ _COLUMNS = "group_id, name, pattern, condition, key, order_by, paused, private_t
 
 
 class Readable(Protocol):
-    """A connection, or a reader over one."""
+    """A connection inside a transaction."""
 
-    def rows(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]: ...
+    def each(self, sql: str, bindings: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]: ...
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -429,7 +429,7 @@ def lane_members(
         f" AND {_REACHES} AND base_offset < ?4 AND base_offset + count > ?3"
         f" ORDER BY base_offset LIMIT {rows_max}"
     )
-    for row in database.rows(sql, (topic_id, partition, first, end, *bindings)):
+    for row in database.each(sql, (topic_id, partition, first, end, *bindings)):
         base, stop = row[0], min(row[0] + row[1], end)
         start = max(base, first)
         if order_by == KEY:

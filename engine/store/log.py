@@ -4,14 +4,18 @@ Every call is one or two short queries that are read to their end, so that no re
 and checkpoints are never held up. What a cursor has not reached may be removed under it: it goes on with what is left.
 """
 
+import contextlib
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import apsw
 import msgspec
 
+from geode_client.grammar.ast import JsonValue
 from geode_client.message import Chunk
+from geode_client.schema import fill_missing
 from geode_client.store.batch import READ_COLUMNS, unpack
 from geode_client.store.database import Database, explain
 from geode_client.store.writer import Append
@@ -45,6 +49,11 @@ _REACHING_INTO = (
     "  AND base_offset <= ?3), ?3) AND base_offset < ?4 AND base_offset + count > ?3 AND base_offset >= coalesce("
     " (SELECT start_offset FROM partitions WHERE topic_id = ?1 AND partition = ?2), 0) ORDER BY base_offset"
 )
+_IN_ORDER = (
+    "SELECT batch_id, topic_id, partition, base_offset, count FROM batches AS b WHERE batch_id > ? AND batch_id <= ?"
+    " AND base_offset >= coalesce((SELECT start_offset FROM partitions AS p WHERE p.topic_id = b.topic_id"
+    f" AND p.partition = b.partition), 0) ORDER BY batch_id LIMIT {FOLLOW_AT_ONCE}"
+)
 _END = 2**62
 
 
@@ -59,11 +68,22 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class LogReader:
-    """Reads batches through one connection; `name_of` gives the name of a topic for messages and errors."""
+    """Reads batches through one connection.
 
-    def __init__(self, database: Database, name_of: Callable[[int], str], id_prefix: str) -> None:
+    `name_of` gives the name of a topic for messages and errors; `defaults_since` the defaults of the columns that a topic
+    got after a version of its schema: messages that were written with it have them.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        name_of: Callable[[int], str],
+        defaults_since: Callable[[int, int], Mapping[str, JsonValue]],
+        id_prefix: str,
+    ) -> None:
         self._database = database
         self._name_of = name_of
+        self._defaults_since = defaults_since
         self._id_prefix = id_prefix
 
     def rows(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -73,6 +93,18 @@ class LogReader:
             return self._database.rows(sql, bindings)
         except apsw.Error as error:
             raise explain(error, self._database.layout) from error
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside are of one commit; nothing may be awaited in it."""
+        if self._database.connection.in_transaction:
+            yield  # a store in memory, inside a transaction of its only connection
+            return
+        self.rows("BEGIN")
+        try:
+            yield
+        finally:
+            self.rows("COMMIT")
 
     def last_batch_id(self) -> int:
         """The id of the newest batch in the file, or 0."""
@@ -86,13 +118,21 @@ class LogReader:
         """The next batches in commit order, at most FOLLOW_AT_ONCE."""
         return [Header(*row) for row in self.rows(_FOLLOW, (batch_id,))]
 
+    def retained_between(self, after: int, through: int) -> list[Header]:
+        """The next retained batches in commit order, of any topic, at most FOLLOW_AT_ONCE."""
+        return [Header(*row) for row in self.rows(_IN_ORDER, (after, through))]
+
     def chunk(self, batch_id: int) -> Chunk | None:
         """One batch, or None when it has been removed."""
         found = self.rows(f"SELECT {READ_COLUMNS} FROM batches WHERE batch_id = ?", (batch_id,))
         return self.unpacked(found[0]) if found else None
 
     def unpacked(self, row: tuple[Any, ...]) -> Chunk:
-        return unpack(row, self._name_of(row[1]), self._id_prefix)
+        chunk = unpack(row, self._name_of(row[1]), self._id_prefix)
+        defaults = self._defaults_since(chunk.topic_id, chunk.schema_version)
+        if defaults:
+            chunk.lines = fill_missing(chunk.lines, defaults)
+        return chunk
 
     def appended(self, append: Append) -> Chunk:
         """The chunk that reading the batch just written would give."""
@@ -333,4 +373,39 @@ class LogCursor:
             self._push(number, source)
             if row is not None:
                 return self._log.unpacked(row)
+        raise StopIteration
+
+
+class CommitCursor:
+    """Batches in commit order, after one batch and up to another, of the topics and partitions that are `wanted`.
+
+    For a reader of very many partitions, which has less to do with the batches of others than with asking each of its own.
+    """
+
+    skipped = 0  # it passes over nothing of what is wanted
+
+    def __init__(self, log: LogReader, wanted: Callable[[Header], bool], *, after: int, through: int) -> None:
+        self._log = log
+        self._wanted = wanted
+        self._after = after
+        self._through = through
+        self._headers: deque[Header] = deque()
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing is left to be read."""
+        while not self._headers and self._after < self._through:
+            found = self._log.retained_between(self._after, self._through)
+            self._after = found[-1].batch_id if found else self._through
+            self._headers.extend(header for header in found if self._wanted(header))
+        return not self._headers
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        while not self.is_exhausted:
+            chunk = self._log.chunk(self._headers.popleft().batch_id)
+            if chunk is not None:
+                return chunk
         raise StopIteration

@@ -102,15 +102,20 @@ class Presence:
 
         Raises SubscriberLimitReached when one of them has as many living ones already.
         """
-        if limits:
-            self._remove_dead()
+        self.check(limits, remove_dead=True)
         row = [getattr(subscriber, name) for name in _FIELDS]
         with self._transaction():
-            for topic, limit in limits.items():
-                if self._count(topic) >= limit:
-                    raise SubscriberLimitReached(topic, limit)
+            self.check(limits)
             sql = f"INSERT INTO subscribers ({_COLUMNS}) VALUES ({', '.join('?' * len(row))})"
             self._connection.execute(sql, row)
+
+    def check(self, limits: Mapping[str, int], *, remove_dead: bool = False) -> None:
+        """Raise SubscriberLimitReached when a topic has as many subscribers as it takes."""
+        if limits and remove_dead:
+            self._remove_dead()
+        for topic, limit in limits.items():
+            if self._count(topic) >= limit:
+                raise SubscriberLimitReached(topic, limit)
 
     def _count(self, topic: str) -> int:
         """Subscribers of a topic: those that name it, and those whose pattern covers it."""
@@ -190,7 +195,13 @@ class Presence:
             raise self._explained(error) from error
 
     def _explained(self, error: apsw.Error) -> StoreError:
-        return StoreError(f"{self._directory or 'memory'}/presence.db: {error}")
+        path = f"{self._directory or 'memory'}/presence.db"
+        if isinstance(error, apsw.NotADBError | apsw.CorruptError):
+            return StoreError(
+                f"{path} is damaged ({error}): nothing in it must survive; close all clients of this store, and the next"
+                " one that is opened makes it anew"
+            )
+        return StoreError(f"{path}: {error}")
 
     def _remove_dead(self) -> None:
         if self._directory is None:

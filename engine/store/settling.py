@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from geode_client.catalog import TopicDefinition
+from geode_client.catalog import DEAD_LETTER_ORIGIN, TopicDefinition
 from geode_client.clock import datetime_of, now_us
 from geode_client.errors import GeodeError
 from geode_client.message import Attributes, Chunk
@@ -44,18 +44,18 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What became of messages of one claim; `pending` is what is left of it (empty: nothing, the claim ends).
+    """What became of messages of one claim: those where `settled` is 1, counted from the claim's first offset.
 
-    `let_go`: what is left belongs to nobody from now on. `tail`: messages behind `pending`, from offset `tail_first` on,
-    that do, while what stands before them stays ours.
+    Nothing else is said of the claim, so that settlements of different messages may be written in any order; the claim
+    ends with its last message. `let_go`: what is left belongs to nobody from now on. `tail_from`: what is left from this
+    place on does, while what stands before it stays ours.
     """
 
     claim_id: int
     topic_id: int
     partition: int
     lane: int
-    first: int
-    pending: bytes
+    settled: bytes
     acknowledged: int = 0
     filtered: int = 0
     expired: int = 0
@@ -65,20 +65,20 @@ class Settlement(msgspec.Struct, frozen=True):
     failures: Sequence[Failed] = ()
     dead_letters: Sequence[DeadLetter] = ()
     let_go: bool = False
-    tail: bytes = b""
-    tail_first: int = 0
+    tail_from: int | None = None
 
 
 class Settle(msgspec.Struct, eq=False):
     """Write down settlements of a group. After the commit `lost` names the claims that had passed to somebody else.
 
-    `dead_letter_topics`: name by topic id. With a `refusal` a lost claim refuses the whole work with it.
+    `dead_letter_topics`: name by topic id. `ordered`: the group delivers in the order of keys. With a `refusal` a lost claim refuses the whole work with it.
     """
 
     group_id: int
     name: str
     settlements: Sequence[Settlement]
     dead_letter_topics: Mapping[int, str]
+    ordered: bool = False
     durable: bool = False
     refusal: GeodeError | None = None
     error: GeodeError | None = None
@@ -93,25 +93,43 @@ class Settle(msgspec.Struct, eq=False):
             raise self.refusal
         for settlement in self.settlements:
             if settlement.claim_id in held:
-                self._settle(transaction, settlement)
+                # Several may speak of one claim: each finds what the one before has left of it.
+                held[settlement.claim_id] = self._settle(transaction, settlement, *held[settlement.claim_id])
 
-    def _held(self, transaction: Transaction) -> set[int]:
+    def _held(self, transaction: Transaction) -> dict[int, tuple[int, bytes]]:
+        """First offset and what is pending of each claim that is still ours."""
         ids = ", ".join(str(int(one.claim_id)) for one in self.settlements)
-        rows = transaction.database.rows(f"SELECT claim_id FROM claims WHERE claim_id IN ({ids}) AND owner IS NOT NULL")
-        return {row[0] for row in rows}
+        rows = transaction.database.rows(
+            f"SELECT claim_id, first, pending FROM claims WHERE claim_id IN ({ids}) AND owner IS NOT NULL"
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
 
-    def _settle(self, transaction: Transaction, one: Settlement) -> None:
+    def _settle(self, transaction: Transaction, one: Settlement, first: int, pending: bytes) -> tuple[int, bytes]:
+        left = without(pending, one.settled)
+        if one.tail_from is not None:
+            tail, left = left[one.tail_from :], left[: one.tail_from]
+            if 1 in tail:
+                transaction.database.cursor.execute(_LET_GO_OF_TAIL, (first + one.tail_from, tail, one.claim_id))
+                transaction.announce = True
+        self._write_claim(transaction, one, pending, left)
+        self._count(transaction, one)
+        return first, left
+
+    def _write_claim(self, transaction: Transaction, one: Settlement, pending: bytes, left: bytes) -> None:
         cursor = transaction.database.cursor
-        if one.pending:
-            cursor.execute("UPDATE claims SET pending = ? WHERE claim_id = ?", (one.pending, one.claim_id))
-            if one.let_go:
-                cursor.execute("UPDATE claims SET owner = NULL WHERE claim_id = ?", (one.claim_id,))
-        if (one.let_go and one.pending) or one.failures or one.tail:
-            transaction.announce = True
-        if one.tail:
-            cursor.execute(_LET_GO_OF_TAIL, (one.tail_first, one.tail, one.claim_id))
-        if not one.pending:
+        if 1 not in left:
+            transaction.announce |= self.ordered  # what waited behind it may go on, wherever it waits
             cursor.execute("DELETE FROM claims WHERE claim_id = ?", (one.claim_id,))
+            return
+        if left != pending:
+            cursor.execute("UPDATE claims SET pending = ? WHERE claim_id = ?", (left, one.claim_id))
+        if one.let_go:
+            cursor.execute("UPDATE claims SET owner = NULL WHERE claim_id = ?", (one.claim_id,))
+            transaction.announce = True
+
+    def _count(self, transaction: Transaction, one: Settlement) -> None:
+        cursor = transaction.database.cursor
+        transaction.announce |= bool(one.failures)
         place = (self.group_id, one.topic_id, one.partition)
         counts = (one.acknowledged, one.filtered, len(one.dead_letters), one.expired, one.removed)
         if any(counts):
@@ -125,6 +143,12 @@ class Settle(msgspec.Struct, eq=False):
             )
         if one.dead_letters:
             bury(transaction, self.dead_letter_topics[one.topic_id], one.dead_letters)
+
+
+def without(pending: bytes, settled: bytes) -> bytes:
+    """What is pending and not settled: bytes of 0 and 1, of which `settled` may be the shorter one."""
+    mask = int.from_bytes(settled, "little")
+    return (int.from_bytes(pending, "little") & ~mask).to_bytes(len(pending), "little")
 
 
 _LET_GO_OF_TAIL = (
@@ -163,7 +187,7 @@ def dead_letter(chunk: Chunk, index: int, *, group: str, reason: str, attempts: 
         headers={
             **((headers[index] or {}) if headers is not None else {}),
             "dead_letter_reason": reason,
-            "dead_letter_topic": chunk.topic,
+            DEAD_LETTER_ORIGIN: chunk.topic,
             "dead_letter_partition": chunk.partition,
             "dead_letter_offset": chunk.base_offset + index,
             "dead_letter_id": chunk.message_id(index),

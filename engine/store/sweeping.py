@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-from geode_client.catalog import Topic
+from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError
 from geode_client.store.batch import READ_COLUMNS, unpack, unpack_attributes
 from geode_client.store.groups import lane_members, pass_over
 from geode_client.store.log import LogReader
 from geode_client.store.settling import bury, dead_letter
-from geode_client.store.topics import dead_letter_topic_of, topic_by_id
+from geode_client.store.topics import topic_by_id
 from geode_client.store.writer import Transaction
 from geode_client.store.zones import forget_zones
 
@@ -135,6 +135,11 @@ def of_dropped(log: LogReader, topic_id: int) -> list[int]:
 
 def dropped_topics(log: LogReader) -> list[int]:
     return [row[0] for row in log.rows("SELECT topic_id FROM topics WHERE swept = 1 AND dropped = 1")]
+
+
+def private_owners(log: LogReader) -> list[str]:
+    """Processes that private groups serve."""
+    return [row[0] for row in log.rows("SELECT DISTINCT private_to FROM groups WHERE private_to IS NOT NULL")]
 
 
 def retained_topics(log: LogReader) -> list[int]:

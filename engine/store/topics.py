@@ -5,23 +5,25 @@ dropped by a mark: its name is free at once, its rows are removed by the sweeper
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
 from geode_client import options as topic_options
-from geode_client.catalog import Delivery, Topic, TopicChange, TopicDefinition, changed
+from geode_client.catalog import AddColumn, Delivery, Topic, TopicChange, TopicDefinition, changed
 from geode_client.clock import now_us
-from geode_client.errors import GeodeError, StoreError, TopicExists, TopicNotFound
+from geode_client.errors import GeodeError, GqlError, StoreError, TopicExists, TopicNotFound
+from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import literal_prefix, matches
 from geode_client.schema import Schema
 from geode_client.store.groups import pass_over, topic_appeared, topic_gone
 from geode_client.store.log import LogReader
 from geode_client.store.writer import Transaction
-from geode_client.store.zones import declare_columns
+from geode_client.store.zones import declare_columns, outdate_zones
 
 NAMES_COMPARED_MAX = 5_000
-DEAD_LETTER_PREFIX = "_dlq/"
+NO_DEFAULTS: Mapping[str, JsonValue] = {}
+TOPICS_ASKED_SINGLY_MAX = 100
 _COLUMNS = "topic_id, name, delivery, automatic, revision, schema_version, created_us, options"
 
 
@@ -76,6 +78,7 @@ class AlterTopic(msgspec.Struct, eq=False):
     def run(self, transaction: Transaction) -> None:
         topic = require_topic(transaction, self.name)
         definition = changed(topic.definition, self.change)
+        self._check_column(transaction, topic)
         check_dead_letter_topic(transaction, definition)
         if definition.options.partitions != topic.partitions and _is_used(transaction, topic):
             raise GeodeError(
@@ -86,6 +89,8 @@ class AlterTopic(msgspec.Struct, eq=False):
         if definition.schema != topic.schema:
             version += 1
             _write_schema(transaction, topic.topic_id, version, definition.schema)
+            if definition.schema is not None:
+                outdate_zones(transaction, topic.topic_id, definition.schema.defaults_beyond(topic.schema))
         transaction.database.cursor.execute(
             "UPDATE topics SET delivery = ?, revision = revision + 1, schema_version = ?, swept = ?, options = ?"
             " WHERE topic_id = ?",
@@ -99,6 +104,19 @@ class AlterTopic(msgspec.Struct, eq=False):
         )
         topic_appeared(transaction, topic.topic_id, topic.name, definition.options.partitions)
         transaction.catalog_changed = True
+
+    def _check_column(self, transaction: Transaction, topic: Topic) -> None:
+        """Refuse a column that the messages that are there could not have."""
+        if not isinstance(self.change, AddColumn):
+            return
+        column = self.change.column
+        has_default = column.default is not None and column.default.value is not None
+        if column.not_null and not has_default and _is_used(transaction, topic):
+            raise GqlError(
+                f"topic {self.name} holds messages without column {column.name}, which is NOT NULL",
+                span=column.span,
+                hint=f"give it a DEFAULT, which those messages have then: ADD COLUMN {column.name} … DEFAULT …",
+            )
 
 
 class DropTopic(msgspec.Struct, eq=False):
@@ -155,6 +173,7 @@ class TopicReader:
         self._version = -1
         self._by_name: dict[str, Topic] = {}
         self._by_id: dict[int, Topic] = {}
+        self._defaults: dict[tuple[int, int], Mapping[str, JsonValue]] = {}
 
     @property
     def version(self) -> int:
@@ -169,7 +188,12 @@ class TopicReader:
         self._version = version
         self._by_name.clear()
         self._by_id.clear()
+        self._defaults.clear()
         return True
+
+    def remembered(self, name: str) -> Topic | None:
+        """The topic of this name if it has been read before; nothing is looked up."""
+        return self._by_name.get(name)
 
     def get(self, name: str) -> Topic | None:
         """The topic of this name, from memory where it has been read before."""
@@ -186,6 +210,26 @@ class TopicReader:
         """The topic of this number, unless it was dropped."""
         topic = self._by_id.get(topic_id)
         return topic if topic is not None else self._read("topic_id = ? AND dropped = 0", topic_id)
+
+    def defaults_since(self, topic_id: int, version: int) -> Mapping[str, JsonValue]:
+        """The defaults of the columns that a topic got after a version of its schema."""
+        topic = self.by_id(topic_id)
+        if topic is None or topic.schema is None or topic.schema_version <= version:
+            return NO_DEFAULTS
+        found = self._defaults.get((topic_id, version))
+        if found is None:
+            sql = "SELECT definition FROM schema_versions WHERE topic_id = ? AND version = ?"
+            rows = self._log.rows(sql, (topic_id, version))
+            found = topic.schema.defaults_beyond(Schema.from_json(rows[0][0]) if rows else None)
+            self._defaults[topic_id, version] = found
+        return found
+
+    def gone(self, topic_ids: Collection[int]) -> set[int]:
+        """Those of the topics that were dropped."""
+        if len(topic_ids) <= TOPICS_ASKED_SINGLY_MAX:
+            return {topic_id for topic_id in topic_ids if self.by_id(topic_id) is None}
+        living = {row[0] for row in self._log.rows("SELECT topic_id FROM topics WHERE dropped = 0")}
+        return set(topic_ids) - living
 
     def name_of(self, topic_id: int) -> str:
         """A name for messages and errors, also of a dropped topic."""
@@ -237,7 +281,7 @@ def _topic(row: tuple[object, ...], schema: bytes | None) -> Topic:
 
 
 def require_topic(transaction: Transaction, name: str) -> Topic:
-    """The topic of this name as the transaction sees it."""
+    """The topic of this name as the transaction sees it; raises TopicNotFound."""
     sql = f"SELECT {_COLUMNS} FROM topics WHERE name = ? AND dropped = 0"
     row = transaction.database.row(sql, (name,))
     if row is None:
@@ -248,11 +292,6 @@ def require_topic(transaction: Transaction, name: str) -> Topic:
 
 
 DEAD_LETTER_STEPS_MAX = 64
-
-
-def dead_letter_topic_of(name: str, options: topic_options.TopicOptions) -> str:
-    """Where the dead letters of a topic go."""
-    return options.dead_letter_topic or f"{DEAD_LETTER_PREFIX}{name}"
 
 
 def check_dead_letter_topic(transaction: Transaction, definition: TopicDefinition) -> None:

@@ -2,21 +2,23 @@
 
 A `Work` is a piece of writing. `Writer.submit` hands it to the writer's thread, which takes all that waits, runs it in
 one transaction under the fair lock, and reports the outcome to `on_commit`. A work that waits alone may be committed at
-once by its own thread (`try_now`): no hand-over, only the disk. Works do their checks before they write, so that a work
-refused with a `GeodeError` has written nothing and the rest of the group goes on; any other failure rolls the whole group
-back. After a failed write of the file (disk full, failed fsync) the writer refuses everything until the store is opened
+once by its own thread (`try_now`): no hand-over, only the disk. Works do their checks before they write (or write inside
+`Transaction.all_or_nothing`), so that a work refused with a `GeodeError` has written nothing and the rest of the group goes
+on; any other failure rolls the whole group back. A `Borrower` is given the open transaction for as long as it asks, within
+its bound; meanwhile everybody else waits. After a failed write of the file (disk full, failed fsync) the writer refuses everything until the store is opened
 again, because what the file holds is then known only to a new recovery.
 """
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import apsw
 import msgspec
 
-from geode_client.errors import GeodeError, StoreError
+from geode_client.errors import ConstraintFailed, GeodeError, StoreError
 from geode_client.message import Attributes
 from geode_client.store import batch
 from geode_client.store.database import Database, explain
@@ -116,6 +118,26 @@ class Transaction:
         append.base_offset, append.batch_id = base, number
         self.appended.append(append)
 
+    @contextlib.contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """A GeodeError that leaves this block undoes what was written in it; the rest of the transaction stays."""
+        marks = len(self.appended), self._next_batch_id, self.catalog_changed, self.announce
+        cursor = self.database.cursor
+        cursor.execute("SAVEPOINT work")
+        try:
+            yield
+        except GeodeError:
+            cursor.execute("ROLLBACK TO work")
+            for append in self.appended[marks[0] :]:
+                self._ends.pop((append.topic_id, append.partition), None)
+            del self.appended[marks[0] :]
+            _, self._next_batch_id, self.catalog_changed, self.announce = marks
+            raise
+        finally:
+            # An error of SQLite may have ended the whole transaction, and its savepoints with it.
+            if self.database.connection.in_transaction:
+                cursor.execute("RELEASE work")
+
     def next_offset(self, topic_id: int, partition: int) -> int:
         """The offset that the next message of the partition will have."""
         end = self._ends.get((topic_id, partition))
@@ -138,6 +160,22 @@ class Work(Protocol):
 
     def run(self, transaction: Transaction) -> None:
         """Check, then write; a GeodeError raised before the first write refuses this work only."""
+        ...
+
+
+class Borrower(Protocol):
+    """Who is given the open write transaction, in the writer's thread, to do in it what it is asked to."""
+
+    def is_wanted(self) -> bool:
+        """Whether it still wants the transaction when its turn has come."""
+        ...
+
+    def serve(self, transaction: Transaction) -> Work | None:
+        """Use the transaction, not beyond the bound. The work that ends it with a commit, or None: roll back."""
+        ...
+
+    def over(self, error: GeodeError | None) -> None:
+        """The transaction has ended, and the locks are free; `error` when the store failed."""
         ...
 
 
@@ -172,6 +210,7 @@ class Writer:
         self._wanted = threading.Condition()
         self._waiting: list[Work] = []
         self._taken = False
+        self._borrowers: deque[Borrower] = deque()
         self._stopping = False
         self._failure: StoreError | None = None
         self._ends: dict[tuple[int, int], int] = {}
@@ -180,6 +219,7 @@ class Writer:
         self._catalog_version = 0
         self._synchronous = True
         self._thread: threading.Thread | None = None
+        self._borrowed_transaction: Transaction | None = None
 
     @property
     def failure(self) -> StoreError | None:
@@ -193,15 +233,27 @@ class Writer:
         """
         self._database.check_process()
         if self._database.layout.directory is None:
-            assert self.try_now([work])
+            if not self.try_now([work]):
+                self._waiting.append(work)  # a borrower has the transaction: written when it is given back
             return
+        with self._awake():
+            self._waiting.append(work)
+
+    def lend(self, borrower: Borrower) -> None:
+        """Give the write transaction to a borrower when its turn comes. Not for a store in memory: see `borrow`."""
+        self._database.check_process()
+        with self._awake():
+            self._borrowers.append(borrower)
+
+    @contextlib.contextmanager
+    def _awake(self) -> Iterator[None]:
         with self._wanted:
             if self._stopping:
                 raise StoreError("the store is closed")
-            self._waiting.append(work)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="geode-writer", daemon=True)
                 self._thread.start()
+            yield
             self._wanted.notify()
 
     def try_now(self, works: list[Work]) -> bool:
@@ -209,7 +261,7 @@ class Writer:
         self._database.check_process()
         if self._stopping:
             raise StoreError("the store is closed")
-        if self._waiting or self._taken or not self._mutex.acquire(blocking=False):
+        if self._waiting or self._taken or self._borrowers or not self._mutex.acquire(blocking=False):
             return False
         try:
             _prepare(works)
@@ -233,29 +285,98 @@ class Writer:
     def _serve(self) -> None:
         while True:
             with self._wanted:
-                while not self._waiting and not self._stopping:
+                while not self._waiting and not self._borrowers and not self._stopping:
                     self._wanted.wait()
                 works, self._waiting = self._waiting, []
+                borrower = self._borrowers.popleft() if self._borrowers else None
                 self._taken = True  # nothing that comes later may be committed before these
-                if not works:
+                if not works and borrower is None:
                     return
-            _prepare(works)
-            with self._mutex:
-                self._lock.acquire()
-                outcome = self._commit(works, inline=False)
-                self._taken = False
-            self._on_commit(outcome)
+            if works:
+                self._write(works, taken=borrower is not None)
+            if borrower is not None:
+                self._serve_borrower(borrower)
 
-    def _commit(self, works: list[Work], *, inline: bool) -> Committed:
-        """One transaction; takes over the fair lock, which the caller holds."""
+    def _write(self, works: list[Work], *, taken: bool) -> None:
+        _prepare(works)
+        with self._mutex:
+            self._lock.acquire()
+            outcome = self._commit(works, inline=False)
+            self._taken = taken
+        self._on_commit(outcome)
+
+    def _serve_borrower(self, borrower: Borrower) -> None:
+        error: GeodeError | None = None
+        work: Work | None = None
+        if borrower.is_wanted():
+            self._mutex.acquire()
+            self._lock.acquire()
+            try:
+                work = borrower.serve(self._borrowed())
+            except apsw.Error as failure:
+                error = self._failed(failure)
+            except GeodeError as failure:
+                error = failure
+            except BaseException as failure:  # noqa: BLE001 - told to those who wait, whatever it is
+                error = StoreError(f"a transaction was given up because of an internal error: {failure!r}")
+                error.__cause__ = failure
+            self.give_back(work, inline=False)
+        else:
+            self._taken = False
+        borrower.over(error)
+
+    def borrow(self) -> Transaction:
+        """Open the write transaction in the calling thread: for a store in memory, when nobody else has borrowed."""
+        self._database.check_process()
+        if self._stopping:
+            raise StoreError("the store is closed")
+        self._mutex.acquire()
+        self._lock.acquire()
+        try:
+            return self._borrowed()
+        except BaseException:
+            self.give_back(None, inline=True)
+            raise
+
+    def _borrowed(self) -> Transaction:
+        if self._failure is not None:
+            raise self._failure
+        self._borrowed_transaction = transaction = self._begin(durable=True)
+        return transaction
+
+    def give_back(self, work: Work | None, *, inline: bool) -> None:
+        """End a borrowed transaction: commit it together with `work`, or roll back when that is None or refused."""
+        outcome = None
+        if work is None:
+            self._roll_back()
+            self._lock.release()
+        else:
+            outcome = self._commit([work], inline=inline, borrowed=self._borrowed_transaction)
+        self._borrowed_transaction = None
+        self._taken = False
+        self._mutex.release()
+        if outcome is not None:
+            self._on_commit(outcome)
+        if inline and self._waiting:
+            works, self._waiting = self._waiting, []
+            self.try_now(works)
+
+    def _commit(self, works: list[Work], *, inline: bool, borrowed: Transaction | None = None) -> Committed:
+        """One transaction, or the end of a borrowed one; takes over the fair lock, which the caller holds."""
         error: GeodeError | None = self._failure
         appended: list[Append] = []
         announce = False
         try:
             if error is None:
-                transaction = self._run(works)
+                transaction = self._run(works) if borrowed is None else self._end_borrowed(works, borrowed)
                 appended = transaction.appended
                 announce = bool(appended) or transaction.announce or transaction.catalog_changed
+            elif borrowed is not None:
+                self._roll_back()
+        except apsw.ConstraintError as failure:
+            # What a borrower wrote may have left a constraint open until the end; works of the engine's own do not.
+            error = self._failed(failure)
+            error = error if borrowed is None else ConstraintFailed(str(failure))
         except apsw.Error as failure:
             error = self._failed(failure)
         except BaseException as failure:  # noqa: BLE001 - told to those who wait, whatever it is
@@ -267,16 +388,34 @@ class Writer:
         return Committed(works, appended, error, inline, announce)
 
     def _run(self, works: list[Work]) -> Transaction:
-        cursor = self._database.cursor
-        self._choose_durability(any(work.durable for work in works))
-        cursor.execute("BEGIN IMMEDIATE")
-        self._refresh()
-        transaction = Transaction(self._database, self._ends, self._next_batch_id, self._catalog_version)
+        transaction = self._begin(durable=any(work.durable for work in works))
         for work in works:
             try:
                 work.run(transaction)
             except GeodeError as refusal:
                 work.error = refusal
+        return self._end(transaction)
+
+    def _end_borrowed(self, works: list[Work], transaction: Transaction) -> Transaction:
+        _prepare(works)
+        try:
+            for work in works:
+                work.run(transaction)
+        except GeodeError as refusal:
+            for work in works:
+                work.error = refusal
+            self._roll_back()
+            return Transaction(self._database, self._ends, self._next_batch_id, self._catalog_version)
+        return self._end(transaction)
+
+    def _begin(self, *, durable: bool) -> Transaction:
+        self._choose_durability(durable)
+        self._database.cursor.execute("BEGIN IMMEDIATE")
+        self._refresh()
+        return Transaction(self._database, self._ends, self._next_batch_id, self._catalog_version)
+
+    def _end(self, transaction: Transaction) -> Transaction:
+        cursor = self._database.cursor
         if transaction.catalog_changed:
             cursor.execute("UPDATE store_state SET value = value + 1 WHERE name = 'catalog_version'")
         cursor.execute("COMMIT")

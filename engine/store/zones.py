@@ -11,7 +11,7 @@ damaged, or cannot be read, rules nothing out.
 import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -104,9 +104,21 @@ def _add_columns(transaction: Transaction, topic_id: int, texts: Sequence[str], 
     transaction.database.cursor.executemany("INSERT INTO zone_columns VALUES (?, ?, ?, ?)", rows)
 
 
-class StoreZones(msgspec.Struct, eq=False):
-    """Write zones down; those of a topic that is gone are dropped."""
+def outdate_zones(transaction: Transaction, topic_id: int, names: Collection[str]) -> None:
+    """Fields got a default: messages that lack them are read with it from now on, and are not what was summarised."""
+    for column_id, text in transaction.database.rows(
+        "SELECT column_id, path FROM zone_columns WHERE topic_id = ?", (topic_id,)
+    ):
+        if path_of(text).name in names:
+            sql = "DELETE FROM zones WHERE topic_id = ? AND column_id = ?"
+            transaction.database.cursor.execute(sql, (topic_id, column_id))
 
+
+class StoreZones(msgspec.Struct, eq=False):
+    """Write zones of one topic down, as it was read with a version of its schema; if it is gone or changed, they are not."""
+
+    topic_id: int
+    schema_version: int
     zones: Sequence[Zone]
     durable: bool = False
     error: GeodeError | None = None
@@ -114,6 +126,9 @@ class StoreZones(msgspec.Struct, eq=False):
     def prepare(self) -> None: ...
 
     def run(self, transaction: Transaction) -> None:
+        sql = "SELECT schema_version FROM topics WHERE topic_id = ? AND dropped = 0"
+        if transaction.database.row(sql, (self.topic_id,)) != (self.schema_version,):
+            return
         for zone in self.zones:
             sql = "SELECT path FROM zone_columns WHERE topic_id = ? AND column_id = ?"
             if transaction.database.row(sql, (zone.topic_id, zone.column_id)) != (zone.path_text,):

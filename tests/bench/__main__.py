@@ -17,15 +17,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import conditions, fanout, publishing, scanning, starting, subscribers
+from bench import conditions, delivery, fanout, publishing, queries, scanning, starting, subscribers, transactions
 from bench.table import Row, Settings, shown
 
 GROUPS = {
     "publish": publishing.rows,
     "fan-out": fanout.rows,
+    "groups": delivery.rows,
     "conditions": conditions.rows,
     "scan": scanning.rows,
     "subscribers": subscribers.rows,
+    "transactions": transactions.rows,
+    "queries": queries.rows,
     "start": starting.rows,
 }
 

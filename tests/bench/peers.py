@@ -32,6 +32,67 @@ async def redis_pipelined(directory: Path, count: int) -> float:
             await client.aclose()
 
 
+async def redis_group(directory: Path, count: int) -> float:
+    """XREADGROUP of 500, each body decoded, one XACK for them; filled before the clock starts."""
+    from redis.asyncio import Redis
+
+    with servers.redis_server(directory) as port:
+        client = Redis(port=port)
+        for _ in range(count // 1000):
+            pipeline = client.pipeline(transaction=False)
+            for _ in range(1000):
+                pipeline.xadd("t", {"d": BODY})
+            await pipeline.execute()
+        number = 0
+
+        async def consume() -> None:
+            nonlocal number
+            number += 1
+            group = f"g{number}"
+            await client.xgroup_create("t", group, id="0")
+            left = count
+            while left:
+                answer: Any = await client.xreadgroup(group, "c", {"t": ">"}, count=500)
+                [(_, entries)] = answer
+                for _, fields in entries:
+                    json.loads(fields[b"d"])
+                await client.xack("t", group, *[entry for entry, _ in entries])
+                left -= len(entries)
+
+        try:
+            return await best_rate(count, consume, 3)
+        finally:
+            await client.aclose()
+
+
+async def jetstream_fetch(directory: Path, count: int) -> float:
+    """A pull consumer's fetch(500), each body decoded and acknowledged."""
+    import nats
+
+    with servers.nats_server(directory) as port:
+        connection = await nats.connect(f"nats://127.0.0.1:{port}")
+        stream = connection.jetstream(publish_async_max_pending=4000)
+        await stream.add_stream(name="t", subjects=["t"])
+        await asyncio.gather(*[await stream.publish_async("t", BODY) for _ in range(count)])
+        number = 0
+
+        async def consume() -> None:
+            nonlocal number
+            number += 1
+            subscription = await stream.pull_subscribe("t", durable=f"d{number}")
+            left = count
+            while left:
+                for message in await subscription.fetch(500):
+                    json.loads(message.data)
+                    await message.ack()
+                    left -= 1
+
+        try:
+            return await best_rate(count, consume, 3)
+        finally:
+            await connection.close()
+
+
 async def jetstream(directory: Path, count: int, *, sync_always: bool) -> float:
     """publish_async with up to 4,000 acknowledgements outstanding."""
     import nats

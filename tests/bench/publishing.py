@@ -3,11 +3,13 @@
 import asyncio
 import os
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from bench import peers
 from bench.table import Row, Settings, best_rate, messages, rate
+from processes.running import worker
 
 from geode_client import Client
 
@@ -36,6 +38,7 @@ async def rows(settings: Settings, found: list[Row]) -> None:
             Row("publish_batch(100), fsync", rate(hundred), against, "≥ 100 ×", times >= SMALL_BATCH_RATIO_GOAL)
         )
         found.append(await _compression(client))
+    found.append(await _four_processes(settings.directory / "four"))
 
 
 async def _against_peers(directory: Path, batches: float, found: list[Row]) -> None:
@@ -92,6 +95,24 @@ async def _thousand_tasks(client: Client, some: list[dict[str, Any]]) -> None:
             await client.publish("tasks", message)
 
     await asyncio.gather(*[one(number) for number in range(1000)])
+
+
+async def _four_processes(directory: Path, count: int = 500) -> Row:
+    """Four processes that publish one message after the other: how much longer than usual anybody waits."""
+    async with AsyncExitStack() as stack:
+        workers = [
+            await stack.enter_async_context(worker("publish_singly", str(directory), f"w{i}", str(count)))
+            for i in range(4)
+        ]
+        for one in workers:
+            await one.until("ready")
+        for one in workers:
+            one.go()
+        waits = sorted([wait for one in workers for wait in (await one.until("waits"))[1]])
+    median, most, late = waits[len(waits) // 2], waits[-1], sum(wait > 10 * waits[len(waits) // 2] for wait in waits)
+    figure = f"{median * 1000:.2f} ms (median)"
+    against = f"longest {most / median:.0f} ×; {late} of {len(waits)} over 10 ×"
+    return Row("four processes one by one, fsync", figure, against, "≤ 10 ×", most <= 10 * median)
 
 
 async def _compression(client: Client) -> Row:

@@ -66,7 +66,7 @@ async def _with_statistics(broker: LocalBroker, found: list[Row]) -> None:
     paths = [leaf.path for text in (BY_TEXT, BY_NUMBER) for leaf in _leaves(compile_filter(text))]
     await broker.write(WantColumns(topic.topic_id, paths))
     started = time.perf_counter()
-    maker = ZoneMaker(broker._log, broker.write, lambda: False)
+    maker = ZoneMaker(broker._log, broker._topics, broker.write, lambda: False)
     assert await maker.make(lambda: False)
     took = time.perf_counter() - started
     found.append(Row("make statistics of two columns, resting half the time", rate(STORED / took)))

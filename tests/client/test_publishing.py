@@ -20,6 +20,7 @@ from geode_client import (
     GqlError,
     InvalidMessage,
     MessageTooLarge,
+    Receipt,
     SchemaViolation,
     StoreError,
     TopicNotFound,
@@ -284,7 +285,9 @@ async def test_topics_come_by_themselves_or_not(directory: Path) -> None:
             await client.publish("ordres", 1)
 
 
-@pytest.mark.parametrize("name", ["", "a//b", "/a", "a/", "../x", "a/../b", "a b", "a\x00", "*", "a/*", "x" * 1000])
+@pytest.mark.parametrize(
+    "name", ["", "a//b", "/a", "a/", "../x", "a/../b", "a b", "a\x00", "*", "a/*", "x" * 1000, "\ud800"]
+)
 async def test_bad_topic_names(name: str, directory: Path) -> None:
     async with Client(directory) as client:
         before = sorted(path.name for path in directory.iterdir())
@@ -335,6 +338,9 @@ async def test_what_is_not_built_yet_says_so() -> None:
         {"message_id": ""},
         {"message_id": "x" * 1000},
         {"headers": {"a": float("nan")}},
+        {"headers": ["a"]},
+        {"message_id": "\ud800"},
+        {"partition_key": "\ud800"},
     ],
 )
 async def test_wrong_options_are_named(option: dict[str, Any]) -> None:
@@ -342,6 +348,20 @@ async def test_wrong_options_are_named(option: dict[str, Any]) -> None:
         with pytest.raises(GeodeError):
             await client.publish("t", 1, **option)
         assert await stored(client, "t") == []
+
+
+async def test_a_wrong_key_spoils_nothing_beside_it() -> None:
+    async with Client(":memory:") as client:
+        keys = ["a", "\udfff", "b"]
+        found = await asyncio.gather(
+            *[client.publish("t", n, partition_key=key) for n, key in enumerate(keys)], return_exceptions=True
+        )
+        assert [type(one) for one in found] == [Receipt, InvalidMessage, Receipt]
+
+
+def test_an_empty_target_is_no_directory() -> None:
+    with pytest.raises(GeodeError, match="empty"):
+        Client("")
 
 
 async def test_a_closed_client_says_so(directory: Path) -> None:

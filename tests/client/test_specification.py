@@ -112,6 +112,98 @@ async def test_priorities_expiry_keys_and_batches(directory: Path) -> None:
             assert [event.data["action"] async for event in subscription] == ["login"] * 1000
 
 
+class EventSourcedEntity:
+    """Entity rebuilt from its events, as the specification has it."""
+
+    def __init__(self, entity_id: str, client: Client) -> None:
+        self.entity_id = entity_id
+        self.client = client
+        self.state: dict[str, Any] = {}
+        self.version = 0
+
+    async def load(self) -> None:
+        async with self.client.subscribe(f"entity_{self.entity_id}", from_beginning=True) as sub:
+            async for event in sub:
+                self.apply_event(event)
+                self.version += 1
+
+    def apply_event(self, event: Any) -> None:
+        if event["type"] == "ACCOUNT_CREATED":
+            self.state["balance"] = event["initial_balance"]
+            self.state["created_at"] = event["timestamp"]
+        elif event["type"] == "DEPOSIT":
+            self.state["balance"] += event["amount"]
+
+    async def deposit(self, amount: int) -> None:
+        await self.client.publish(
+            f"entity_{self.entity_id}",
+            {"type": "DEPOSIT", "amount": amount, "timestamp": datetime.now(), "version": self.version + 1},
+        )
+        self.state["balance"] += amount
+        self.version += 1
+
+
+async def test_event_sourcing(directory: Path) -> None:
+    async with Client(directory) as client:
+        created = {"type": "ACCOUNT_CREATED", "initial_balance": 10, "timestamp": datetime.now()}
+        await client.publish("entity_7", created)
+        entity, again, nobody = (EventSourcedEntity(name, client) for name in ("7", "7", "8"))
+        await entity.load()
+        for amount in (5, 6):
+            await entity.deposit(amount)
+        await again.load()
+        await nobody.load()
+        assert again.state == entity.state
+        assert (again.state["balance"], again.version, nobody.version) == (21, 3, 0)
+
+
+async def test_a_saga_by_events(directory: Path) -> None:
+    """One subscriber drives the steps by publishing to the topic it reads."""
+    following = {"ORDER_CREATED": "INVENTORY_RESERVED", "INVENTORY_RESERVED": "PAYMENT_FAILED"}
+    async with Client(directory) as client, client.subscribe("saga_events") as sub:
+        saga_id = str(uuid.uuid4())
+        await client.publish("saga_events", {"saga_id": saga_id, "type": "ORDER_CREATED", "data": {"items": [1]}})
+        seen = []
+        async for event in sub:
+            assert event.data["saga_id"] == saga_id
+            seen.append(event.data["type"])
+            if event.data["type"].endswith("_FAILED"):
+                break
+            await client.publish("saga_events", {"saga_id": saga_id, "type": following[seen[-1]], "data": {}})
+        assert seen == ["ORDER_CREATED", "INVENTORY_RESERVED", "PAYMENT_FAILED"]
+
+
+async def test_one_worker_a_partition(directory: Path) -> None:
+    """64 workers, each reading one partition of the topic that the specification shards."""
+    found: dict[int, list[str]] = {}
+
+    async def consume_partition(client: Client, partition_id: int) -> None:
+        async with client.subscribe("high_volume_events", partition=partition_id, from_beginning=True) as sub:
+            async for msg in sub:
+                assert msg.partition == partition_id
+                found.setdefault(partition_id, []).append(msg["user_id"])
+
+    async with Client(directory) as client:
+        options = "partitions: 64, partition_key: 'user_id'"
+        await client.execute(f"CREATE TOPIC high_volume_events WITH OPTIONS ({options})")
+        for n in range(200):
+            user_id = f"user{n % 50}"
+            await client.publish("high_volume_events", {"user_id": user_id, "n": n}, partition_key=user_id)
+        await client.publish_batch("high_volume_events", [{"user_id": f"user{n % 50}", "n": n} for n in range(200)])
+        await asyncio.gather(*[consume_partition(client, i) for i in range(64)])
+    assert sum(len(users) for users in found.values()) == 400
+    assert sum(len(set(users)) for users in found.values()) == 50, "a key was in two partitions"
+
+
+async def test_a_batch_of_times(directory: Path) -> None:
+    async with Client(directory) as client:
+        messages = [{"user_id": i, "action": "click", "timestamp": datetime.now()} for i in range(10000)]
+        receipt = await client.publish_batch("user_actions", messages, batch_size=100)
+        assert receipt.count == 10000
+        batches = await client.query("SELECT batches FROM SYSTEM.partitions WHERE topic_name = 'user_actions'")
+        assert batches.scalar() == 100
+
+
 async def test_compression(directory: Path) -> None:
     async with Client(directory) as client:
         await client.publish("large_messages", {"data": "x" * 10_000}, compression="lz4")

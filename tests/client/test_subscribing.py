@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pydantic
 import pytest
 
 from geode_client import Client, GeodeError, GqlError, SubscriberLimitReached, TopicNotFound
+from geode_client.local import subscriptions
 
 PROMPT_SECONDS = 20
 
@@ -52,6 +54,56 @@ async def test_async_for_gives_messages_as_they_come(target: str) -> None:
                     break
                 await client.publish("t", {"n": len(found)})
         assert found == [0, 1, 2, 3, 4]
+
+
+async def test_an_offset_that_lies_ahead_is_waited_for(target: str) -> None:
+    async with Client(target) as client:
+        await client.publish("t", "old")
+        async with client.subscribe("t", from_offset=5, follow=True) as subscription:
+            assert await subscription.get(timeout=0.01) is None
+            for n in range(1, 8):
+                await client.publish("t", n)
+            assert await taken(subscription, 3) == [5, 6, 7]
+            assert subscription.missed == 0
+
+
+@pytest.mark.parametrize("commits_a_topic", [0, 16], ids=["by partition", "by commit"])
+async def test_a_pattern_far_behind_reads_on_in_order(
+    directory: Path, commits_a_topic: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More batches behind than are remembered, of many topics among others, with some purged meanwhile: both ways to read."""
+    monkeypatch.setattr(subscriptions, "COMMITS_A_TOPIC", commits_a_topic)
+    chance = random.Random(3)
+    async with Client(directory) as client:
+        for name in ("a", "b", "c"):
+            await client.execute(f"CREATE TOPIC in/{name} WITH OPTIONS (partitions: 3)")
+        async with client.subscribe("in/*") as subscription, client.subscribe("in/*", partition=1) as one:
+            first = await client.publish("in/a", -1, partition_key="k1")
+            assert await taken(subscription, 1) == [-1]
+            expected: list[tuple[str, int]] = []
+            for n in range(400):
+                topic = chance.choice(("in/a", "in/b", "in/c", "out/d", "in/new"))
+                if n == 200:
+                    await client.execute("PURGE TOPIC in/b")
+                    expected = [(name, m) for name, m in expected if name != "in/b"]
+                await client.publish(topic, n, partition_key=f"k{n}")
+                expected += [(topic, n)] if topic.startswith("in/") else []
+            found = [await subscription.get(timeout=PROMPT_SECONDS) for _ in expected]
+            assert [(m.topic, m.data) for m in found if m is not None] == expected
+            assert await subscription.get(timeout=0.01) is None
+            of_one = [-1] * (first.partition == 1) + [m.data for m in found if m is not None and m.partition == 1]
+            assert await taken(one, len(of_one)) == of_one
+            assert await one.get(timeout=0.01) is None
+
+
+async def test_a_message_is_always_something() -> None:
+    """`while message := await subscription.get()` must not end at an empty object."""
+    async with Client(":memory:") as client:
+        values: list[Any] = [{}, [], 0, None]
+        for value in values:
+            await client.publish("t", value)
+        async with client.subscribe("t", from_beginning=True) as subscription:
+            assert [bool(message) async for message in subscription] == [True] * 4
 
 
 async def test_reading_in_two_ways_at_once_gives_nothing_twice(target: str) -> None:
@@ -221,6 +273,9 @@ async def test_wrong_filters_are_refused_when_subscribing(condition: str) -> Non
         ({"from_beginning": True, "from_offset": 3}, "one"),
         ({"since": "yesterday"}, "duration"),
         ({"from_offset": -1}, "offset"),
+        ({"from_offset": 2**70}, "offset"),
+        ({"consumer_group": ""}, "group"),
+        ({"type": 5}, "decoded"),
         ({"partition": -1}, "partition"),
         ({"limit": 0}, "limit"),
         ({"timeout": -1.0}, "timeout"),

@@ -193,12 +193,23 @@ def test_the_shell_knows_when_a_statement_is_whole(text: str, complete: bool) ->
         "SELECT 'a\x00b' FROM t WHERE \x01 = 1",
         "SELECT " + "9" * 10_000,
         "\ufeff\ufeff§",
+        "SELECT " + "a." * 50_000 + "§",
+        "SELECT " + "-." * 50_000,
+        "SELECT " + "*" * 100_000 + "/",
+        "SELECT '" + "''" * 50_000,
     ],
-    ids=range(11),
+    ids=range(15),
 )
 def test_hostile_texts_are_errors_like_any_other(text: str) -> None:
     with pytest.raises(GqlError):
         parse(text)
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\ufeff", "-- x\n", "/**/", "/* x */ "])
+def test_any_amount_of_space_may_stand_before_a_statement(space: str) -> None:
+    """As deep as a statement is indented: cutting it out takes time in proportion."""
+    assert isinstance(parse(space * 10_000 + "SELECT 1"), ast.Select)
+    assert isinstance(parse(space * 10_000 + "PUBLISH" + space * 10_000 + "TO t 1"), ast.Publish)
 
 
 def test_the_tables_belong_to_the_grammar() -> None:

@@ -59,6 +59,29 @@ async def echo(directory: str, count: int) -> None:
             await client.publish("pong", message.data)
 
 
+async def transact_for_ever(directory: str, name: str) -> None:
+    """Transactions of two publishes and a row of the worker's own until killed; tell each only once it is committed."""
+    async with Client(directory) as client:
+        tell("ready")
+        number = 0
+        while True:
+            async with client.transaction(timeout=60) as tx:
+                await tx.publish("t", {"by": name, "n": number})
+                await tx.execute("INSERT INTO own VALUES (?, ?)", [name, number])
+                await tx.publish_batch("u", [{"by": name, "n": number}] * 3)
+            tell("stored", number)
+            number += 1
+
+
+async def hold(directory: str, timeout: float) -> None:
+    """Open a transaction, write in it, and do nothing more."""
+    async with Client(directory) as client, client.transaction(timeout=timeout) as tx:
+        await tx.publish("t", {"by": "holder"})
+        await tx.execute("INSERT INTO own VALUES ('holder', 0)")
+        tell("holds")
+        sys.stdin.readline()
+
+
 async def main() -> None:
     role, directory, *rest = sys.argv[1:]
     match role:
@@ -68,6 +91,10 @@ async def main() -> None:
             await publish_singly(directory, rest[0], int(rest[1]))
         case "subscribe":
             await subscribe(directory, rest[0], int(rest[1]))
+        case "transact_for_ever":
+            await transact_for_ever(directory, rest[0])
+        case "hold":
+            await hold(directory, float(rest[0]))
         case "echo":
             await echo(directory, int(rest[0]))
 

@@ -120,7 +120,8 @@ def test_every_package_is_listed_and_installed() -> None:
 def test_public_names_are_what_they_were() -> None:
     assert geode_client.__all__ == sorted(geode_client.__all__)
     assert set(geode_client.__all__) == {
-        *("BatchReceipt", "Client", "ConnectionLost", "CorruptData", "GeodeError", "GqlError", "GqlSyntaxError"),
+        *("BatchReceipt", "Client", "Connection", "ConnectionLost", "ConstraintFailed", "CorruptData", "GeodeError"),
+        *("GqlError", "GqlSyntaxError", "Transaction", "TransactionAborted", "connection"),
         *("InvalidMessage", "LeaseLost", "Message", "MessageTooLarge", "Receipt", "Result", "SchemaViolation"),
         *("StoreError", "SubscriberLimitReached", "Subscription", "SyncClient", "TopicExists", "TopicNotFound"),
         *("Unsupported", "compile_filter", "AlreadySettled", "GroupMismatch", "GroupNotFound"),

@@ -1,11 +1,13 @@
 """What must not hang or lose anything: parts that vanish, works that cannot be prepared, forked children, cancelled calls."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from geode_client import Client, CorruptData, StoreError
 from geode_client.store import batch
+from geode_client.store.locks import FairLock
 
 PROMPT_SECONDS = 20
 
@@ -29,6 +32,39 @@ async def test_publishing_goes_on_without_the_folder_of_wake_ups(directory: Path
         shutil.rmtree(directory / "wake")
         assert (await promptly(client.publish("t", 2))).offset == 1
         assert (await promptly(client.publish_batch("t", [3, 4]))).count == 2
+
+
+def turn_is_free(path: Path) -> bool:
+    with path.open() as turnstile:
+        try:
+            fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def test_who_waits_for_the_lock_is_not_overtaken(tmp_path: Path) -> None:
+    """The one who had the lock, and wants it again at once, comes after the one who waited for it."""
+    mine, other = (FairLock(tmp_path / "lock", tmp_path / "turn") for _ in range(2))
+    order: list[str] = []
+
+    def in_turn() -> None:
+        other.acquire()
+        order.append("other")
+        other.release()
+
+    for _ in range(20):
+        mine.acquire()
+        waiting = threading.Thread(target=in_turn)
+        waiting.start()
+        while turn_is_free(tmp_path / "turn"):
+            pass  # the other does not stand at the turnstile yet
+        mine.release()
+        mine.acquire()
+        order.append("mine")
+        mine.release()
+        waiting.join()
+    assert order == ["other", "mine"] * 20
 
 
 async def test_a_batch_that_cannot_be_packed_fails_and_holds_nobody_up(

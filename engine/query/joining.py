@@ -1,0 +1,153 @@
+"""Joining two inputs: the right one is kept, and found by hash where something has to be equal; the left one streams.
+
+Equality is that of the language: numbers by value, booleans apart, a time also equals its text, NULL equals nothing.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from geode_client.query.batches import ROWS_AT_ONCE, Batch, Vector
+from geode_client.query.membership import join_key
+from geode_client.values import parse_timestamp
+
+Places = list[int]
+_NONE: Places = []
+_PLAIN = frozenset((str, int, float))
+
+
+class HashTable:
+    """The places of the right rows by their keys; a row with a key that equals nothing is in none."""
+
+    def __init__(self, columns: Sequence[Vector]) -> None:
+        self._width = len(columns)
+        self._places: dict[Any, Places] = {}
+        self._has_times = False
+        self._times: dict[Any, Places] | None = None
+        for place, key in enumerate(_keys(columns)):
+            if key is not None:
+                self._places.setdefault(key, []).append(place)
+        self._kinds = {part.__class__ for key in self._places for part in self._parts(key)}
+
+    def _parts(self, key: Any) -> tuple[Any, ...]:
+        return (key,) if self._width == 1 else key
+
+    def partners(self, columns: Sequence[Vector]) -> list[Places]:
+        """For each left row the places of the right rows with equal keys."""
+        keys = _keys(columns)
+        kinds = {part.__class__ for key in keys if key is not None for part in self._parts(key)}
+        if self._mixed(kinds):
+            return [self._among_times(key) for key in keys]
+        get = self._places.get
+        return [_NONE if key is None else get(key, _NONE) for key in keys]
+
+    def _mixed(self, kinds: set[Any]) -> bool:
+        """Whether a time of one side may meet a text of the other."""
+        return any(
+            str in these and any(kind not in _PLAIN and kind is not tuple for kind in those)
+            for these, those in ((kinds, self._kinds), (self._kinds, kinds))
+        )
+
+    def _among_times(self, key: Any) -> Places:
+        """Partners where texts may stand for times: found by the keys with such texts read as times, then looked at."""
+        if key is None:
+            return _NONE
+        if self._times is None:
+            self._times = {}
+            for other, places in self._places.items():
+                self._times.setdefault(self._as_times(other), []).extend(places)
+            self._by_place = {place: other for other, places in self._places.items() for place in places}
+        found = self._times.get(self._as_times(key), _NONE)
+        return sorted(place for place in found if self._same(key, self._by_place[place]))
+
+    def _as_times(self, key: Any) -> tuple[Any, ...]:
+        return tuple([_as_time(part) for part in self._parts(key)])
+
+    def _same(self, left: Any, right: Any) -> bool:
+        pairs = zip(self._parts(left), self._parts(right), strict=True)
+        return all(a == b or (a.__class__ is not b.__class__ and _as_time(a) == _as_time(b)) for a, b in pairs)
+
+
+def _as_time(part: Any) -> Any:
+    if part.__class__ is not str:
+        return part
+    time = parse_timestamp(part)
+    return part if time is None else time
+
+
+def _keys(columns: Sequence[Vector]) -> list[Any]:
+    """One key a row, None where a part of it equals nothing."""
+    made: list[Vector] = []
+    for column in columns:
+        plain = set(map(type, column)) <= _PLAIN
+        made.append(column if plain else [join_key(value) for value in column])
+    if len(made) == 1:
+        return list(made[0])
+    return [None if None in key else key for key in zip(*made, strict=True)]
+
+
+class Joiner:
+    """Pairs left batches with the kept right rows. `holds` gives the places of a batch of pairs that stay."""
+
+    def __init__(
+        self,
+        right: Batch,
+        table: HashTable | None,
+        holds: Callable[[Batch], Sequence[int]] | None,
+        *,
+        outer: bool,
+    ) -> None:
+        self._right = right
+        self._table = table
+        self._holds = holds
+        self._outer = outer
+
+    def pairs(self, batch: Batch, keys: Sequence[Vector]) -> Iterator[Batch]:
+        """The joined rows of a left batch, in its order, some at a time."""
+        partners = None if self._table is None else self._table.partners(keys)
+        everything = range(self._right.count)
+        lefts: Places = []
+        rights: Places = []
+        self._matched: set[int] = set()
+        finished = 0
+        for place in range(batch.count):
+            found: Sequence[int] = everything if partners is None else partners[place]
+            for first in range(0, len(found), ROWS_AT_ONCE):
+                piece = found[first : first + ROWS_AT_ONCE]
+                lefts += [place] * len(piece)
+                rights += piece
+                if len(lefts) >= ROWS_AT_ONCE:
+                    yield self._some(batch, lefts, rights, range(finished, place))
+                    lefts, rights, finished = [], [], place
+        yield self._some(batch, lefts, rights, range(finished, batch.count))
+
+    def _some(self, batch: Batch, lefts: Places, rights: Places, finished: range) -> Batch:
+        """Some pairs that stay; and of the left rows of which all partners were seen, those without any."""
+        pairs = Batch(
+            [
+                *[[column[place] for place in lefts] for column in batch.columns],
+                *[[column[place] for place in rights] for column in self._right.columns],
+            ],
+            len(lefts),
+        )
+        kept = range(pairs.count) if self._holds is None else self._holds(pairs)
+        if not self._outer:
+            return pairs.take(kept)
+        self._matched.update(lefts[place] for place in kept)
+        lonely = [place for place in finished if place not in self._matched]
+        self._matched = {place for place in self._matched if place >= finished.stop}
+        if not lonely:
+            return pairs.take(kept)
+        chosen = sorted(
+            [*[(lefts[place], rights[place]) for place in kept], *[(place, -1) for place in lonely]], key=_left
+        )
+        return Batch(
+            [
+                *[[column[left] for left, _ in chosen] for column in batch.columns],
+                *[[None if right < 0 else column[right] for _, right in chosen] for column in self._right.columns],
+            ],
+            len(chosen),
+        )
+
+
+def _left(pair: tuple[int, int]) -> int:
+    return pair[0]

@@ -1,0 +1,79 @@
+"""`value IN (SELECT …)`: the rows of the sub-query as a set that is asked under three-valued logic."""
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from geode_client.values import as_timestamp, parse_timestamp
+
+_TIMES = frozenset((datetime, date))
+_NUMBERS = frozenset((int, float, Decimal))
+_KINDS: dict[Any, int] = {bool: 0, int: 1, float: 1, Decimal: 1, str: 2, datetime: 3, date: 3}
+
+
+def join_key(value: Any) -> Any:
+    """A hashable key: values that the language calls equal have the same, but for a time and the text of a time.
+
+    None for what equals nothing: NULL, arrays, objects.
+    """
+    kind = value.__class__
+    if kind is str or kind in _NUMBERS:
+        return value
+    if kind is bool:
+        return (bool, value)
+    if kind in _TIMES:
+        return as_timestamp(value)
+    return None if value is None or kind in (list, dict) else value
+
+
+class Membership:
+    """Asks whether a value equals one of `values`."""
+
+    __slots__ = ("_keys", "_kinds", "_times", "_unknown")
+
+    def __init__(self, values: Iterable[Any] = ()) -> None:
+        self._keys: set[Any] = set()
+        self._kinds: set[int] = set()
+        self._unknown = False
+        for value in values:
+            key = join_key(value)
+            if key is None:
+                self._unknown = True
+            else:
+                self._keys.add(key)
+                self._kinds.add(_KINDS.get(value.__class__, 4))
+        self._times: set[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def holds(self, value: Any) -> bool | None:
+        """TRUE, FALSE or UNKNOWN; of no values at all FALSE, also for NULL."""
+        if not self._kinds:
+            return None if self._unknown else False
+        key = join_key(value)
+        if key is None:
+            return None
+        if key in self._keys:
+            return True
+        kind = _KINDS.get(value.__class__, 4)
+        others = self._kinds - {kind}
+        if kind == 2 and 3 in others:
+            time = parse_timestamp(value)
+            if time is not None:
+                if time in self._keys:
+                    return True
+                others -= {3}
+        elif kind == 3 and 2 in others:
+            return self._among_texts(key, others)
+        # A value of another kind does not compare: whether it is equal is not known.
+        return None if others or self._unknown else False
+
+    def _among_texts(self, time: Any, others: set[int]) -> bool | None:
+        """A time among texts, which may be times as well."""
+        if self._times is None:
+            self._times = {parse_timestamp(key) for key in self._keys if key.__class__ is str}
+        if time in self._times:
+            return True
+        return None if others - {2} or self._unknown or None in self._times else False

@@ -1,0 +1,338 @@
+"""Operators: the nodes of a query's plan, each with one line of text that EXPLAIN shows.
+
+Every operator gives rows with the `columns` it names. Expressions above a scan read the columns of what stands below by
+position (columns.py); the `outputs` of a scan read messages. `source`, or `left` and `right`, or `sources` stand below.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from geode_client.catalog import Topic
+from geode_client.conditions import Condition
+from geode_client.grammar.ast import TypeNode
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of an operator's rows. `type` is what a schema declares; `spread`: it holds whole messages, whose fields
+    become columns when the query ends. `plain`: its values are JSON as it came, so never times or decimals."""
+
+    name: str
+    type: TypeNode | None = None
+    spread: bool = False
+    plain: bool = False
+
+
+Columns = tuple[Column, ...]
+
+
+def names(columns: Columns) -> tuple[str, ...]:
+    """The names of columns."""
+    return tuple(column.name for column in columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What part of its topics a scan has to read at all; the condition still judges every message of it.
+
+    Partition, key, and offsets from `first_offset` to before `end_offset`; messages accepted at or after `since_us`.
+    """
+
+    partition: int | None = None
+    key: str | None = None
+    first_offset: int = 0
+    end_offset: int | None = None
+    since_us: int | None = None
+
+    def parts(self) -> list[str]:
+        """What EXPLAIN says of it."""
+        found: list[str] = []
+        if self.partition is not None:
+            found.append(f"only partition {self.partition}")
+        if self.key is not None:
+            found.append(f"only the partition of key {self.key!r}")
+        if self.first_offset:
+            found.append(f"from offset {self.first_offset}")
+        if self.end_offset is not None:
+            found.append(f"before offset {self.end_offset}")
+        if self.since_us is not None:
+            found.append("from a time on")
+        return found
+
+
+EVERYTHING = Range()
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The retained messages of topics, in commit order. `outputs` are computed where `condition` is TRUE.
+
+    `whole`: bodies are decoded whole, not only the fields that are read. `newest_first` turns the order round.
+    """
+
+    pattern: str
+    topics: tuple[Topic, ...]
+    outputs: tuple["exp.Expression", ...]
+    columns: Columns
+    condition: Condition | None = None
+    whole: bool = True
+    within: Range = EVERYTHING
+    newest_first: bool = False
+    limit: int | None = None
+
+    def text(self) -> str:
+        from geode_client.query.columns import named
+
+        parts = [f"Scan {self.pattern}"]
+        if self.condition is not None:
+            parts.append(f"where {self.condition.text}")
+        parts += self.within.parts()
+        if self.newest_first:
+            parts.append("newest first")
+        fields = ", ".join(named(self.outputs, self.columns, ())) or "none"
+        parts.append(f"whole messages for {fields}" if self.whole else f"fields {fields}")
+        if self.limit is not None:
+            parts.append(f"at most {self.limit}")
+        return ", ".join(parts)
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class SystemScan:
+    """A SYSTEM table as of now."""
+
+    table: str
+    columns: Columns
+
+    def text(self) -> str:
+        return f"SystemScan {self.table}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class OneRow:
+    """SELECT without FROM: one row without columns."""
+
+    columns: Columns = ()
+
+    def text(self) -> str:
+        return "OneRow"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The rows for which the condition is TRUE."""
+
+    source: "Operator"
+    condition: "exp.Expression"
+
+    @property
+    def columns(self) -> Columns:
+        return self.source.columns
+
+    def text(self) -> str:
+        from geode_client.query.columns import shown
+
+        return f"Filter {shown(self.condition, self.columns)}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.source,)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Each row becomes the values of `expressions`."""
+
+    source: "Operator"
+    expressions: tuple["exp.Expression", ...]
+    columns: Columns
+
+    def text(self) -> str:
+        from geode_client.query.columns import named
+
+        return f"Project {', '.join(named(self.expressions, self.columns, self.source.columns)) or 'nothing'}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.source,)
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Pairs of rows for which `condition` is TRUE; `outer`: a left row without a partner comes once, with NULLs.
+
+    Expressions read the columns of `left` and then of `right`. `keys` are pairs of expressions, one for each side (the
+    right one counts from its own first column), that have to be equal: partners are found by hash.
+    """
+
+    left: "Operator"
+    right: "Operator"
+    condition: "exp.Expression | None"
+    outer: bool = False
+    keys: tuple[tuple["exp.Expression", "exp.Expression"], ...] = ()
+
+    @property
+    def columns(self) -> Columns:
+        return (*self.left.columns, *self.right.columns)
+
+    def text(self) -> str:
+        from geode_client.query.columns import shown
+
+        on = [f"{shown(a, self.left.columns)} = {shown(b, self.right.columns)}" for a, b in self.keys]
+        word = ("HashLeftJoin" if self.outer else "HashJoin") if on else ("LeftJoin" if self.outer else "Join")
+        also = [] if self.condition is None else [shown(self.condition, self.columns)]
+        return f"{word} on {' AND '.join([*on, *also]) or 'every pair'}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One aggregate: `function` over column `argument` of the source rows; None: COUNT(*)."""
+
+    function: str
+    argument: int | None
+    distinct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Groups the source rows by their columns `keys`; rows are the keys and then the results of `calls`."""
+
+    source: "Operator"
+    keys: tuple[int, ...]
+    calls: tuple[Call, ...]
+    columns: Columns
+
+    def text(self) -> str:
+        shown = names(self.columns)
+        by = f" by {', '.join(shown[: len(self.keys)])}" if self.keys else ""
+        return f"Aggregate {', '.join(shown[len(self.keys) :]) or 'nothing'}{by}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.source,)
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    position: int
+    descending: bool = False
+    nulls_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Sorts by columns of the source; with `limit` only so many of the first rows are kept at any time."""
+
+    source: "Operator"
+    keys: tuple[SortKey, ...]
+    limit: int | None = None
+
+    @property
+    def columns(self) -> Columns:
+        return self.source.columns
+
+    def text(self) -> str:
+        shown = [
+            f"{self.columns[key.position].name}{' desc' * key.descending}{' nulls first' * key.nulls_first}"
+            for key in self.keys
+        ]
+        return f"{'Sort' if self.limit is None else f'Top {self.limit}'} by {', '.join(shown)}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.source,)
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """Each different row once."""
+
+    source: "Operator"
+
+    @property
+    def columns(self) -> Columns:
+        return self.source.columns
+
+    def text(self) -> str:
+        return "Distinct"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.source,)
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """The rows of all sources, one source after the other."""
+
+    sources: "tuple[Operator, ...]"
+    columns: Columns
+
+    def text(self) -> str:
+        return "Union"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return self.sources
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`count` rows (None: all) after the first `offset`."""
+
+    source: "Operator"
+    count: int | None
+    offset: int
+
+    @property
+    def columns(self) -> Columns:
+        return self.source.columns
+
+    def text(self) -> str:
+        after = f" offset {self.offset}" if self.offset else ""
+        return f"Limit {'all' if self.count is None else self.count}{after}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.source,)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Columns of whole messages become columns of their fields: those of a schema first, then others as they appear.
+
+    `declared` are for each column of the source the fields of its schema. Which columns there are is known at the end.
+    """
+
+    source: "Operator"
+    declared: tuple[tuple[str, ...], ...]
+    columns: Columns = field(default=())
+
+    def text(self) -> str:
+        kept = [column.name for column in self.source.columns if not column.spread]
+        return f"Spread all fields{''.join(f', {name}' for name in kept)}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.source,)
+
+
+Operator = Scan | SystemScan | OneRow | Filter | Project | Join | Aggregate | Sort | Distinct | Union | Limit | Spread

@@ -1,0 +1,268 @@
+"""Names of a SELECT: which source, and which column or field of it, a path means.
+
+Sources with known columns (SYSTEM tables, sub-queries) are asked first, then what a topic's schema declares; any other
+name is a field of the one topic there is. Between several topics a name needs the source in front of it. Fields that are
+read are collected, and become the outputs of a topic's scan.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlglot import exp
+
+from geode_client.conditions.rows import VIRTUAL_COLUMNS, path_text, steps_of
+from geode_client.errors import GqlError, did_you_mean
+from geode_client.grammar.ast import Scalar, TypeNode
+from geode_client.query import operators as nodes
+from geode_client.query.columns import is_pending, pending, replaced
+
+NAMES_SHOWN = 30
+_NOT_PLAIN = frozenset(("TIMESTAMP", "DATE", "DECIMAL"))
+_INT = Scalar("INT")
+_TEXT = Scalar("STRING")
+_TIME = Scalar("TIMESTAMP")
+_VIRTUAL_TYPES: Mapping[str, TypeNode] = {
+    "_id": _TEXT,
+    "_topic": _TEXT,
+    "_partition": _INT,
+    "_offset": _INT,
+    "_key": _TEXT,
+    "_priority": _INT,
+    "_timestamp": _TIME,
+    "_expires_at": _TIME,
+}
+Step = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A path of a statement: its first name, whether that may be a virtual column, and the steps behind it."""
+
+    name: str
+    virtual: bool
+    steps: tuple[Step, ...]
+    span: Any
+
+    @classmethod
+    def of(cls, node: exp.Expression) -> "Path":
+        head, steps = steps_of(node)
+        quoted = bool(head.this.args.get("quoted"))
+        return cls(head.name, head.name in VIRTUAL_COLUMNS and not quoted, tuple(steps), node.meta.get("span"))
+
+    def inside(self) -> "Path":
+        """The path without the source in front of it."""
+        name = str(self.steps[0])
+        return Path(name, name in VIRTUAL_COLUMNS, self.steps[1:], self.span)
+
+    @property
+    def text(self) -> str:
+        return path_text(self.name, self.steps)
+
+    def node(self) -> exp.Expression:
+        """The path as a node over messages."""
+        head = exp.Column(this=exp.Identifier(this=self.name, quoted=self.name in VIRTUAL_COLUMNS and not self.virtual))
+        head.meta["span"] = self.span
+        return stepped(head, self.steps, self.span)
+
+
+def stepped(node: exp.Expression, steps: Sequence[Step], span: Any) -> exp.Expression:
+    """The value at the end of some steps from a node."""
+    for step in steps:
+        if isinstance(step, int):
+            node = exp.Bracket(this=node, expressions=[exp.Literal.number(str(step))])
+        else:
+            node = exp.Dot(this=node, expression=exp.Identifier(this=step, quoted=not step.isidentifier()))
+        node.meta["span"] = span
+    return node
+
+
+@dataclass(slots=True)
+class Source:
+    """Something to select from: a node, how its rows may be called, and its columns so far.
+
+    Of a topic, `node` is a scan, and `outputs` grow as fields are asked for.
+    """
+
+    node: nodes.Operator
+    alias: str | None
+    number: int = 0
+    columns: list[nodes.Column] = field(default_factory=list)
+    outputs: list[exp.Expression] = field(default_factory=list)
+    _places: dict[Any, int] = field(default_factory=dict)
+
+    @property
+    def types(self) -> Mapping[str, TypeNode]:
+        """What the schema of the one topic declares."""
+        topics = self.node.topics if isinstance(self.node, nodes.Scan) else ()
+        schema = topics[0].schema if len(topics) == 1 else None
+        return {} if schema is None else {column.name: column.type for column in schema.columns}
+
+    @property
+    def is_topic(self) -> bool:
+        return isinstance(self.node, nodes.Scan)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any name may be a field of its rows."""
+        return self.is_topic or any(column.spread for column in self.columns)
+
+    def knows(self, path: Path) -> bool:
+        """Whether the name is one of its columns for sure."""
+        if self.is_topic:
+            return path.virtual or path.name in self.types
+        return any(column.name == path.name and not column.spread for column in self.columns)
+
+    def known_names(self) -> list[str]:
+        return list(self.types) if self.is_topic else [column.name for column in self.columns if not column.spread]
+
+    def read(self, path: Path) -> exp.Expression:
+        """The node that reads a path; raises GqlError where there is none."""
+        if self.is_topic:
+            return self._output(path.text + "!" * path.virtual, path.node(), self._column(path), path.span)
+        for position, column in enumerate(self.columns):
+            if column.name == path.name and not column.spread:
+                return stepped(pending(self.number, position, path.span), path.steps, path.span)
+        spread = [position for position, column in enumerate(self.columns) if column.spread]
+        if len(spread) == 1:
+            return stepped(pending(self.number, spread[0], path.span), (path.name, *path.steps), path.span)
+        if spread:
+            raise GqlError(
+                f"{path.name} may be a field of several topics of the sub-query", span=path.span, hint="name it there"
+            )
+        raise unknown(path, self.known_names())
+
+    def exists(self, path: Path) -> exp.Expression:
+        """The node that tells whether the path is there."""
+        if not self.is_topic:
+            found = self.read(path)
+            # A column is always there; what a message has is known only of its fields.
+            return (
+                exp.Not(this=exp.Is(this=found, expression=exp.Null())) if is_pending(found) else exp.Exists(this=found)
+            )
+        text = f"EXISTS({path.text})"
+        return self._output(
+            text, exp.Exists(this=path.node()), nodes.Column(text, Scalar("BOOL"), plain=True), path.span
+        )
+
+    def whole(self, span: Any) -> list[exp.Expression]:
+        """All columns: of a topic the message, which is spread out at the end."""
+        if self.is_topic:
+            return [self._output("*", exp.Star(), nodes.Column("*", spread=True), span)]
+        return [pending(self.number, position, span) for position in range(len(self.columns))]
+
+    def _output(self, key: Any, tree: exp.Expression, column: nodes.Column, span: Any) -> exp.Expression:
+        if key not in self._places:
+            self._places[key] = len(self.outputs)
+            self.outputs.append(tree)
+            self.columns.append(column)
+        return pending(self.number, self._places[key], span)
+
+    def _column(self, path: Path) -> nodes.Column:
+        if path.virtual:
+            return nodes.Column(path.text, None if path.steps else _VIRTUAL_TYPES.get(path.name))
+        declared = None if path.steps else self.types.get(path.name)
+        plain = not (isinstance(declared, Scalar) and declared.name in _NOT_PLAIN)
+        return nodes.Column(path.text, declared, plain=plain)
+
+    def operator(self) -> nodes.Operator:
+        """The source as a node of the plan, with all that was asked of it."""
+        if isinstance(self.node, nodes.Scan):
+            return replace(self.node, outputs=tuple(self.outputs), columns=tuple(self.columns))
+        return self.node
+
+
+class Scope:
+    """The sources of one SELECT. `outer` are the names of sources around a sub-query, which it cannot read."""
+
+    def __init__(self, outer: frozenset[str] = frozenset()) -> None:
+        self.sources: list[Source] = []
+        self.outer = outer
+        self.notices: dict[str, None] = {}
+
+    def add(self, source: Source, span: Any) -> None:
+        """Add the next source of FROM."""
+        if source.alias is not None and any(source.alias == other.alias for other in self.sources):
+            raise GqlError(
+                f"two sources are called {source.alias}", span=span, hint=f"give one a name: … AS {source.alias[:1]}2"
+            )
+        source.number = len(self.sources)
+        self.sources.append(source)
+
+    def bases(self) -> list[int]:
+        """The position of the first column of each source among the columns of all."""
+        found, base = [], 0
+        for source in self.sources:
+            found.append(base)
+            base += len(source.columns)
+        return found
+
+    def aliases(self) -> frozenset[str]:
+        return frozenset(source.alias for source in self.sources if source.alias is not None)
+
+    def called(self, name: str) -> Source | None:
+        """The source of this name."""
+        return next((source for source in self.sources if source.alias == name), None)
+
+    def resolved(self, tree: exp.Expression) -> exp.Expression:
+        """The expression with every path made a reference to a column."""
+
+        def made(node: exp.Expression) -> exp.Expression | None:
+            if isinstance(node, exp.Exists):
+                source, path = self._found(Path.of(node.this))
+                return source.exists(path)
+            if is_pending(node):
+                return node.copy()
+            if isinstance(node, exp.Column | exp.Dot | exp.Bracket):
+                source, path = self._found(Path.of(node))
+                return source.read(path)
+            return None
+
+        return replaced(tree, made)
+
+    def _found(self, path: Path) -> tuple[Source, Path]:
+        if path.steps and isinstance(path.steps[0], str):
+            source = self.called(path.name)
+            if source is not None:
+                return source, self._noticed(source, path.inside())
+        knowing = [source for source in self.sources if source.knows(path)]
+        if len(knowing) > 1:
+            raise self._ambiguous(path, knowing)
+        if not knowing:
+            if path.steps and path.name in self.outer:
+                raise GqlError(
+                    f"a sub-query cannot read {path.text} of the query around it", span=path.span, hint="use JOIN"
+                )
+            knowing = [source for source in self.sources if source.is_open]
+        if len(knowing) > 1:
+            raise self._ambiguous(path, knowing)
+        if not knowing:
+            raise unknown(path, [name for source in self.sources for name in source.known_names()])
+        return knowing[0], self._noticed(knowing[0], path)
+
+    def _noticed(self, source: Source, path: Path) -> Path:
+        """Say of a field that a schema does not name that it may be misspelt."""
+        types = source.types
+        if types and not path.virtual and path.name not in types:
+            hint = did_you_mean(path.name, types)
+            self.notices[f"the schema has no column {path.name}" + (f": {hint}" if hint else "")] = None
+        return path
+
+    def _ambiguous(self, path: Path, sources: Sequence[Source]) -> GqlError:
+        named = [source.alias for source in sources if source.alias is not None]
+        hint = f"write {' or '.join(f'{alias}.{path.text}' for alias in named)}" if named else "give the sources names"
+        return GqlError(f"{path.text} may be of several sources", span=path.span, hint=hint)
+
+
+def unknown(path: Path, known: Sequence[str]) -> GqlError:
+    """The error for a column that is not there."""
+    unique = list(dict.fromkeys(known))
+    listed = f"there are {', '.join(unique[:NAMES_SHOWN])}" if unique else None
+    return GqlError(f"there is no column {path.text}", span=path.span, hint=did_you_mean(path.name, unique) or listed)
+
+
+def outermost(tree: exp.Expression, kind: type[exp.Expression]) -> Iterator[Any]:
+    """The nodes of a kind, but for those inside sub-queries."""
+    for node in tree.walk(prune=lambda node: isinstance(node, exp.Subquery)):
+        if isinstance(node, kind):
+            yield node

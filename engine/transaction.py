@@ -1,0 +1,244 @@
+"""The transaction a program writes: `async with client.transaction() as tx`, over the transaction of any broker.
+
+Leaving the block commits; an exception that leaves it, or the bound on its time, rolls back. While the block runs its task
+(and tasks that it starts) may not publish past `tx`.
+"""
+
+import uuid
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from geode_client.broker import (
+    BatchReceipt,
+    Broker,
+    BrokerTransaction,
+    OutgoingBatch,
+    OutgoingMessage,
+    Receipt,
+    current_transaction,
+)
+from geode_client.catalog import TopicDefinition
+from geode_client.errors import GeodeError, GqlError, InvalidMessage, TopicNotFound
+from geode_client.grammar.names import validate_topic_name
+from geode_client.message import Message
+from geode_client.options import TopicOptions
+from geode_client.outgoing import Key, outgoing_batches, outgoing_message, renumbered, together
+
+if TYPE_CHECKING:
+    from geode_client.query.result import Result
+
+TRANSACTION_SECONDS = 5.0
+TRANSACTION_SECONDS_MAX = 3600.0
+
+
+class Transaction:
+    """Publishes, acknowledgements and SQL on own tables that are stored together or not at all.
+
+    Made by `client.transaction()`, used once, with `async with`. After the block `committed` says what became of it, also
+    when the task was cancelled meanwhile, and `receipts` what became of each publish, in the order of the calls.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        ready: Callable[[], Awaitable[Any]],
+        auto_create: bool,
+        timeout_seconds: float,
+    ) -> None:
+        self._broker = broker
+        self._ready = ready
+        self._auto_create = auto_create
+        self._timeout_seconds = checked_timeout(timeout_seconds)
+        self._begun: BrokerTransaction | None = None
+        self._token: Token[BrokerTransaction | None] | None = None
+        self._calls: list[int | None] = []
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        if self._begun is not None:
+            raise GeodeError("a transaction is used once: call client.transaction() again")
+        await self._ready()
+        self._begun = self._broker.transaction(self._timeout_seconds)
+        self._token = current_transaction.set(self._begun)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is not None:
+                await self._opened().rollback()
+            elif not self._ended:
+                await self._opened().commit()
+        finally:
+            leave(self._token)
+
+    @property
+    def begun(self) -> BrokerTransaction | None:
+        """The broker's transaction, once it has begun."""
+        return self._begun
+
+    @property
+    def committed(self) -> bool:
+        """Whether everything has been stored."""
+        return self._begun is not None and self._begun.committed
+
+    @property
+    def receipts(self) -> list[Receipt | BatchReceipt]:
+        """After the commit one receipt for each `publish` and `publish_batch`, in the order of the calls."""
+        if not self.committed:
+            return []
+        given = iter(self._opened().receipts)
+        found: list[Receipt | BatchReceipt] = []
+        for batches in self._calls:
+            if batches is None:
+                found.append(next(given))
+            else:
+                some = [next(given) for _ in range(batches)]
+                found.append(together([receipt for receipt in some if isinstance(receipt, BatchReceipt)]))
+        return found
+
+    # ── what belongs to it ──
+    async def publish(
+        self,
+        topic: str,
+        message: Any,
+        *,
+        partition_key: Key = None,
+        priority: str | int = 5,
+        ttl_seconds: float | None = None,
+        delay_seconds: float | None = None,
+        compression: str | None = None,
+        region: str | None = None,
+        message_id: str | uuid.UUID | None = None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> None:
+        """As `client.publish`: checked now, stored at the commit; what refuses the message is raised here."""
+        outgoing = outgoing_message(
+            topic,
+            message,
+            partition_key=partition_key,
+            priority=priority,
+            ttl_seconds=ttl_seconds,
+            delay_seconds=delay_seconds,
+            compression=compression,
+            region=region,
+            message_id=message_id,
+            headers=headers,
+        )
+        await self._publish(outgoing)
+        self._calls.append(None)
+
+    async def publish_batch(
+        self,
+        topic: str,
+        messages: Iterable[Any] | AsyncIterable[Any],
+        *,
+        batch_size: int = 1000,
+        partition_key: Key = None,
+        priority: str | int = 5,
+        ttl_seconds: float | None = None,
+        delay_seconds: float | None = None,
+        compression: str | None = None,
+        region: str | None = None,
+        message_ids: Iterable[str | uuid.UUID | None] | None = None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> None:
+        """As `client.publish_batch`: checked now, stored at the commit with everything else.
+
+        When a message is refused the batches before it are part of the transaction: leave it by the exception.
+        """
+        batches = outgoing_batches(
+            topic,
+            messages,
+            batch_size=batch_size,
+            partition_key=partition_key,
+            priority=priority,
+            ttl_seconds=ttl_seconds,
+            delay_seconds=delay_seconds,
+            compression=compression,
+            region=region,
+            message_ids=message_ids,
+            headers=headers,
+        )
+        place = len(self._calls)
+        self._calls.append(0)
+        async for first, batch in batches:
+            try:
+                await self._publish(batch)
+            except InvalidMessage as error:
+                raise renumbered(error, first) from error
+            self._calls[place] = (self._calls[place] or 0) + 1
+
+    async def _publish(self, outgoing: OutgoingMessage | OutgoingBatch) -> None:
+        begun = self._opened()
+        give = begun.publish if isinstance(outgoing, OutgoingMessage) else begun.publish_batch
+        try:
+            await give(outgoing)  # type: ignore[arg-type]
+        except TopicNotFound:
+            if not self._auto_create:
+                raise
+            await begun.create_topic(automatic_topic(outgoing.topic))
+            await give(outgoing)  # type: ignore[arg-type]
+
+    async def ack(self, *messages: Message) -> None:
+        """Acknowledge messages when the transaction commits. Raises LeaseLost at the commit when one has passed on."""
+        begun = self._opened()
+        for message in messages:
+            message.acknowledge_within(begun)
+
+    async def execute(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> "Result":
+        """Run one statement of SQL on tables of your own, in the same store.
+
+        From the first one on other writers wait until the transaction ends. `params` are bound to `?`, or to `:name` and
+        `$name`. Raises GqlError, ConstraintFailed (the statement is undone, the transaction goes on), TransactionAborted.
+        """
+        from geode_client.query.result import Result
+
+        found = await self._opened().execute(sql, params)
+        return Result(found.columns, found.rows, None if found.columns else written(found.changes))
+
+    # ── ending it before the block does ──
+    async def commit(self) -> None:
+        """Store everything now; nothing more can be done in it."""
+        self._ended = True
+        await self._opened().commit()
+
+    async def rollback(self) -> None:
+        """Store nothing; nothing more can be done in it."""
+        self._ended = True
+        await self._opened().rollback()
+
+    def _opened(self) -> BrokerTransaction:
+        if self._begun is None:
+            raise GeodeError("the transaction has not begun: use 'async with client.transaction() as tx'")
+        return self._begun
+
+
+def automatic_topic(name: str) -> TopicDefinition:
+    """The topic that publishing to a name makes where there is none."""
+    return TopicDefinition(validate_topic_name(name), TopicOptions(), automatic=True)
+
+
+def checked_timeout(seconds: float) -> float:
+    """The bound on a transaction; raises GqlError when it is none."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= TRANSACTION_SECONDS_MAX:
+        raise GqlError(f"timeout is a number of seconds above 0, up to {TRANSACTION_SECONDS_MAX:g}, not {seconds!r}")
+    return float(seconds)
+
+
+def leave(token: "Token[BrokerTransaction | None] | None") -> None:
+    """The running task is no longer inside the transaction."""
+    if token is not None:
+        try:
+            current_transaction.reset(token)
+        except ValueError:
+            # It was entered in another task; there it is recognised as ended.
+            current_transaction.set(None)
+
+
+def written(changes: int) -> str:
+    return f"{changes} row{'s' * (changes != 1)} written"
