@@ -23,6 +23,8 @@ from geode_client.errors import (
     InvalidMessage,
     LeaseLost,
     MessageTooLarge,
+    RequestFailed,
+    RequestTimeout,
     SchemaViolation,
     StoreError,
     SubscriberLimitReached,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from geode_client.connecting import Connection
     from geode_client.message import Message
     from geode_client.query.result import Result
+    from geode_client.requesting import Request, Service
     from geode_client.subscription import Subscription
     from geode_client.sync import SyncClient
     from geode_client.transaction import Transaction
@@ -51,7 +54,9 @@ _LAZY = {
     "Connection": "connecting",
     "Message": "message",
     "Receipt": "broker",
+    "Request": "requesting",
     "Result": "query.result",
+    "Service": "requesting",
     "Subscription": "subscription",
     "SyncClient": "sync",
     "Transaction": "transaction",
@@ -77,8 +82,12 @@ __all__ = [
     "Message",
     "MessageTooLarge",
     "Receipt",
+    "Request",
+    "RequestFailed",
+    "RequestTimeout",
     "Result",
     "SchemaViolation",
+    "Service",
     "StoreError",
     "SubscriberLimitReached",
     "Subscription",

@@ -55,18 +55,24 @@ class OutgoingBatch(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """Where a published message is; `duplicate`: it had been there before, and nothing was stored now."""
+    """Where a published message is; `duplicate`: it had been there before, and nothing was stored now.
+
+    `offset` is None for a message that waits for its time: it gets one when it is due, and keeps `id` and `partition`.
+    """
 
     id: str
     topic: str
     partition: int
-    offset: int
+    offset: int | None
     timestamp: Any
     duplicate: bool = False
 
 
 class BatchReceipt(msgspec.Struct, frozen=True):
-    """What a batch became: messages stored, known ids passed over, and for each partition the offsets given."""
+    """What a batch became: messages stored, known ids passed over, and for each partition the offsets given.
+
+    Messages that wait for their time are counted and have no offsets yet.
+    """
 
     count: int
     duplicates: int
@@ -192,6 +198,7 @@ class TopicStatistics:
     messages_published: int
     messages_consumed: int
     messages_retained: int
+    delayed_messages: int
     pending_messages: int
     subscriber_count: int
     publish_rate: float

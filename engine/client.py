@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from geode_client import codec
 from geode_client.broker import BatchReceipt, Broker, OutgoingMessage, Receipt
 from geode_client.errors import GeodeError, GroupNotFound, TopicNotFound, Unsupported
-from geode_client.outgoing import BatchSender, key_text, outgoing_batches, outgoing_message
+from geode_client.outgoing import BatchSender, key_text, microseconds, outgoing_batches, outgoing_message
 from geode_client.subscription import Subscription
 from geode_client.transaction import TRANSACTION_SECONDS, Transaction, automatic_topic
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from geode_client.connecting import Connection
     from geode_client.query.result import Result
     from geode_client.query.session import Session
+    from geode_client.requesting import Requester, Service
 
 DEFAULT_TARGET = "./geode-data"
 
@@ -107,6 +108,7 @@ class Client:
         self._is_open = False
         self._is_closed = False
         self._session: Session | None = None
+        self._requester: Requester | None = None
 
     # ── opening and closing ──
     async def open(self) -> Self:
@@ -126,13 +128,20 @@ class Client:
         self._is_closed = True
         if self._is_open:
             self._is_open = False
-            closing = asyncio.ensure_future(self._broker.close())
+            closing = asyncio.ensure_future(self._close())
             try:
                 await asyncio.shield(closing)
             except asyncio.CancelledError:
                 # Half closed it would keep its locks and its place among the living: a cancelled close ends first.
                 await closing
                 raise
+
+    async def _close(self) -> None:
+        try:
+            if self._requester is not None:
+                await self._requester.close()
+        finally:
+            await self._broker.close()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -175,6 +184,9 @@ class Client:
         headers: Mapping[str, Any] | None = None,
     ) -> Publication:
         """Store one message; awaiting gives its Receipt once it is as durable as the topic's delivery promises.
+
+        With `delay_seconds` the message waits, as durable as any, and is appended to the topic when it is due; its time to
+        live counts from then. Its receipt has no offset (None), and its id is known from now on.
 
         Raises InvalidMessage (no JSON), SchemaViolation, MessageTooLarge, TopicNotFound (without auto_create), StoreError.
         """
@@ -219,7 +231,8 @@ class Client:
         """Store many messages, `batch_size` at a time; each batch is stored whole or not at all.
 
         When a batch is refused the batches before it are stored; the error names the message by its number in all
-        `messages`. Never holds more than a few batches.
+        `messages`. Never holds more than a few batches. While 64 MiB wait for the disk, publishing waits, in the
+        order of the calls.
         """
         batches = outgoing_batches(
             topic,
@@ -303,6 +316,35 @@ class Client:
             before_open=ready,
         )
         return subscription
+
+    # ── asking and answering ──
+    async def request(
+        self, topic: str, params: Any = None, timeout: float | None = 5.0, *, method: str | None = None
+    ) -> Any:
+        """Ask whoever serves the topic, and give the result; None for `timeout` waits for ever.
+
+        Publishes `id`, `method`, `params` and `reply_to`. Raises RequestTimeout (says whether anybody serves the topic),
+        RequestFailed (with the server's text).
+        """
+        if timeout is not None:
+            microseconds("timeout", timeout, above_zero=True)
+        await self.open()
+        if self._requester is None:
+            from geode_client.requesting import Requester
+
+            self._requester = Requester(self._broker, self._publish)
+        return await self._requester.request(topic, params, timeout, method)
+
+    def serve(self, topic: str, *, group: str = "servers") -> "Service":
+        """The requests of a topic, to be used with `async with` and `async for`; answer each with `await request.reply(…)`.
+
+        Servers of one `group` share the requests, in all processes: each goes to one of them, and to another one when that
+        one dies. Requests wait while no server is there, as long as their clients do.
+        """
+        from geode_client.requesting import SERVER_PREFETCH, Service
+
+        subscription = self.subscribe(topic, consumer_group=group, prefetch=SERVER_PREFETCH)
+        return Service(self._broker, subscription)
 
     # ── transactions ──
     def transaction(self, *, timeout: float = TRANSACTION_SECONDS) -> Transaction:

@@ -13,6 +13,8 @@ GeodeError
 ├── GroupNotFound               no group of this name
 ├── GroupMismatch               a group joined with another filter or order
 ├── AlreadySettled              a message settled with another word before
+├── RequestFailed               a server answered with an error
+├── RequestTimeout              nobody answered in time (also a builtin TimeoutError)
 ├── TransactionAborted          the transaction was rolled back, and says why: try it again
 ├── LeaseLost                   the message has passed to another consumer
 ├── Unsupported                 this backend cannot do it
@@ -38,6 +40,8 @@ __all__ = [
     "InvalidMessage",
     "LeaseLost",
     "MessageTooLarge",
+    "RequestFailed",
+    "RequestTimeout",
     "SchemaViolation",
     "StoreError",
     "SubscriberLimitReached",
@@ -138,6 +142,14 @@ class GroupMismatch(GeodeError):
 
 class AlreadySettled(GeodeError):
     """A message was acknowledged, given back or dead-lettered before: the first word counts."""
+
+
+class RequestFailed(GeodeError):
+    """A server answered a request with an error; its text is the server's."""
+
+
+class RequestTimeout(GeodeError, TimeoutError):
+    """No reply came in time; says whether anybody serves the topic."""
 
 
 class LeaseLost(GeodeError):

@@ -53,6 +53,15 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tru
 NO_ATTRIBUTES = Attributes()
 
 
+def expiry_bounds(attributes: Attributes) -> tuple[int | None, int | None]:
+    """When the first of the messages expires, and when all have; None where that never happens."""
+    expires = attributes.expires_us
+    if not isinstance(expires, list):
+        return expires, expires
+    ends = [at for at in expires if at is not None]
+    return min(ends, default=None), max(ends) if ends and len(ends) == len(expires) else None
+
+
 class Chunk:
     """The messages of one stored batch: `count` JSON bodies in `lines`, one a line, and what the batch knows of them."""
 

@@ -124,8 +124,12 @@ class BatchSender:
                 await self._send(first, batch)
             while self._on_the_way:
                 await self._await_oldest()
+        except asyncio.CancelledError:
+            for _, task in self._on_the_way:
+                task.cancel()  # what still waits for room is not stored
+            raise
         finally:
-            # What was sent is stored, or not, whatever becomes of the caller; but nobody is left to hear of it.
+            # What the writer has is stored, or not, whatever becomes of the caller; but nobody is left to hear of it.
             for _, task in self._on_the_way:
                 task.add_done_callback(_forget)
         return together(self._receipts)

@@ -18,6 +18,9 @@ from geode_client.transaction import Transaction, leave
 if TYPE_CHECKING:
     from geode_client.connecting import Connection
 
+if TYPE_CHECKING:
+    from geode_client.requesting import Request, Service
+
 
 class SyncClient:
     """`Client` for programs without an event loop. Use as `with SyncClient("./data") as client:`; safe between threads."""
@@ -86,6 +89,14 @@ class SyncClient:
     def subscribe(self, topic_or_pattern: str, **options: Any) -> "SyncSubscription":
         """As `Client.subscribe`, with `with` and `for`."""
         return SyncSubscription(self, self._client.subscribe(topic_or_pattern, **options))
+
+    def request(self, topic: str, params: Any = None, timeout: float | None = 5.0, *, method: str | None = None) -> Any:
+        """As `Client.request`."""
+        return self._run(self._client.request(topic, params, timeout, method=method))
+
+    def serve(self, topic: str, **options: Any) -> "SyncService":
+        """As `Client.serve`, with `with` and `for`."""
+        return SyncService(self, self._client.serve(topic, **options))
 
     def execute(self, gql: str, params: Any = None) -> Any:
         """As `Client.execute`; the messages of a SUBSCRIBE are read with `messages(result)`."""
@@ -184,6 +195,48 @@ class SyncMessage(Message, eq=False, gc=False):
     def _settle(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._call is not None
         self._call(work)
+
+
+class SyncService:
+    """Requests to be read with `for`, inside `with`, and answered with `reply` or `fail`."""
+
+    def __init__(self, client: SyncClient, service: "Service") -> None:
+        self._client = client
+        self._service = service
+
+    def __enter__(self) -> Self:
+        self._client._run(self._service.open())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._client._run(self._service.__aexit__(kind, error, traceback))
+
+    def __iter__(self) -> "Iterator[SyncRequest]":
+        iterator = aiter(self._service)
+        while True:
+            found, request = self._client._run(_following(iterator))
+            if not found:
+                return
+            yield SyncRequest(self._client, request)
+
+
+class SyncRequest:
+    """One request, as `Request`."""
+
+    def __init__(self, client: SyncClient, request: "Request") -> None:
+        self._client = client
+        self._request = request
+        self.id = request.id
+        self.method = request.method
+        self.params = request.params
+
+    def reply(self, result: Any) -> None:
+        self._client._run(self._request.reply(result))
+
+    def fail(self, reason: object) -> None:
+        self._client._run(self._request.fail(reason))
 
 
 class _Inside:

@@ -1,5 +1,6 @@
 """Which fields of a message an expression reads, and how just those are decoded for a whole chunk in one call."""
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ import msgspec
 from geode_client import codec
 
 ABSENT = msgspec.UNSET
+_UNFIT_NAME = re.compile(r'["\\\x00-\x1f]')
 
 
 class MessageChunk(Protocol):
@@ -47,9 +49,11 @@ class Projection:
         present = frozenset(present)
         self.key = (names, present)
         fields = [(attribute_of(name), Any, ABSENT if name in present else None) for name in sorted(names)]
-        rename = {attribute_of(name): name for name in names}
+        # Decoders cannot look for names with a quotation mark, a backslash or a control character.
+        fit = not any(map(_UNFIT_NAME.search, names))
+        rename = {attribute_of(name): name for name in names} if fit else None
         self._struct = msgspec.defstruct("Projection", fields, rename=rename, gc=False)
-        self._decoder = msgspec.json.Decoder(self._struct)
+        self._decoder = msgspec.json.Decoder(self._struct) if fit else None
 
     @staticmethod
     def of(names: Iterable[str], present: Iterable[str] = ()) -> "Projection":
@@ -82,6 +86,8 @@ class Projection:
         return self._decoded(chunk.lines) if self.names else range(chunk.count)
 
     def _decoded(self, lines: bytes) -> Sequence[Any]:
+        if self._decoder is None:
+            return [self.row(body) for body in codec.decode_lines(lines)]
         try:
             found: list[Any] = self._decoder.decode_lines(lines)
             return found

@@ -34,6 +34,7 @@ _WORDS = {
     RESERVED: "acknowledged in a transaction that is open",
 }
 _SAID = bytes(1 if PENDING < state <= DEAD else 0 for state in range(256))
+_NOT_OURS = bytes(ABSENT if state in (PENDING, UNDONE) else state for state in range(256))
 _MARK_WRITTEN = bytes(state + WRITTEN if PENDING < state <= DEAD else state for state in range(256))
 
 
@@ -78,6 +79,7 @@ class HeldClaim:
         "rules",
         "state",
         "topic_id",
+        "unanswered",
         "waits_for",
     )
 
@@ -110,6 +112,7 @@ class HeldClaim:
         self.extended_us = 0
         self.is_lost = False
         self.is_unwritten = False
+        self.unanswered = 0
         self._failed = 0
         self._redelivered = pending.count(PENDING) if attempts else 0
         self._failures: list[Failed] = []
@@ -223,7 +226,7 @@ class HeldClaim:
 
     # ── what is to be written ──
     def settled(self, *, let_go: bool = False, tail_from: int | None = None) -> Settlement:
-        """What is to be written now; from here on it counts as written.
+        """What is to be written now; from here on it counts as written, and as `unanswered` until the store has it.
 
         `let_go` gives up all that is left; `tail_from` (a place in `state`) only what stands from there on.
         """
@@ -246,8 +249,10 @@ class HeldClaim:
         )
         self.state = self.state.translate(_MARK_WRITTEN)
         if tail_from is not None:
-            self.state[tail_from:] = bytes(len(self.state) - tail_from)
+            # What was said of the others stays, so that it can be said again.
+            self.state[tail_from:] = self.state[tail_from:].translate(_NOT_OURS)
         self._failures, self._letters = [], []
         self._failed = self._redelivered = 0
         self.is_unwritten = False
+        self.unanswered += 1
         return made

@@ -386,7 +386,10 @@ class GroupCore:
 
     def _put_back(self, one: GroupSlice, first: int) -> None:
         base = one.chunk.base_offset
-        back = [index for index in one.indices[first : one.end] if one.claim.is_pending(base + index)]
+        if one.claim.rules.settle_first:
+            back = list(one.indices[one.taken : one.end])  # acknowledged and not handed over
+        else:
+            back = [index for index in one.indices[first : one.end] if one.claim.is_pending(base + index)]
         one.end = one.taken
         one.given_back = frozenset(back)
         self._free_keys(one)
@@ -442,14 +445,14 @@ class GroupCore:
         for pieces in self._ready.values():
             for claim in {piece.claim.claim_id: piece.claim for piece in pieces if piece.indices}.values():
                 cut = min(p.chunk.base_offset + p.indices[0] for p in pieces if p.claim is claim and p.indices)
-                if claim.is_lost or self._is_in_hand(claim, cut):
+                # One that is not held any more was settled before it was handed out (at_most_once): it stays here.
+                if claim.claim_id not in self.claims or self._is_in_hand(claim, cut):
                     continue
-                made.append(claim.settled(tail_from=cut - claim.first))
+                made.append(self._written(claim, tail_from=cut - claim.first))
         given = {one.claim_id for one in made}
         for lane, pieces in self._ready.items():
             self._ready[lane] = deque(piece for piece in pieces if piece.claim.claim_id not in given)
         self._window //= 2
-        self._forget_settled()
         return made
 
     def _is_in_hand(self, claim: HeldClaim, offset: int) -> bool:
@@ -476,8 +479,8 @@ class GroupCore:
         self._keys.forget_lost()
         return len(known)
 
-    def _written(self, claim: HeldClaim) -> Settlement:
-        made = claim.settled()
+    def _written(self, claim: HeldClaim, *, tail_from: int | None = None) -> Settlement:
+        made = claim.settled(tail_from=tail_from)
         if not claim.left:
             del self.claims[claim.claim_id]
             self._ended[claim.claim_id] = claim
@@ -486,7 +489,11 @@ class GroupCore:
     def confirmed(self, settlements: Iterable[Settlement]) -> None:
         """The store has answered to these settlements, and what was lost of them has been told to `lost`."""
         for one in settlements:
-            self._ended.pop(one.claim_id, None)
+            claim = self.claims.get(one.claim_id) or self._ended.get(one.claim_id)
+            if claim is not None:
+                claim.unanswered -= 1
+                if not claim.unanswered:
+                    self._ended.pop(one.claim_id, None)
 
     def _forget_settled(self) -> None:
         for claim in list(self.claims.values()):

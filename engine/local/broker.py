@@ -34,6 +34,7 @@ from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupport
 from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import progress, statistics
+from geode_client.local.delays import DelayedMover
 from geode_client.local.outbox import Outbox, batch_receipt
 from geode_client.local.replaying import Replay
 from geode_client.local.reports import Reports
@@ -42,6 +43,7 @@ from geode_client.local.sweeper import Sweeper
 from geode_client.local.transactions import LocalTransaction, Transactions
 from geode_client.local.zones import ZoneMaker, ZoneWishes
 from geode_client.message import Chunk, Message
+from geode_client.replying import answer
 from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence, Traffic
@@ -74,7 +76,6 @@ class LocalBroker:
     def unsupported(self) -> Mapping[str, str]:
         """What is not built yet on a directory."""
         return {
-            "delay": "delayed messages come with the next release",
             "regions": "a directory is in one place",
         }
 
@@ -92,6 +93,7 @@ class LocalBroker:
         self._open = True
         self._schedule_look()
         self._sweeper.start()
+        self._delays.start()
 
     def _open_parts(self, layout: files.Layout, undo: contextlib.ExitStack) -> None:
         self._reader = files.open_reader(layout, self._database)
@@ -117,7 +119,8 @@ class LocalBroker:
             layout.directory,
         )
         peers = self._open_pipes(layout, process, undo)
-        self._outbox = Outbox(self._database, layout.lock(), peers, f"{store_id}-", self._appended)
+        self._delays = DelayedMover(self._log, self.write, layout.directory)
+        self._outbox = Outbox(self._database, layout.lock(), peers, f"{store_id}-", self._appended, self._delays.expect)
         self._outbox.catalog_version = self._topics.version
         self._transactions = Transactions(
             self._database,
@@ -126,7 +129,7 @@ class LocalBroker:
             self._log,
             f"{store_id}-",
             self._refresh_catalog,
-            lambda given: _check_supported(given.delay_us, given.region),
+            lambda given: _check_supported(given.region),
         )
         self._look_timer: asyncio.TimerHandle | None = None
         self._data_version = self._log.data_version()
@@ -155,6 +158,7 @@ class LocalBroker:
         self._check_loop()
         await self._transactions.close()
         await self._sweeper.stop()
+        await self._delays.stop()
         await self._outbox.settle()
         await self._subscriptions.close()
         self._open = False
@@ -232,7 +236,7 @@ class LocalBroker:
     async def publish(self, message: OutgoingMessage) -> Receipt:
         self._check_open()
         self._transactions.refuse_past(PAST_TRANSACTION)
-        _check_supported(message.delay_us, message.region)
+        _check_supported(message.region)
         for _ in range(STALE_RETRIES):
             topic = self._topics.remembered(message.topic) or await self.topic(message.topic)
             try:
@@ -244,18 +248,15 @@ class LocalBroker:
     async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
         self._check_open()
         self._transactions.refuse_past(PAST_TRANSACTION)
-        _check_supported(batch.delay_us, batch.region)
+        _check_supported(batch.region)
         if not batch.bodies:
             return BatchReceipt(0, 0, {})
         for _ in range(STALE_RETRIES):
             topic = self._topics.remembered(batch.topic) or await self.topic(batch.topic)
-            work = self._outbox.prepared(topic, batch)
             try:
-                await self._outbox.write(work)
+                return batch_receipt(await self._outbox.post_batch(topic, batch))
             except StaleTopic:
                 self._refresh_catalog()
-                continue
-            return batch_receipt(work)
         raise StoreError(f"topic {batch.topic} is being changed again and again: the batch was not stored")
 
     async def write(self, work: Work) -> None:
@@ -268,7 +269,7 @@ class LocalBroker:
         await self._outbox.write_together(works)
 
     async def _reply(self, message: Message, value: object) -> None:
-        raise Unsupported("reply (request-reply comes with the next release)")
+        await answer(self, message, value)
 
     def transaction(self, timeout_seconds: float) -> LocalTransaction:
         self._check_open()
@@ -353,6 +354,7 @@ class LocalBroker:
         self._pipe.drain()
         self._subscriptions.look()
         self._subscriptions.groups.look()
+        self._delays.look()
 
     def _schedule_look(self) -> None:
         """Once a second look whether a wake-up was lost, or the catalog has changed."""
@@ -366,6 +368,8 @@ class LocalBroker:
                 self._data_version = version
                 self._refresh_catalog()
                 self._subscriptions.look()
+                self._delays.look()
+            self._delays.tick()
 
     # ── reading ──
     async def scan(self, request: ScanRequest) -> AsyncIterator[Chunk]:
@@ -438,9 +442,7 @@ def _named_errors(layout: files.Layout) -> Iterator[None]:
         raise StoreError(f"cannot open the store: {error.strerror} ({place})") from error
 
 
-def _check_supported(delay_us: int | None, region: str | None) -> None:
-    if delay_us:
-        raise Unsupported("delay (delayed messages come with the next release)")
+def _check_supported(region: str | None) -> None:
     if region is not None:
         raise Unsupported(
             f"region {region!r}: there is no topology that names regions, and a directory is in one place"

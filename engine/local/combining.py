@@ -17,7 +17,7 @@ from geode_client.broker import BatchReceipt, OutgoingBatch, Receipt
 from geode_client.catalog import Topic
 from geode_client.clock import datetime_of
 from geode_client.errors import GeodeError
-from geode_client.local.publisher import Router, prepare_lines
+from geode_client.local.publisher import Router, made_id, prepare_lines
 from geode_client.store.publishing import PublishWork
 from geode_client.store.topics import CreateTopic, require_topic
 from geode_client.store.writer import Transaction, Work
@@ -40,6 +40,8 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
         if headers is not None:
             headers = [codec.decode(codec.encode(dict(header))) if header else None for header in headers]
         ids = None if batch.ids is None else list(batch.ids)
+        if single and batch.delay_us and ids is None:
+            ids = [made_id()]
         kept = msgspec.structs.replace(batch, bodies=(), keys=keys, headers=headers, ids=ids)
         return cls(batch.topic, kept, lines, count, single)
 
@@ -171,7 +173,7 @@ def receipts_of(entries: Sequence[Entry], made: Sequence[Publication], id_prefix
 class _Place(msgspec.Struct, frozen=True):
     topic_id: int
     partition: int
-    offset: int
+    offset: int | None
     timestamp_us: int
     id: str
     duplicate: bool
@@ -185,7 +187,7 @@ def _places(work: PublishWork, id_prefix: str) -> list[_Place]:
         timestamp_us = append.timestamp_us
         prefix = f"{id_prefix}{append.topic_id}-{append.partition}-"
         for index, position in enumerate(part.positions):
-            offset = append.base_offset + index
+            offset = append.base_offset + index if work.due_us is None else None
             places[position] = _Place(
                 append.topic_id, append.partition, offset, timestamp_us, f"{prefix}{offset}", duplicate=False
             )
@@ -203,6 +205,8 @@ def _receipt(entry: Entry, places: Sequence[_Place]) -> Receipt | BatchReceipt:
     offsets: dict[int, range] = {}
     stored = [place for place in places if not place.duplicate]
     for place in stored:
+        if place.offset is None:
+            continue
         before = offsets.get(place.partition)
         start = place.offset if before is None else before.start
         offsets[place.partition] = range(start, place.offset + 1)

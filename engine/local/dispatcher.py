@@ -191,7 +191,8 @@ class Dispatcher:
     # ── claiming ──
     async def _claim_now(self) -> bool:
         """Claim more; whether anything came of it. All who ask while it is under way share it."""
-        if self._claiming is None:
+        # One that is done and whose end nobody was told yet has looked already: waiting for it would not give way.
+        if self._claiming is None or self._claiming.done():
             if not self._has_news():
                 return False
             self._claiming = self._loop.create_task(self._claim(), name="geode-claim")
@@ -199,7 +200,8 @@ class Dispatcher:
         return await asyncio.shield(self._claiming)
 
     def _claimed(self, task: "asyncio.Task[bool]") -> None:
-        self._claiming = None
+        if self._claiming is task:
+            self._claiming = None
         if not task.cancelled() and isinstance(error := task.exception(), GeodeError):
             self.fail(error)
 

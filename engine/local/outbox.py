@@ -1,17 +1,21 @@
 """The way of works to the writer, and of their outcomes back to those who wait.
 
 Single messages that are published in the same turn of the event loop gather here and become one work a topic. A group is
-committed in this thread when nobody else writes and the disk is quick, else by the writer's thread. Runs on the event
-loop, but for `_committed_in_any_thread`.
+committed in this thread when nobody else writes and the disk is quick, else by the writer's thread. When the writer is
+behind, what is published waits here in one queue, in its order and not yet encoded, until commits have made room: so the
+memory that waits for the disk is bounded, and whoever awaits a publish is slowed to the speed of the disk. Who gives up
+waiting in the queue has stored nothing; who gives up later has, without hearing of it. Runs on the event loop, but for
+`_committed_in_any_thread`.
 """
 
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from geode_client.broker import BatchReceipt, OutgoingMessage, Receipt
+from geode_client.broker import BatchReceipt, OutgoingBatch, OutgoingMessage, Receipt
 from geode_client.catalog import Topic
 from geode_client.clock import datetime_of, now_us
 from geode_client.errors import CorruptData, GeodeError, StoreError
@@ -24,12 +28,19 @@ from geode_client.store.writer import Append, Committed, Work, Writer
 
 # While commits in the calling thread stay this short they are made there; a slow disk gets the writer's thread.
 INLINE_SECONDS_MAX = 0.005
+# JSON text that waits for its commit; exceeded by no more than one batch, or by SINGLES_AT_ONCE_MAX single messages.
+BYTES_UNDER_WAY_MAX = 64 * 1024 * 1024
+SINGLES_AT_ONCE_MAX = 1024
 
 OnAppended = Callable[[Sequence[Append]], None]
+OnDelayed = Callable[[int], None]
 
 
 class Outbox:
-    """One client's works under way. `on_appended` is told of every commit, in order, before those who wait are."""
+    """One client's works under way. `on_appended` is told of every commit, in order, before those who wait are.
+
+    `on_delayed` is told when messages begin to wait that are due before all others.
+    """
 
     def __init__(
         self,
@@ -38,58 +49,121 @@ class Outbox:
         peers: Peers | None,
         id_prefix: str,
         on_appended: OnAppended,
+        on_delayed: OnDelayed,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(database, lock, self._committed_in_any_thread)
         self._peers = peers
         self._id_prefix = id_prefix
         self._on_appended = on_appended
+        self._on_delayed = on_delayed
         self._router = publisher.Router()
-        self._waiting: list[publisher.Waiting] = []
+        self._queue: deque[publisher.Waiting | publisher.WaitingBatch] = deque()
         self._flush_scheduled = False
         self._inline_seconds = 0.0
-        self._works: dict[int, tuple[Work, asyncio.Future[None]]] = {}
+        self._works: dict[int, tuple[Work, asyncio.Future[Any]]] = {}
         self._groups: dict[int, publisher.Group] = {}
+        self._sizes: dict[int, int] = {}
+        self._bytes_under_way = 0
+        self._typical_bytes = 1
         self.catalog_version = 0
 
     @property
     def writer(self) -> Writer:
         return self._writer
 
+    @property
+    def bytes_under_way(self) -> int:
+        """JSON text that is encoded and not yet committed."""
+        return self._bytes_under_way
+
     # ── what is to be written ──
     def post(self, topic: Topic, message: OutgoingMessage) -> "asyncio.Future[Receipt]":
         """Store one message together with all others that are posted in this turn of the loop."""
         done: asyncio.Future[Receipt] = self._loop.create_future()
-        self._waiting.append(publisher.Waiting(topic, message, done))
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self.flush)
+        self._queue.append(publisher.Waiting(topic, message, self.catalog_version, done))
+        self._flush_soon()
+        return done
+
+    def post_batch(self, topic: Topic, batch: OutgoingBatch) -> "asyncio.Future[PublishWork]":
+        """Store a batch, after everything that was posted before it; gives the committed work."""
+        done: asyncio.Future[PublishWork] = self._loop.create_future()
+        self._queue.append(publisher.WaitingBatch(topic, batch, self.catalog_version, done))
+        self.flush()
         return done
 
     def flush(self) -> None:
-        """Store the single messages that have gathered."""
+        """Hand what has gathered to the writer, in its order, as long as there is room; the rest waits for commits."""
         self._flush_scheduled = False
-        if not self._waiting:
-            return
-        waiting, self._waiting = [item for item in self._waiting if not item.done.cancelled()], []
+        works: list[Work] = []
+        while self._queue and self._bytes_under_way < BYTES_UNDER_WAY_MAX:
+            item = self._queue[0]
+            if isinstance(item, publisher.Waiting):
+                works += self._encoded(self._singles())
+            else:
+                self._hand_over(works)
+                works = []
+                self._hand_over_batch(item)
+        self._hand_over(works)
+
+    def _flush_soon(self) -> None:
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def _singles(self) -> list[publisher.Waiting]:
+        """The next single messages, about as many as there is room for."""
+        room = (BYTES_UNDER_WAY_MAX - self._bytes_under_way) // self._typical_bytes
+        most = min(max(1, room), SINGLES_AT_ONCE_MAX)
+        queue = self._queue
+        found: list[publisher.Waiting] = []
+        while queue and len(found) < most and isinstance(item := queue[0], publisher.Waiting):
+            del queue[0]
+            if not item.done.cancelled():
+                found.append(item)
+        return found
+
+    def _encoded(self, waiting: list[publisher.Waiting]) -> list[Work]:
+        """The works that store single messages."""
         try:
-            groups = publisher.group(waiting, self.catalog_version, self._router)
+            groups = publisher.group(waiting, self._router)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for ever
             for item in waiting:
                 if not item.done.done():
                     item.done.set_exception(error)
-            return
+            return []
+        works: list[Work] = []
+        size = 0
         for made in groups:
             self._groups[id(made.work)] = made
-        works: list[Work] = [made.work for made in groups]
+            size += self._take_room(made.work)
+            works.append(made.work)
+        self._typical_bytes = size // (len(waiting) or 1) or 1
+        return works
+
+    def _hand_over(self, works: list[Work]) -> None:
         if works and not self._write_now(works):
             for work in works:
                 self._submit(work)
 
-    def prepared(self, topic: Topic, batch: Any) -> PublishWork:
-        """The work that stores a batch, after all single messages posted before it."""
-        self.flush()
-        return publisher.prepare(topic, batch, self.catalog_version, self._router)
+    def _hand_over_batch(self, item: publisher.WaitingBatch) -> None:
+        self._queue.popleft()
+        if item.done.cancelled():
+            return
+        try:
+            work = publisher.prepare(item.topic, item.batch, item.catalog_version, self._router)
+        except Exception as error:  # noqa: BLE001 - told to the one who waits, whatever it is
+            item.done.set_exception(error)
+            return
+        self._works[id(work)] = (work, item.done)
+        self._take_room(work)
+        self._submit(work)
+
+    def _take_room(self, work: PublishWork) -> int:
+        """Count the work until its outcome is told; whatever that is, `_outcome` gives the room back."""
+        self._sizes[id(work)] = size = publisher.raw_bytes(work)
+        self._bytes_under_way += size
+        return size
 
     async def write(self, work: Work) -> None:
         """Hand a work to the writer and wait for its commit; raises what refused it. A cancelled wait undoes nothing."""
@@ -132,6 +206,7 @@ class Outbox:
         self.flush()
         waiting: list[asyncio.Future[Any]] = [done for _, done in self._works.values()]
         waiting += [item.done for made in self._groups.values() for item in made.waiting]
+        waiting += [item.done for item in self._queue]
         waiting = [done for done in waiting if not done.done()]
         if waiting:
             await asyncio.wait(waiting)
@@ -178,7 +253,10 @@ class Outbox:
         """Tell everybody who waits for the works of a transaction what became of them."""
         if committed.appended:
             self._on_appended(committed.appended)
+        if committed.first_due_us is not None:
+            self._on_delayed(committed.first_due_us)
         for work in committed.works:
+            self._bytes_under_way -= self._sizes.pop(id(work), 0)
             refusal = committed.error or work.error
             made = self._groups.pop(id(work), None)
             if made is not None:
@@ -186,9 +264,20 @@ class Outbox:
             _, done = self._works.pop(id(work), (None, None))
             if done is not None and not done.done():
                 if refusal is None:
-                    done.set_result(None)
+                    done.set_result(work)
                 else:
                     done.set_exception(_own_copy(refusal))
+        if self._queue:
+            if self._writer.failure is not None:
+                self._refuse_all(self._writer.failure)
+            self._flush_soon()
+
+    def _refuse_all(self, failure: GeodeError) -> None:
+        """The store writes nothing more: nobody waits for room any longer."""
+        while self._queue:
+            item = self._queue.popleft()
+            if not item.done.done():
+                item.done.set_exception(_own_copy(failure))
 
 
 def batch_receipt(work: PublishWork) -> BatchReceipt:
@@ -197,8 +286,8 @@ def batch_receipt(work: PublishWork) -> BatchReceipt:
     count = 0
     for part in work.parts:
         append = part.append
-        if append.count:
-            count += append.count
+        count += append.count
+        if append.count and work.due_us is None:
             before = offsets.get(append.partition)
             first = append.base_offset if before is None else before.start
             offsets[append.partition] = range(first, append.base_offset + append.count)
@@ -225,11 +314,12 @@ def _tell_group(made: publisher.Group, error: GeodeError | None, id_prefix: str)
         append = part.append
         accepted = datetime_of(append.timestamp_us)
         prefix = f"{id_prefix}{append.topic_id}-{append.partition}-"
+        ids = append.attributes.ids
         for index, position in enumerate(part.positions):
             item = made.waiting[position]
             if not item.done.done():
-                offset = append.base_offset + index
-                message_id = item.message.message_id or f"{prefix}{offset}"
+                offset = append.base_offset + index if made.work.due_us is None else None
+                message_id = (ids[index] if ids is not None else None) or f"{prefix}{offset}"
                 item.done.set_result(Receipt(message_id, append.topic, append.partition, offset, accepted))
     for position, known in made.work.known.items():
         item = made.waiting[position]

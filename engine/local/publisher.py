@@ -7,6 +7,7 @@ alone.
 """
 
 import asyncio
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from geode_client.broker import OutgoingBatch, OutgoingMessage
 from geode_client.catalog import Delivery, Topic
 from geode_client.clock import now_us
 from geode_client.errors import InvalidMessage, MessageTooLarge
-from geode_client.message import NO_ATTRIBUTES, Attributes
+from geode_client.message import NO_ATTRIBUTES, Attributes, expiry_bounds
 from geode_client.store.batch import RAW_BYTES_MAX, ROW_BYTES_TARGET, ROW_MESSAGES_MAX
 from geode_client.store.publishing import Part, PublishWork, partition_of
 from geode_client.store.writer import Append
@@ -25,6 +26,11 @@ from geode_client.store.writer import Append
 KEY_CHARACTERS_MAX = 1024
 MESSAGE_ID_CHARACTERS_MAX = 256
 HEADERS_BYTES_MAX = 64 * 1024
+
+
+def made_id() -> str:
+    """An id for a message that waits for its time: there is no offset yet to make one from, so it keeps this one."""
+    return uuid.uuid4().hex
 
 
 class Router:
@@ -53,7 +59,8 @@ def prepare_lines(
     if topic.schema is not None:
         lines = topic.schema.check(lines, strict=topic.options.strict)
     timestamp_us = now_us()
-    attributes = _attributes(topic, batch, lines, count, timestamp_us)
+    due_us = timestamp_us + batch.delay_us if batch.delay_us else None
+    attributes = _attributes(topic, batch, lines, count, due_us or timestamp_us)
     columns = _Columns(topic, batch.priority, batch.compression, timestamp_us)
     parts = _parts(columns, lines, count, attributes, router)
     return PublishWork(
@@ -63,6 +70,7 @@ def prepare_lines(
         durable=topic.delivery.durable,
         parts=parts,
         dedupe_after_us=_dedupe_after_us(topic, timestamp_us),
+        due_us=due_us,
     )
 
 
@@ -85,7 +93,7 @@ def _check_sizes(topic: Topic, lines: bytes) -> None:
         )
 
 
-def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, timestamp_us: int) -> Attributes:
+def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, live_from_us: int) -> Attributes:
     keys = _keys(topic, batch, lines)
     ttl_us = batch.ttl_us if batch.ttl_us is not None else topic.options.message_ttl_us
     if keys is None and batch.ids is None and batch.headers is None and ttl_us is None:
@@ -96,7 +104,7 @@ def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, ti
         keys=keys,
         ids=list(batch.ids) if batch.ids is not None and any(batch.ids) else None,
         headers=_checked_headers(batch.headers) if batch.headers is not None else None,
-        expires_us=None if ttl_us is None else timestamp_us + ttl_us,
+        expires_us=None if ttl_us is None else live_from_us + ttl_us,
     )
 
 
@@ -182,9 +190,7 @@ class _Columns(msgspec.Struct, frozen=True):
     timestamp_us: int
 
     def part(self, partition: int, lines: bytes, attributes: Attributes, positions: Sequence[int]) -> Part:
-        expires = attributes.expires_us
-        ends = [at for at in expires if at is not None] if isinstance(expires, list) else [expires] if expires else []
-        everything_expires = bool(ends) and (not isinstance(expires, list) or len(ends) == len(expires))
+        expires_first_us, expires_last_us = expiry_bounds(attributes)
         append = Append(
             topic=self.topic.name,
             topic_id=self.topic.topic_id,
@@ -196,8 +202,8 @@ class _Columns(msgspec.Struct, frozen=True):
             timestamp_us=self.timestamp_us,
             schema_version=self.topic.schema_version,
             compress=(self.compression or self.topic.options.compression) == "lz4",
-            expires_first_us=min(ends) if ends else None,
-            expires_last_us=max(ends) if everything_expires else None,
+            expires_first_us=expires_first_us,
+            expires_last_us=expires_last_us,
         )
         return Part(append, positions)
 
@@ -263,11 +269,21 @@ def pick(attributes: Attributes, places: Sequence[int]) -> Attributes:
 
 
 class Waiting(msgspec.Struct, frozen=True, eq=False):
-    """A single message and who waits for it."""
+    """A single message and who waits for it; `topic` is as of `catalog_version`."""
 
     topic: Topic
     message: OutgoingMessage
+    catalog_version: int
     done: "asyncio.Future[Any]"
+
+
+class WaitingBatch(msgspec.Struct, frozen=True, eq=False):
+    """A batch and who waits for it; `topic` is as of `catalog_version`."""
+
+    topic: Topic
+    batch: OutgoingBatch
+    catalog_version: int
+    done: "asyncio.Future[PublishWork]"
 
 
 class Group(msgspec.Struct, eq=False):
@@ -277,7 +293,12 @@ class Group(msgspec.Struct, eq=False):
     waiting: list[Waiting]
 
 
-def group(waiting: list[Waiting], catalog_version: int, router: Router) -> list[Group]:
+def raw_bytes(work: PublishWork) -> int:
+    """The JSON text that a work holds until it is committed."""
+    return sum([len(part.append.lines) for part in work.parts])
+
+
+def group(waiting: list[Waiting], router: Router) -> list[Group]:
     """Works for single messages: runs of one topic, priority and compression each; refused ones are told so at once."""
     groups: list[Group] = []
     by_topic: dict[int, list[Waiting]] = {}
@@ -285,17 +306,17 @@ def group(waiting: list[Waiting], catalog_version: int, router: Router) -> list[
         by_topic.setdefault(item.topic.topic_id, []).append(item)
     for items in by_topic.values():
         for run in _runs(items):
-            groups += _grouped(run, catalog_version, router)
+            groups += _grouped(run, router)
     return groups
 
 
 def _runs(items: list[Waiting]) -> list[list[Waiting]]:
-    """Cut where priority, time to live or compression changes: those belong to a row, and order is kept across rows."""
+    """Cut where what belongs to a row changes (priority, time to live …); order is kept across rows."""
     runs: list[list[Waiting]] = []
     last: tuple[Any, ...] | None = None
     for item in items:
         message = item.message
-        kind = (message.priority, message.ttl_us, message.compression)
+        kind = (message.priority, message.ttl_us, message.delay_us, message.compression)
         if kind != last:
             runs.append([])
             last = kind
@@ -303,27 +324,33 @@ def _runs(items: list[Waiting]) -> list[list[Waiting]]:
     return runs
 
 
-def _grouped(run: list[Waiting], catalog_version: int, router: Router) -> list[Group]:
+def _grouped(run: list[Waiting], router: Router) -> list[Group]:
     try:
-        return [Group(prepare(run[0].topic, _batch_of(run), catalog_version, router), run)]
+        # As of the oldest: when the catalog has moved on since, the writer looks whether the topic is still the same.
+        version = run[0].catalog_version  # they came in this order, and versions only grow
+        return [Group(prepare(run[0].topic, _batch_of(run), version, router), run)]
     except InvalidMessage as error:
         if len(run) == 1:
             run[0].done.set_exception(error)
             return []
     # One of them is wrong: each by itself, so that only that one is refused.
-    return [made for item in run for made in _grouped([item], catalog_version, router)]
+    return [made for item in run for made in _grouped([item], router)]
 
 
 def _batch_of(run: list[Waiting]) -> OutgoingBatch:
     first = run[0].message
     messages = [item.message for item in run]
+    ids = [message.message_id for message in messages]
+    if first.delay_us:
+        ids = [message_id or made_id() for message_id in ids]
     return OutgoingBatch(
         topic=first.topic,
         bodies=[message.body for message in messages],
         keys=[message.key for message in messages] if any(m.key is not None for m in messages) else None,
-        ids=[message.message_id for message in messages] if any(m.message_id is not None for m in messages) else None,
+        ids=ids if any(message_id is not None for message_id in ids) else None,
         headers=[message.headers for message in messages] if any(m.headers for m in messages) else None,
         priority=first.priority,
         ttl_us=first.ttl_us,
+        delay_us=first.delay_us,
         compression=first.compression,
     )

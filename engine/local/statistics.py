@@ -8,6 +8,7 @@ from geode_client.catalog import Topic
 from geode_client.clock import now_us
 from geode_client.grammar.names import is_pattern, matches
 from geode_client.local import progress
+from geode_client.store import delays
 from geode_client.store.log import LogReader
 from geode_client.store.presence import Presence, SubscriberRow, Traffic
 from geode_client.store.topics import TopicReader
@@ -26,6 +27,7 @@ def of_topics(
         presence.subscribers(),
     )
     named, wild = _by_pattern(subscribers)
+    waiting = delays.counts(log)
     found: list[TopicStatistics] = []
     for topic in topics:
         mine = named.get(topic.name, []) + [row for row in wild if matches(row.pattern, topic.name)]
@@ -40,6 +42,7 @@ def of_topics(
                 messages_published=published,
                 messages_consumed=consumed.get(topic.topic_id, 0) + progress.acknowledged(log, topic.topic_id),
                 messages_retained=retained,
+                delayed_messages=waiting.get(topic.topic_id, 0),
                 pending_messages=max([lag[0] for lag in lags] + of_groups, default=0),
                 subscriber_count=len(mine),
                 publish_rate=seen.published / RATE_SECONDS,

@@ -12,20 +12,20 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from geode_client.catalog import Topic
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError
-from geode_client.grammar.names import matches
+from geode_client.grammar.names import is_pattern, matches
 from geode_client.local.zones import ZoneMaker
-from geode_client.store import sweeping, wake
+from geode_client.store import delays, sweeping, wake
 from geode_client.store.groups import DropPrivateGroups
 from geode_client.store.locks import PrivateFile
 from geode_client.store.log import LogReader
 from geode_client.store.presence import Presence
-from geode_client.store.topics import DropTopic, TopicReader
+from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Work
 
 SWEEP_SECONDS = 5.0
+COUNTS_SECONDS = 60
 
 Write = Callable[[Work], Awaitable[None]]
 
@@ -51,6 +51,7 @@ class Sweeper:
         self._lock: PrivateFile | None = None
         self._wanted = asyncio.Event()
         self._stopping = False
+        self._counts_due_us = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -107,15 +108,27 @@ class Sweeper:
         """Remove all that is to be removed now."""
         await self._remove_all(lambda: sweeping.unreachable(self._log), "removed")
         await self._remove_all(lambda: sweeping.expired(self._log), "expired")
-        for topic_id in sweeping.dropped_topics(self._log):
-            await self._remove_all(functools.partial(sweeping.of_dropped, self._log, topic_id), "removed")
-            if not self._stopping:
-                await self._write(sweeping.ForgetTopic(topic_id))
+        await self._remove_waiting(lambda: delays.unreachable(self._log))
+        await self._forget_dropped()
         await self._drop_private_groups()
         for topic_id in sweeping.retained_topics(self._log):
             topic = self._topics.by_id(topic_id)
             if topic is not None:
-                await self._retain(topic)
+                await self._remove_all(functools.partial(sweeping.beyond_retention, self._log, topic), "removed")
+        await self._drop_idle()
+        self._forget_counts()
+
+    async def _forget_dropped(self) -> None:
+        """Remove the rows of dropped topics, then what is left of the topics, many at a time."""
+        dropped = sweeping.dropped_topics(self._log)
+        for first in range(0, len(dropped), sweeping.PAGE_TOPICS):
+            page = dropped[first : first + sweeping.PAGE_TOPICS]
+            for topic_id in page:
+                await self._remove_all(functools.partial(sweeping.of_dropped, self._log, topic_id), "removed")
+                await self._remove_waiting(functools.partial(delays.of_dropped, self._log, topic_id))
+            if self._stopping:
+                return
+            await self._write(sweeping.ForgetTopics(page))
 
     async def _drop_private_groups(self) -> None:
         """Of processes that are gone."""
@@ -126,24 +139,42 @@ class Sweeper:
         if gone:
             await self._write(DropPrivateGroups(processes=gone))
 
-    async def _retain(self, topic: Topic) -> None:
-        if topic.options.retention_period_us is not None or topic.options.retention_bytes is not None:
-            await self._remove_all(lambda: sweeping.beyond_retention(self._log, topic), "removed")
-        idle_us = topic.options.expire_when_idle_us
-        if idle_us is not None and topic.definition.automatic and self._is_idle(topic, idle_us):
-            await self._write(DropTopic(topic.name))
+    async def _drop_idle(self) -> None:
+        """Drop automatic topics to which nobody subscribes, in any process, and nothing has come for their idle time."""
+        after: int | None = 0
+        while after is not None and not self._stopping:
+            idle, after = sweeping.idle_topics(self._log, after)
+            idle = [one for one in idle if sweeping.still_idle(self._log, one)] if idle else []
+            idle = self._without_subscribers(idle) if idle else []
+            if idle:
+                await self._write(sweeping.DropIdle(idle))
+                self.sweep_soon()  # their rows
+            await asyncio.sleep(0)
 
-    def _is_idle(self, topic: Topic, idle_us: int) -> bool:
-        before_us = now_us() - idle_us
-        if topic.created_us > before_us:
-            return False
-        sql = "SELECT 1 FROM batches WHERE topic_id = ? AND timestamp_us > ? LIMIT 1"
-        if self._log.rows(sql, (topic.topic_id, before_us)):
-            return False
-        return not any(matches(row.pattern, topic.name) for row in self._presence.subscribers())
+    def _without_subscribers(self, idle: list[sweeping.Idle]) -> list[sweeping.Idle]:
+        patterns = {row.pattern for row in self._presence.subscribers()}
+        wild = [pattern for pattern in patterns if is_pattern(pattern)]
+        return [
+            one for one in idle if one.name not in patterns and not any(matches(pattern, one.name) for pattern in wild)
+        ]
+
+    def _forget_counts(self) -> None:
+        """Once in a while: what was counted of topics that are gone would stay for ever."""
+        if now_us() < self._counts_due_us:
+            return
+        self._counts_due_us = now_us() + COUNTS_SECONDS * 1_000_000
+        counted = list(self._presence.consumed())
+        gone = set(counted) - sweeping.existing(self._log, counted)
+        if gone:
+            self._presence.forget_counts(gone)
 
     async def _remove_all(self, choose: Callable[[], list[int]], counter: str) -> None:
         # A slice each turn, so that publishers get theirs in between.
         while not self._stopping and (batch_ids := choose()):
             await self._write(sweeping.RemoveBatches(batch_ids, counter))
+            await asyncio.sleep(0)
+
+    async def _remove_waiting(self, choose: Callable[[], list[tuple[int, int]]]) -> None:
+        while not self._stopping and (rows := choose()):
+            await self._write(delays.RemoveWaiting(rows))
             await asyncio.sleep(0)

@@ -17,6 +17,7 @@ from geode_client.query.planner import covers
 from geode_client.query.result import Result, counted
 from geode_client.query.transacting import Transacting
 from geode_client.subscription import Subscription
+from geode_client.units import format_duration
 from geode_client.values import compare, equal
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ class Executor:
         await self._ensure_topic(node.topic)
         receipt = await self._broker.publish_batch(batch)
         duplicates = f", {receipt.duplicates} known already" if receipt.duplicates else ""
-        return Result(message=f"{counted(receipt.count, 'message')} published to {node.topic}{duplicates}")
+        due = f", due in {format_duration(batch.delay_us)}" if batch.delay_us and receipt.count else ""
+        return Result(message=f"{counted(receipt.count, 'message')} published to {node.topic}{duplicates}{due}")
 
     async def _subscribe(self, node: plan.Subscribe) -> Result:
         if not is_pattern(node.request.pattern):

@@ -27,6 +27,7 @@ async def _topics(broker: Broker) -> Rows:
             found.consume_rate,
             found.error_rate,
             found.messages_retained,
+            found.delayed_messages,
             found.topic.partitions,
             found.topic.delivery.value,
             found.bytes_stored,
@@ -137,7 +138,7 @@ _UNBUILT = {
 TABLES: Mapping[str, tuple[str, ...]] = {
     "topics": tuple(
         "topic_name messages_published messages_consumed pending_messages subscriber_count publish_rate consume_rate"
-        " error_rate messages_retained partitions delivery bytes_stored oldest_message_time".split()
+        " error_rate messages_retained delayed_messages partitions delivery bytes_stored oldest_message_time".split()
     ),
     "subscribers": tuple(
         "subscriber_id topic_name consumer_group consumer_id filter lag_messages lag_seconds last_message_time in_flight"

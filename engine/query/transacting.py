@@ -13,7 +13,7 @@ from geode_client.query import plan
 from geode_client.query.result import Result, counted
 
 _LOOKS = (
-    *(plan.Query, plan.Show, plan.Describe, plan.ShowCreate, plan.Explain, plan.TestFilter, plan.Assert),
+    *(plan.Query, plan.Analyze, plan.Show, plan.Describe, plan.ShowCreate, plan.Explain, plan.TestFilter, plan.Assert),
     # What cannot be done says so by itself.
     plan.Missing,
 )
@@ -78,7 +78,7 @@ class Transacting:
 
     def notices(self, node: plan.Plan) -> tuple[str, ...]:
         """What a reader should know who looks while the transaction is open."""
-        looks = isinstance(node, plan.Query | plan.Show | plan.TestFilter)
+        looks = isinstance(node, plan.Query | plan.Analyze | plan.Show | plan.TestFilter)
         return (NOT_SEEN,) if looks and self._published and self.begun is not None else ()
 
     async def publish(self, batch: OutgoingBatch) -> Result:

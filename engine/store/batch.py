@@ -91,7 +91,7 @@ def unpack(row: tuple[Any, ...], topic: str, id_prefix: str) -> Chunk:
             f"{place} fails its checksum: the file was damaged; the batch is not delivered and not deleted"
         )
     try:
-        lines = _unpack_payload(codec, raw_bytes, payload)
+        lines = unpack_payload(codec, raw_bytes, payload)
         described = unpack_attributes(codec, attributes)
     except (lz4.block.LZ4BlockError, msgspec.DecodeError, MemoryError, ValueError) as error:
         raise CorruptData(f"{place} cannot be unpacked: {error}") from error
@@ -111,7 +111,8 @@ def unpack(row: tuple[Any, ...], topic: str, id_prefix: str) -> Chunk:
     )
 
 
-def _unpack_payload(codec: int, raw_bytes: int, payload: bytes) -> bytes:
+def unpack_payload(codec: int, raw_bytes: int, payload: bytes) -> bytes:
+    """The JSON lines of a row; raises an error of lz4 or ValueError when they are damaged."""
     if not codec & PAYLOAD_LZ4:
         return payload
     if raw_bytes > RAW_BYTES_MAX:

@@ -109,7 +109,8 @@ class Claim(msgspec.Struct, eq=False):
         )
         lowest = -1 if self.above is None else self.above
         for (lane,) in transaction.database.rows(sql, (self.group_id, self.now_us)):
-            if left > 0 and lane > lowest:
+            # A lane that was left before its end has more for the next claim, before any lower one.
+            if left > 0 and lane > lowest and not self.more:
                 left -= self._take(transaction, left, lane)
 
     # ── retries that are due ──

@@ -128,7 +128,10 @@ class LogReader:
         return self.unpacked(found[0]) if found else None
 
     def unpacked(self, row: tuple[Any, ...]) -> Chunk:
-        chunk = unpack(row, self._name_of(row[1]), self._id_prefix)
+        return self._filled(unpack(row, self._name_of(row[1]), self._id_prefix))
+
+    def _filled(self, chunk: Chunk) -> Chunk:
+        """With the defaults of columns that came after it was checked; a delayed one may be older than its batch."""
         defaults = self._defaults_since(chunk.topic_id, chunk.schema_version)
         if defaults:
             chunk.lines = fill_missing(chunk.lines, defaults)
@@ -136,7 +139,7 @@ class LogReader:
 
     def appended(self, append: Append) -> Chunk:
         """The chunk that reading the batch just written would give."""
-        return Chunk(
+        chunk = Chunk(
             batch_id=append.batch_id,
             topic=append.topic,
             topic_id=append.topic_id,
@@ -150,6 +153,7 @@ class LogReader:
             attributes=append.attributes,
             id_prefix=self._id_prefix,
         )
+        return self._filled(chunk)
 
     def batch_containing(self, topic_id: int, partition: int, offset: int) -> int:
         """The base offset of the batch that holds `offset`, or `offset` itself when no batch starts before it."""

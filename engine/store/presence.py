@@ -167,6 +167,13 @@ class Presence:
         """Deliveries settled, by topic id, since the presence file was made."""
         return dict(self._rows("SELECT topic_id, messages FROM consumed"))
 
+    def forget_counts(self, topic_ids: Iterable[int]) -> None:
+        """Remove what was counted of topics that are gone."""
+        with self._transaction():
+            for table in ("consumed", "traffic"):
+                sql = f"DELETE FROM {table} WHERE topic_id = ?"
+                self._connection.executemany(sql, [(topic_id,) for topic_id in topic_ids])
+
     def traffic(self, now_seconds: int, window_seconds: int) -> dict[int, Traffic]:
         """Messages by topic id over the last `window_seconds`, in steps of TRAFFIC_SECONDS."""
         sql = (

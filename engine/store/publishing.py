@@ -8,6 +8,7 @@ import msgspec
 
 from geode_client.errors import GeodeError
 from geode_client.message import NO_ATTRIBUTES, Attributes
+from geode_client.store import delays
 from geode_client.store.writer import Append, Transaction
 
 
@@ -28,16 +29,17 @@ class Part(msgspec.Struct):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """Where a message with a known id is."""
+    """Where a message with a known id is; `offset` None: it still waits for its time."""
 
     partition: int
-    offset: int
+    offset: int | None
 
 
 class PublishWork(msgspec.Struct, eq=False):
     """Messages of one topic. After the commit the parts have offsets; `known` tells the positions that were passed over.
 
-    `dedupe_after_us`: ids stored before this time count as unknown; None switches deduplication off.
+    `dedupe_after_us`: ids stored before this time count as unknown; None switches deduplication off. `due_us`: the messages
+    wait until this time, and have no offsets before.
     """
 
     topic_id: int
@@ -46,6 +48,7 @@ class PublishWork(msgspec.Struct, eq=False):
     durable: bool
     parts: list[Part]
     dedupe_after_us: int | None
+    due_us: int | None = None
     error: GeodeError | None = None
     known: dict[int, Known] = msgspec.field(default_factory=dict)
 
@@ -60,9 +63,14 @@ class PublishWork(msgspec.Struct, eq=False):
         for part in self.parts:
             if self.dedupe_after_us is not None and part.append.attributes.ids is not None:
                 self._pass_over_known(transaction, part, self.dedupe_after_us)
-            if part.append.count:
+            if not part.append.count:
+                continue
+            if self.due_us is None:
                 transaction.append(part.append)
-                self._remember_ids(transaction, part.append)
+                self._remember_ids(transaction, part.append, part.append.base_offset, 1)
+            else:
+                number = delays.hold(transaction, part.append, self.due_us)
+                self._remember_ids(transaction, part.append, delays.place_of(number), 0)
 
     def _check_topic(self, transaction: Transaction) -> None:
         sql = "SELECT revision FROM topics WHERE topic_id = ? AND dropped = 0"
@@ -82,13 +90,14 @@ class PublishWork(msgspec.Struct, eq=False):
                 self.known[part.positions[index]] = known
                 continue
             if message_id is not None:
-                stored[message_id] = Known(part.append.partition, base + len(kept))
+                offset = base + len(kept) if self.due_us is None else None
+                stored[message_id] = Known(part.append.partition, offset)
             kept.append(index)
         if len(kept) < part.append.count:
             part.append = _only(part.append, kept)
             part.positions = [part.positions[index] for index in kept]
 
-    def _remember_ids(self, transaction: Transaction, append: Append) -> None:
+    def _remember_ids(self, transaction: Transaction, append: Append, first: int, step: int) -> None:
         ids = append.attributes.ids
         if ids is None or self.dedupe_after_us is None:
             return
@@ -100,7 +109,7 @@ class PublishWork(msgspec.Struct, eq=False):
                     append.topic_id,
                     message_id,
                     append.partition,
-                    append.base_offset + index,
+                    first + step * index,
                     append.timestamp_us,
                 )
                 for index, message_id in enumerate(ids)
@@ -110,15 +119,16 @@ class PublishWork(msgspec.Struct, eq=False):
 
 
 def _stored_ids(transaction: Transaction, topic_id: int, ids: list[str], after_us: int) -> dict[str, Known]:
-    """The ids among these that are stored, inside the window, and not purged."""
+    """The ids among these that are stored inside the window, or still wait, and were not purged."""
     sql = (
         "SELECT message_id, m.partition, m.offset FROM message_ids AS m LEFT JOIN partitions AS p"
         " ON p.topic_id = m.topic_id AND p.partition = m.partition"
-        " WHERE m.topic_id = ?1 AND m.message_id IN (SELECT value FROM json_each(?2)) AND m.created_us >= ?3"
-        " AND m.offset >= coalesce(p.start_offset, 0)"
+        " WHERE m.topic_id = ?1 AND m.message_id IN (SELECT value FROM json_each(?2))"
+        " AND (CASE WHEN m.offset < 0 THEN -1 - m.offset >= (SELECT delayed_floor FROM topics WHERE topic_id = ?1)"
+        " ELSE m.created_us >= ?3 AND m.offset >= coalesce(p.start_offset, 0) END)"
     )
     rows = transaction.database.rows(sql, (topic_id, msgspec.json.encode(ids).decode(), after_us))
-    return {row[0]: Known(row[1], row[2]) for row in rows}
+    return {row[0]: Known(row[1], row[2] if row[2] >= 0 else None) for row in rows}
 
 
 def _only(append: Append, kept: list[int]) -> Append:

@@ -16,12 +16,15 @@ CREATE TABLE topics (
     schema_version INTEGER NOT NULL,
     created_us INTEGER NOT NULL,
     swept INTEGER NOT NULL,
+    delayed_floor INTEGER NOT NULL DEFAULT 0,
     options BLOB NOT NULL
 );
 
 CREATE UNIQUE INDEX topics_by_name ON topics (name) WHERE dropped = 0;
 -- What the sweeper looks at: topics with a retention or an idle time, and dropped ones that still have rows.
 CREATE INDEX topics_swept ON topics (topic_id) WHERE swept = 1;
+-- Topics that were purged of waiting messages: those below the floor are out of reach.
+CREATE INDEX topics_purged ON topics (topic_id) WHERE delayed_floor > 0;
 
 CREATE TABLE schema_versions (
     topic_id INTEGER NOT NULL,
@@ -40,6 +43,29 @@ CREATE TABLE partitions (
     expired INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (topic_id, partition)
 ) WITHOUT ROWID;
+
+-- Messages that wait for their time, packed as a batch without offsets. A row that fails its checksum gets `damaged` and stays.
+CREATE TABLE delayed (
+    delayed_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    due_us INTEGER NOT NULL,
+    topic_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    accepted_us INTEGER NOT NULL,
+    schema_version INTEGER NOT NULL,
+    compress INTEGER NOT NULL,
+    damaged INTEGER NOT NULL DEFAULT 0,
+    codec INTEGER NOT NULL,
+    raw_bytes INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    attributes BLOB,
+    payload BLOB NOT NULL
+);
+
+CREATE INDEX delayed_by_due ON delayed (due_us) WHERE damaged = 0;
+CREATE INDEX delayed_by_topic ON delayed (topic_id, delayed_id, count);
+CREATE INDEX delayed_damaged ON delayed (topic_id, delayed_id, count) WHERE damaged = 1;
 
 CREATE TABLE batches (
     batch_id INTEGER PRIMARY KEY,
@@ -64,6 +90,7 @@ CREATE UNIQUE INDEX batches_by_offset ON batches (topic_id, partition, base_offs
 CREATE INDEX batches_by_priority ON batches (topic_id, partition, priority, base_offset);
 CREATE INDEX batches_by_expiry ON batches (expires_last_us) WHERE expires_last_us IS NOT NULL;
 
+-- Of a message that waits in `delayed` the offset is -1 - delayed_id.
 CREATE TABLE message_ids (
     topic_id INTEGER NOT NULL,
     message_id TEXT NOT NULL,
@@ -72,6 +99,8 @@ CREATE TABLE message_ids (
     created_us INTEGER NOT NULL,
     PRIMARY KEY (topic_id, message_id)
 ) WITHOUT ROWID;
+
+CREATE INDEX message_ids_waiting ON message_ids (topic_id, offset) WHERE offset < 0;
 
 -- Groups. docs/delivery.md has the state of a message in each of these tables.
 CREATE TABLE groups (

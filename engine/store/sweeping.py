@@ -16,11 +16,12 @@ from geode_client.store.batch import READ_COLUMNS, unpack, unpack_attributes
 from geode_client.store.groups import lane_members, pass_over
 from geode_client.store.log import LogReader
 from geode_client.store.settling import bury, dead_letter
-from geode_client.store.topics import topic_by_id
+from geode_client.store.topics import drop_topic, topic_by_id
 from geode_client.store.writer import Transaction
 from geode_client.store.zones import forget_zones
 
 SLICE_BATCHES = 500
+PAGE_TOPICS = 500
 
 _COLUMNS = "batch_id, topic_id, partition, base_offset, count, stored_bytes, codec, attributes"
 
@@ -96,20 +97,81 @@ def _forget_ids(transaction: Transaction, row: tuple[Any, ...]) -> None:
         )
 
 
-class ForgetTopic(msgspec.Struct, eq=False):
-    """Remove what is left of a dropped topic whose batches are gone."""
+class ForgetTopics(msgspec.Struct, eq=False):
+    """Remove what is left of dropped topics whose batches are gone."""
 
-    topic_id: int
+    topic_ids: Sequence[int]
     durable: bool = False
     error: GeodeError | None = None
 
     def prepare(self) -> None: ...
 
     def run(self, transaction: Transaction) -> None:
-        for table in ("partitions", "message_ids", "schema_versions", "zones", "zone_columns"):
-            transaction.database.cursor.execute(f"DELETE FROM {table} WHERE topic_id = ?", (self.topic_id,))
-        # The row stays out of reach of every query but keeps its number: AUTOINCREMENT never gives it again.
-        transaction.database.cursor.execute("DELETE FROM topics WHERE topic_id = ?", (self.topic_id,))
+        # The rows of the topics go too, but their numbers are kept: AUTOINCREMENT never gives one again.
+        for table in ("partitions", "message_ids", "schema_versions", "zones", "zone_columns", "topics"):
+            sql = f"DELETE FROM {table} WHERE topic_id = ?"
+            transaction.database.cursor.executemany(sql, [(topic_id,) for topic_id in self.topic_ids])
+
+
+class Idle(msgspec.Struct, frozen=True):
+    """A topic that was made automatically, and may be dropped when nothing has come to it since `before_us`."""
+
+    topic_id: int
+    name: str
+    before_us: int
+
+
+class DropIdle(msgspec.Struct, eq=False):
+    """Drop idle topics; one to which something has come meanwhile stays."""
+
+    topics: Sequence[Idle]
+    durable: bool = False
+    error: GeodeError | None = None
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        for idle in self.topics:
+            if transaction.database.row(_IS_IDLE, (idle.topic_id, idle.before_us)):
+                drop_topic(transaction, idle.topic_id)
+
+
+_IS_IDLE = (
+    "SELECT 1 FROM topics AS t WHERE topic_id = ?1 AND dropped = 0"
+    " AND NOT EXISTS (SELECT 1 FROM delayed AS d WHERE d.topic_id = ?1)"
+    " AND NOT EXISTS (SELECT 1 FROM partitions AS p WHERE p.topic_id = ?1 AND (SELECT timestamp_us FROM batches AS b"
+    " WHERE b.topic_id = ?1 AND b.partition = p.partition ORDER BY base_offset DESC LIMIT 1) > ?2)"
+)
+
+
+def idle_topics(log: LogReader, after: int) -> tuple[list[Idle], int | None]:
+    """Of a page of topics, by their numbers from `after` on, those whose idle time has run; the last number, None at the end.
+
+    Whether anybody subscribes to them is for the caller to see.
+    """
+    sql = (
+        "SELECT topic_id, name, created_us, automatic, json_extract(CAST(options AS TEXT), '$.expire_when_idle_us')"
+        f" FROM topics WHERE swept = 1 AND dropped = 0 AND topic_id > ? ORDER BY topic_id LIMIT {PAGE_TOPICS}"
+    )
+    rows = log.rows(sql, (after,))
+    now = now_us()
+    found = [
+        Idle(topic_id, name, now - idle_us)
+        for topic_id, name, created_us, automatic, idle_us in rows
+        if automatic and idle_us is not None and created_us <= now - idle_us
+    ]
+    return found, rows[-1][0] if rows else None
+
+
+def still_idle(log: LogReader, idle: Idle) -> bool:
+    """Whether nothing has come to the topic, and nothing waits for its time."""
+    return bool(log.rows(_IS_IDLE, (idle.topic_id, idle.before_us)))
+
+
+def existing(log: LogReader, topic_ids: Sequence[int]) -> set[int]:
+    """Those of the topics that have a row still."""
+    sql = "SELECT topic_id FROM topics WHERE topic_id IN (SELECT value FROM json_each(?))"
+    return {row[0] for row in log.rows(sql, (msgspec.json.encode(list(topic_ids)).decode(),))}
 
 
 def unreachable(log: LogReader) -> list[int]:
@@ -143,8 +205,12 @@ def private_owners(log: LogReader) -> list[str]:
 
 
 def retained_topics(log: LogReader) -> list[int]:
-    """Topics with a retention or an idle time."""
-    return [row[0] for row in log.rows("SELECT topic_id FROM topics WHERE swept = 1 AND dropped = 0")]
+    """Topics with a retention."""
+    sql = (
+        "SELECT topic_id FROM (SELECT topic_id, CAST(options AS TEXT) AS o FROM topics WHERE swept = 1 AND dropped = 0)"
+        " WHERE o ->> 'retention_period_us' IS NOT NULL OR o ->> 'retention_bytes' IS NOT NULL OR o ->> 'retention' = 'consumed'"
+    )
+    return [row[0] for row in log.rows(sql)]
 
 
 def beyond_retention(log: LogReader, topic: Topic) -> list[int]:

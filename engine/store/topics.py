@@ -16,6 +16,7 @@ from geode_client.errors import GeodeError, GqlError, StoreError, TopicExists, T
 from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import literal_prefix, matches
 from geode_client.schema import Schema
+from geode_client.store import delays
 from geode_client.store.groups import pass_over, topic_appeared, topic_gone
 from geode_client.store.log import LogReader
 from geode_client.store.writer import Transaction
@@ -120,7 +121,7 @@ class AlterTopic(msgspec.Struct, eq=False):
 
 
 class DropTopic(msgspec.Struct, eq=False):
-    """Free the name and make the messages unreachable; with `idle_since_us`, only when nothing came after that time."""
+    """Free the name and make the messages unreachable."""
 
     name: str
     durable: bool = True
@@ -129,13 +130,16 @@ class DropTopic(msgspec.Struct, eq=False):
     def prepare(self) -> None: ...
 
     def run(self, transaction: Transaction) -> None:
-        topic = require_topic(transaction, self.name)
-        transaction.database.cursor.execute(
-            "UPDATE topics SET dropped = 1, swept = 1, revision = revision + 1 WHERE topic_id = ?",
-            (topic.topic_id,),
-        )
-        topic_gone(transaction, topic.topic_id)
-        transaction.catalog_changed = True
+        drop_topic(transaction, require_topic(transaction, self.name).topic_id)
+
+
+def drop_topic(transaction: Transaction, topic_id: int) -> None:
+    """Mark a topic as dropped; the sweeper removes what it leaves."""
+    transaction.database.cursor.execute(
+        "UPDATE topics SET dropped = 1, swept = 1, revision = revision + 1 WHERE topic_id = ?", (topic_id,)
+    )
+    topic_gone(transaction, topic_id)
+    transaction.catalog_changed = True
 
 
 class PurgeTopic(msgspec.Struct, eq=False):
@@ -160,6 +164,7 @@ class PurgeTopic(msgspec.Struct, eq=False):
         for partition in range(topic.partitions):
             end = transaction.next_offset(topic.topic_id, partition)
             pass_over(transaction, topic.topic_id, partition, 0, end, "removed")
+        self.purged += delays.purge(transaction, topic.topic_id)
         transaction.database.cursor.execute(
             "UPDATE partitions SET start_offset = next_offset WHERE topic_id = ?", (topic.topic_id,)
         )
@@ -326,7 +331,8 @@ def _write_schema(transaction: Transaction, topic_id: int, version: int, schema:
 
 def _is_used(transaction: Transaction, topic: Topic) -> bool:
     sql = "SELECT 1 FROM partitions WHERE topic_id = ? AND next_offset > start_offset"
-    return transaction.database.row(sql, (topic.topic_id,)) is not None
+    in_log = transaction.database.row(sql, (topic.topic_id,)) is not None
+    return in_log or delays.waiting_in(transaction, topic.topic_id) > 0
 
 
 def _is_swept(definition: TopicDefinition) -> bool:

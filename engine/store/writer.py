@@ -72,7 +72,16 @@ class Transaction:
     `announce` is set by works that other processes should hear of although they append nothing.
     """
 
-    __slots__ = ("_ends", "_next_batch_id", "announce", "appended", "catalog_changed", "catalog_version", "database")
+    __slots__ = (
+        "_ends",
+        "_next_batch_id",
+        "announce",
+        "appended",
+        "catalog_changed",
+        "catalog_version",
+        "database",
+        "first_due_us",
+    )
 
     def __init__(
         self, database: Database, ends: dict[tuple[int, int], int], next_batch_id: int, catalog_version: int
@@ -82,6 +91,8 @@ class Transaction:
         self.appended: list[Append] = []
         self.catalog_changed = False
         self.announce = False
+        # Set when messages begin to wait that are due before all others.
+        self.first_due_us: int | None = None
         self._ends = ends
         self._next_batch_id = next_batch_id
 
@@ -183,6 +194,7 @@ class Committed(msgspec.Struct, frozen=True):
     """The outcome of one transaction: all `works` with the same `error`, or None and what they appended.
 
     `announce`: other processes are to be woken.
+    `first_due_us`: messages began to wait that are due before all others, at this time.
     """
 
     works: Sequence[Work]
@@ -190,6 +202,7 @@ class Committed(msgspec.Struct, frozen=True):
     error: GeodeError | None
     inline: bool
     announce: bool = False
+    first_due_us: int | None = None
 
 
 def _prepare(works: Sequence[Work]) -> None:
@@ -366,10 +379,12 @@ class Writer:
         error: GeodeError | None = self._failure
         appended: list[Append] = []
         announce = False
+        first_due_us: int | None = None
         try:
             if error is None:
                 transaction = self._run(works) if borrowed is None else self._end_borrowed(works, borrowed)
                 appended = transaction.appended
+                first_due_us = transaction.first_due_us
                 announce = bool(appended) or transaction.announce or transaction.catalog_changed
             elif borrowed is not None:
                 self._roll_back()
@@ -385,7 +400,7 @@ class Writer:
             error.__cause__ = failure
         finally:
             self._lock.release()
-        return Committed(works, appended, error, inline, announce)
+        return Committed(works, appended, error, inline, announce, first_due_us)
 
     def _run(self, works: list[Work]) -> Transaction:
         transaction = self._begin(durable=any(work.durable for work in works))

@@ -17,7 +17,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import conditions, delivery, fanout, publishing, queries, scanning, starting, subscribers, transactions
+from bench import (
+    conditions,
+    delivery,
+    fanout,
+    publishing,
+    queries,
+    requesting,
+    scanning,
+    starting,
+    subscribers,
+    transactions,
+)
 from bench.table import Row, Settings, shown
 
 GROUPS = {
@@ -28,6 +39,7 @@ GROUPS = {
     "scan": scanning.rows,
     "subscribers": subscribers.rows,
     "transactions": transactions.rows,
+    "requests": requesting.rows,
     "queries": queries.rows,
     "start": starting.rows,
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from delivery import ledger
 from delivery.ledger import CLAIMED, RETRY, Hand, Published, wanted_by
 
-from geode_client.delivery.group import GroupSlice, Member, Piece
+from geode_client.delivery.members import GroupSlice, Member, Piece
 from geode_client.errors import AlreadySettled, LeaseLost
 from geode_client.store.groups import KEY, PRIORITY
 
@@ -44,10 +44,11 @@ class Reader:
         """Go on to the next message in hand (which leaves the one before it behind); False when there is none."""
         self._leave_behind()
         for one in list(self.slices):
-            while one.rest:
+            while one.rest and self._is_ours(one):
                 place, index = one.taken, one.indices[one.taken]
                 one.taken += 1
                 message = self._message(one, index)
+                self.worker.unseen.pop(message.place, None)
                 if message.expires_us is not None and message.expires_us <= self.worker.world.wall_us:
                     if one.claim.is_pending(message.place[2]):
                         self.worker.group.said[one.claim.claim_id, message.place] = ledger.EXPIRED
@@ -58,6 +59,12 @@ class Reader:
                 return True
             self._finish(one)
         return False
+
+    def _is_ours(self, one: GroupSlice) -> bool:
+        """What is delivered in order is asked for anew once its lease may have ended."""
+        if one.is_fenced and self.worker.world.boot_us >= one.claim.deadline_us:
+            self.worker.renew()
+        return not (one.is_fenced and one.claim.is_lost)
 
     def _leave_behind(self) -> None:
         for one in self.slices:

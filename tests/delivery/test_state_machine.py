@@ -262,7 +262,7 @@ class GroupMachine(RuleBasedStateMachine):
                 Worker.start(world, group).join(prefetch=10, auto_ack=True)
         world.workers = [worker for worker in world.workers if worker.group in world.groups]
         for _ in range(60):
-            if not any(group.pending() for group in world.groups):
+            if not any(group.pending() for group in world.groups) and not any(w.unseen for w in world.workers):
                 break
             world.wall_us += 41 * SECOND_US
             world.boot_us += 4 * SECOND_US
@@ -273,6 +273,10 @@ class GroupMachine(RuleBasedStateMachine):
         for group in world.groups:
             left = [f"{world.messages[place]} is {group.state[place]}" for place in group.pending()]
             assert not left, f"{group.name} never came to {left}"
+        for worker in world.workers:
+            unseen = [world.messages[place] for place in worker.unseen]
+            alive = [str(message) for message in unseen if message.expires_us is None]
+            assert not alive, f"{worker.name} acknowledged and never handed over {alive}"
 
     def _work_off(self, worker: Worker) -> None:
         worker.renew()

@@ -13,16 +13,16 @@ from delivery.ledger import AHEAD, CLAIMED, RETRY, Ledger, Place, Published, wan
 from delivery.reader import Reader
 from delivery.world import SECOND_US, NotThirds, World
 
-from geode_client.catalog import Topic
+from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.delivery import claims
 from geode_client.delivery.claims import HeldClaim
-from geode_client.delivery.group import Found, GroupCore, Member, Piece
+from geode_client.delivery.group import GroupCore
+from geode_client.delivery.members import Found, Member, Piece
 from geode_client.local.dispatcher import rules_of
 from geode_client.message import Chunk
 from geode_client.store.claiming import Claim, Claimed
 from geode_client.store.groups import KEY, PRIORITY
 from geode_client.store.settling import Renew, Settle, Settlement
-from geode_client.store.topics import dead_letter_topic_of
 
 WORDS = {
     claims.ACKNOWLEDGED: ledger.ACKNOWLEDGED,
@@ -52,6 +52,7 @@ class Worker:
     name: str
     readers: list[Reader] = field(default_factory=list)
     outgoing: list[Outgoing] = field(default_factory=list)
+    unseen: dict[Place, int] = field(default_factory=dict)
     revision: int = 1
     joined: int = 0
     core: GroupCore = field(init=False)
@@ -92,6 +93,7 @@ class Worker:
         reader.drop()
         self.tell(f"{reader.name} leaves")
         if not self.readers:
+            self.unseen.clear()
             self.commit()
             self.post(self.core.let_go)
             self.commit()
@@ -109,6 +111,8 @@ class Worker:
             group.group_id,
             self.name,
             wanted,
+            name=group.name,
+            pattern=group.pattern,
             now_us=world.wall_us,
             boot_us=world.boot_us,
             lease_us=max(100_000, world.options.ack_timeout_us),
@@ -174,14 +178,23 @@ class Worker:
             self.core.lost(set(self.core.claims) - {row[0] for row in self.world.log.rows(sql)})
         pieces: list[Piece] = []
         for one in work.claimed:
-            pieces += self.core.received(self._held(one), self._found(one), self.world.wall_us)
+            pieces += self.core.received(self._held(one, work), self._found(one), self.world.wall_us)
         first = [piece for piece in pieces if piece.claim.rules.settle_first]
         if first:
             self.core.settle_first(first)
             self.flush()
+            self._note_unseen(first)
         self.core.offer(pieces)
 
-    def _held(self, one: Claimed) -> HeldClaim:
+    def _note_unseen(self, pieces: Iterable[Piece]) -> None:
+        """What was settled before it is handed over must be handed over."""
+        for piece in pieces:
+            for index in piece.indices:
+                place = (piece.claim.topic_id, piece.claim.partition, piece.chunk.base_offset + index)
+                if (piece.claim.claim_id, place) in self.group.first_settled:
+                    self.unseen[place] = piece.claim.claim_id
+
+    def _held(self, one: Claimed, work: Claim) -> HeldClaim:
         return HeldClaim(
             one.claim_id,
             (one.topic_id, one.partition, one.lane),
@@ -193,6 +206,7 @@ class Worker:
             key=one.key,
             error=one.error,
             blocked=one.blocked,
+            deadline_us=work.boot_us + work.lease_us,
         )
 
     def _found(self, one: Claimed) -> list[Found]:
@@ -286,7 +300,7 @@ class Worker:
         world, group = self.world, self.group
         numbers = {settlement.topic_id for settlement in one.settlements}
         targets = {n: dead_letter_topic_of(self.topic(n).name, self.topic(n).options) for n in numbers}
-        work = Settle(group.group_id, group.name, one.settlements, targets)
+        work = Settle(group.group_id, group.name, one.settlements, targets, ordered=group.order_by == KEY)
         mine = {claim_id for claim_id, lease in group.leases.items() if lease.owner == self.name}
         world.run(work)
         words = dict(one.words)
@@ -296,9 +310,9 @@ class Worker:
             if settlement.claim_id not in lost:
                 for place, word in words.pop(settlement.claim_id, []):
                     self._arrived(settlement.claim_id, place, word)
-                self._let_go_of(settlement)
+                self._let_go_of(settlement, one.claims)
         self.core.lost(work.lost)
-        self.core.ended(settlement.claim_id for settlement in one.settlements if not settlement.pending)
+        self.core.confirmed(one.settlements)
         for claim_id in lost & one.claims.keys():
             assert one.claims[claim_id].is_lost, f"nobody who waits is told that claim {claim_id} had passed on"
         self.tell(f"writes {_written(one, lost)}")
@@ -312,14 +326,15 @@ class Worker:
         if word == ledger.DEAD:
             self.world.letters[self.group.name, *place] += 1
 
-    def _let_go_of(self, one: Settlement) -> None:
-        if one.let_go and one.pending:
-            self.group.freed(one.claim_id, lost=False)
+    def _let_go_of(self, one: Settlement, held: dict[int, HeldClaim]) -> None:
         lease = self.group.leases.get(one.claim_id)
-        if one.tail and lease is not None:
-            for index, pending in enumerate(one.tail):
-                if pending:
-                    lease.places.discard((one.topic_id, one.partition, one.tail_first + index))
+        if lease is None:
+            return
+        if one.let_go:
+            self.group.freed(one.claim_id, lost=False)
+        elif one.tail_from is not None:
+            end = held[one.claim_id].first + one.tail_from
+            lease.places = {place for place in lease.places if place[2] < end}
             if not lease.places:
                 del self.group.leases[one.claim_id]
 
@@ -335,6 +350,7 @@ class Worker:
         for claim_id in deadlines.keys() & mine:
             self.group.leases[claim_id].deadline_us = deadlines[claim_id]
         self.core.lost(work.lost)
+        self.core.renewed(work.deadlines)
         self.tell(f"renews {sorted(deadlines)}, lost {work.lost}")
 
     def surplus(self) -> None:
@@ -350,9 +366,9 @@ class Worker:
                 seen.update(self._pending(piece.claim, piece.chunk, piece.indices))
         for _, one in self.core.in_hand():
             seen.update(self._pending(one.claim, one.chunk, one.indices[one.said : one.end]))
-        for parked in self.core._parked.values():
-            for claim, chunk, index in parked:
-                seen.update(self._pending(claim, chunk, [index]))
+        for parked in self.core._keys._parked.values():
+            for piece in parked:
+                seen.update(self._pending(piece.claim, piece.chunk, piece.indices))
         expected = {
             (claim.claim_id, claim.first + i)
             for claim in self.core.claims.values()

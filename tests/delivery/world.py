@@ -79,7 +79,7 @@ class World:
     def __post_init__(self) -> None:
         self.database = open_writer(Layout(None))
         self.writer = Writer(self.database, NoLock(), self._committed)
-        self.log = LogReader(self.database, lambda topic_id: self.catalog.name_of(topic_id), "s-")
+        self.log = LogReader(self.database, lambda number: self.catalog.name_of(number), lambda _, __: {}, "s-")
         self.catalog = TopicReader(self.log)
 
     def close(self) -> None:

@@ -59,6 +59,43 @@ async def echo(directory: str, count: int) -> None:
             await client.publish("pong", message.data)
 
 
+async def publish_later(directory: str, name: str, delay: float) -> None:
+    """Publish messages that wait, until killed; tell each only once it is acknowledged."""
+    async with Client(directory) as client:
+        tell("ready")
+        number = 0
+        while True:
+            message_id = f"{name}-{number}"
+            await client.publish("t", message_id, delay_seconds=delay, message_id=message_id)
+            tell("stored", message_id)
+            number += 1
+
+
+async def serve(directory: str, name: str, seconds: float) -> None:
+    """Answer requests with this name and their params; tell each before it is answered, after thinking about it."""
+    async with Client(directory) as client, client.serve("rpc") as requests:
+        tell("ready")
+        async for request in requests:
+            tell("request", request.params)
+            await asyncio.sleep(seconds)
+            await request.reply([name, request.params])
+
+
+async def ask_for_ever(directory: str) -> None:
+    """Ask until killed."""
+    async with Client(directory) as client:
+        while True:
+            tell("answer", await client.request("rpc", 1, timeout=60))
+
+
+async def stay(directory: str) -> None:
+    """Have the store open until killed, with a message that waits, so that its timer is set."""
+    async with Client(directory) as client:
+        await client.publish("far", 1, delay_seconds=86_400)
+        tell("ready")
+        await asyncio.Event().wait()
+
+
 async def transact_for_ever(directory: str, name: str) -> None:
     """Transactions of two publishes and a row of the worker's own until killed; tell each only once it is committed."""
     async with Client(directory) as client:
@@ -91,6 +128,14 @@ async def main() -> None:
             await publish_singly(directory, rest[0], int(rest[1]))
         case "subscribe":
             await subscribe(directory, rest[0], int(rest[1]))
+        case "publish_later":
+            await publish_later(directory, rest[0], float(rest[1]))
+        case "serve":
+            await serve(directory, rest[0], float(rest[1]))
+        case "ask_for_ever":
+            await ask_for_ever(directory)
+        case "stay":
+            await stay(directory)
         case "transact_for_ever":
             await transact_for_ever(directory, rest[0])
         case "hold":

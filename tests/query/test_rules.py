@@ -21,6 +21,7 @@ TOPICS = (
     'PUBLISH TO events {"kind": "x", "n": 1}, {"kind": "y", "n": 2}, {"kind": "x", "n": null}',
 )
 QUERIES = (
+    "SELECT 1 + 1 AS two",
     "SELECT id, amount * 2 AS twice FROM orders WHERE status = 'new' AND amount > 3",
     "SELECT status, count(*) AS n FROM orders WHERE amount > 0 GROUP BY status HAVING n > 0 AND status <> 'x' ORDER BY n",
     "SELECT o.id, c.name FROM orders o JOIN customers c ON o.customer = c.id AND c.name <> 'Eve' WHERE o.amount > 3",

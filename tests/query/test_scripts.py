@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from geode_client import Client, GeodeError
-from geode_client.grammar.parser import parse
+from geode_client.grammar.parser import parse_script
 from geode_client.grammar.scan import pieces
 from geode_client.grammar.source import Source
 from geode_client.query.script import Listener, Script
@@ -26,13 +26,21 @@ def steady(text: str) -> str:
     """What differs from run to run, made the same."""
     text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", "<time>", text)
     text = re.sub(r"\b[0-9a-f]{12}-(\d+-\d+-\d+)\b", r"<store>-\1", text)
+    text = re.sub(r"(│ +\d+ │ +\d+ │) +\d+\.\d+ │", r"\1 <milliseconds> │", text)
     return re.sub(r"\b[0-9a-f]{16}\b", "<subscriber>", text)
 
 
 def statements_of(path: Path) -> list[tuple[str, bool]]:
     """Texts of the statements, and whether each is to fail."""
     source = Source(path.read_text(), path.name)
-    texts = [source.text[piece.start : piece.end].strip() for piece in pieces(source)]
+    texts: list[str] = []
+    for piece in pieces(source):
+        text = source.text[piece.start : piece.end].strip()
+        # What stands between BEGIN and COMMIT is one script.
+        if texts and texts[-1].startswith("BEGIN") and not texts[-1].endswith(("COMMIT", "ROLLBACK")):
+            texts[-1] += f";\n{text}"
+        else:
+            texts.append(text)
     return [(text.removeprefix(FAILS).strip(), text.startswith(FAILS)) for text in texts]
 
 
@@ -58,7 +66,10 @@ async def transcript(path: Path, directory: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_golden_script(path: Path, directory: Path, golden: Callable[[Path, str], None]) -> None:
+def test_golden_script(
+    path: Path, directory: Path, golden: Callable[[Path, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(directory.parent)  # where COPY writes
     golden(path.with_suffix(".out"), asyncio.run(transcript(path, directory)))
 
 
@@ -66,7 +77,7 @@ def test_golden_script(path: Path, directory: Path, golden: Callable[[Path, str]
 def test_golden_scripts_parse(path: Path) -> None:
     for text, fails in statements_of(path):
         if not fails:
-            parse(text)
+            parse_script(text)
 
 
 async def test_a_live_subscription_prints_what_later_statements_publish() -> None:

@@ -125,6 +125,7 @@ def test_public_names_are_what_they_were() -> None:
         *("InvalidMessage", "LeaseLost", "Message", "MessageTooLarge", "Receipt", "Result", "SchemaViolation"),
         *("StoreError", "SubscriberLimitReached", "Subscription", "SyncClient", "TopicExists", "TopicNotFound"),
         *("Unsupported", "compile_filter", "AlreadySettled", "GroupMismatch", "GroupNotFound"),
+        *("Request", "RequestFailed", "RequestTimeout", "Service"),
     }
     for name in geode_client.__all__:
         assert getattr(geode_client, name).__name__ == name

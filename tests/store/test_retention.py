@@ -1,8 +1,15 @@
 """What the sweeper removes, what stays, and that the file does not grow for ever."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from settings import rounds
+
 from geode_client import Client
+from geode_client.local import sweeper as sweeping_task
+from geode_client.options import TopicOptions
+from geode_client.replying import reply_topic
 
 
 async def swept(client: Client) -> None:
@@ -107,3 +114,43 @@ async def test_idle_automatic_topics_go(directory: Path) -> None:
             assert len(await client.query("SHOW TOPICS")) == 2
         await swept(client)
         assert [row[0] for row in (await client.query("SHOW TOPICS")).rows] == ["mine"]
+
+
+async def test_reply_topics_that_come_and_go_leave_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made by clients that ended, or died; their rows, ids and counts go, and the files stop growing."""
+    monkeypatch.setattr(sweeping_task, "SWEEP_SECONDS", 86_400.0)  # only when the test says so
+    monkeypatch.setattr(sweeping_task.Sweeper, "sweep_soon", lambda _: None)
+    async with Client(directory) as client:
+        sweeper = client.broker._sweeper  # type: ignore[attr-defined]
+        rows = client.broker._log.rows  # type: ignore[attr-defined]
+        sizes = []
+        for number in range(rounds(8, soak=100)):
+            for n in range(rounds(50, soak=1000)):
+                definition = reply_topic(f"_replies/{number}-{n}")
+                definition = replace(definition, options=TopicOptions(expire_when_idle_us=1))
+                await client.broker.create_topic(definition)
+                await client.publish(definition.name, {"n": n, "text": "x" * 500}, message_id="m")
+                async with client.subscribe(definition.name, from_beginning=True) as subscription:
+                    assert [message["n"] async for message in subscription] == [n]
+            client.broker._reports.write()  # type: ignore[attr-defined]
+            await swept(client)
+            sweeper._counts_due_us = 0
+            await swept(client)
+            sizes.append(rows("PRAGMA page_count")[0][0])
+        tables = ("topics", "partitions", "batches", "message_ids", "schema_versions", "delayed")
+        assert [rows(f"SELECT count(*) FROM {table}") for table in tables] == [[(0,)]] * len(tables)
+        assert client.broker._reports.presence.consumed() == {}  # type: ignore[attr-defined]
+        assert max(sizes[2:]) <= max(sizes[:2]) * 1.3, sizes
+
+
+async def test_an_idle_topic_stays_while_something_waits_or_comes(directory: Path) -> None:
+    async with Client(directory) as client, Client(directory) as other:
+        for name in ("waits", "comes", "read", "matched", "goes"):
+            await client.publish(name, 1, delay_seconds=1000 if name == "waits" else None)
+            await client.execute(f"ALTER TOPIC {name} SET OPTIONS (expire_when_idle: '1us')")
+        await client.execute("ALTER TOPIC comes SET OPTIONS (expire_when_idle: '1 hour')")
+        async with other.subscribe("read"), other.subscribe("matched", consumer_group="g"):
+            await swept(client)
+            assert {row[0] for row in (await client.query("SHOW TOPICS")).rows} == {"waits", "comes", "read", "matched"}
+        await swept(client)
+        assert {row[0] for row in (await client.query("SHOW TOPICS")).rows} == {"waits", "comes"}

@@ -1,0 +1,37 @@
+"""Golden scripts show every statement, every function and every operator of the language."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+from query.test_scripts import SCRIPTS, statements_of
+
+from geode_client.grammar import ast
+from geode_client.grammar.expressions import AGGREGATES, SCALAR_FUNCTIONS
+from geode_client.grammar.parser import parse_script
+from geode_client.query import operators, plan
+
+GOLDEN = Path(__file__).parent / "golden"
+TEXTS = [text for path in SCRIPTS for text, fails in statements_of(path) if not fails]
+
+
+def test_every_statement_is_shown() -> None:
+    shown = {type(statement) for text in TEXTS for statement in parse_script(text)}
+    assert set(get_args(ast.Statement)) - shown == set()
+
+
+def test_every_function_is_shown() -> None:
+    words = set(re.findall(r"\w+(?=\()", "\n".join(TEXTS).upper()))
+    assert (SCALAR_FUNCTIONS.keys() | AGGREGATES.keys() | {"CAST", "TRY_CAST", "EXISTS"}) - words == set()
+
+
+def test_every_operator_of_a_plan_is_shown() -> None:
+    found = (GOLDEN / "rules.txt").read_text()
+    lines = {line.strip().split(" ")[0] for line in found.splitlines()}
+    for operator in get_args(operators.Operator):
+        assert lines & {operator.__name__, f"Hash{operator.__name__}"}, operator.__name__
+
+
+def test_every_plan_has_a_text() -> None:
+    for node in get_args(plan.Plan):
+        assert callable(node.text), node.__name__
