@@ -158,6 +158,7 @@ class LocalBroker:
         self._check_loop()
         await self._transactions.close()
         await self._sweeper.stop()
+        await self._zones.settle()
         await self._delays.stop()
         await self._outbox.settle()
         await self._subscriptions.close()
@@ -378,7 +379,7 @@ class LocalBroker:
         through = self._log.last_batch_id()
         sources = [source for topic in request.topics for source in self._scanned(topic, request)]
         skips = self._zones.skips(request.condition, request.counts)
-        await self._zones.want(skips, [topic.topic_id for topic in request.topics])
+        self._zones.want(skips, [topic.topic_id for topic in request.topics])
         cursor = LogCursor(self._log, sources, through=through, descending=request.newest_first, skips=skips)
         for number, chunk in enumerate(cursor):
             if request.counts is not None:

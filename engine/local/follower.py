@@ -7,6 +7,7 @@ find theirs in the file. Its own commits are given to it as they are made; a loo
 processes. Runs on the event loop only.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -15,7 +16,7 @@ import msgspec
 from geode_client.conditions.index import Matches, SubscriptionIndex
 from geode_client.conditions.requirements import Requirement
 from geode_client.delivery.fanout import Candidates
-from geode_client.errors import CorruptData
+from geode_client.errors import CorruptData, GeodeError
 from geode_client.message import Chunk
 from geode_client.store.log import FOLLOW_AT_ONCE, Header, LogReader
 from geode_client.store.writer import Append
@@ -162,7 +163,9 @@ class LogFollower:
         matches = None
         if chunk is not None:
             if len(index.filed) >= FILED_MIN:
-                matches = index.match(chunk)
+                # A message that is nested too deeply to be decoded here is found out by those who read it.
+                with contextlib.suppress(GeodeError):
+                    matches = index.match(chunk)
             self._keep(chunk, matches)
         told = [*index.unfiled, *matches.subscribers()] if matches is not None else list(index.subscribers())
         for follower in told:

@@ -71,7 +71,7 @@ class Subscriptions:
             return await self.groups.open(request, self.topics_of(request))
         if not isinstance(request.start, FromEnd):
             wanted = [topic.topic_id for topic in self.topics_of(request)]
-            await self._zones.want(self._zones.skips(request.condition), wanted)
+            self._zones.want(self._zones.skips(request.condition), wanted)
         await self.settle_pending()
         while self.follower.look():
             await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from typing import Any
 from geode_client.conditions.requirements import Path
 from geode_client.conditions.zones import ColumnReader, ScanCounts, summary_of
 from geode_client.delivery.fanout import ConditionLike
-from geode_client.errors import CorruptData
+from geode_client.errors import CorruptData, GeodeError, InvalidMessage
 from geode_client.store.batch import READ_COLUMNS
 from geode_client.store.log import LogReader, Skips
 from geode_client.store.topics import TopicReader
@@ -55,6 +55,7 @@ class ZoneWishes:
         self._log = log
         self._write = write
         self._asked: set[tuple[int, Path]] = set()
+        self._asking: set[asyncio.Task[None]] = set()
 
     def skips(self, condition: ConditionLike | None, counts: ScanCounts | None = None) -> Skipping | None:
         """What a reader with this condition may pass over; None: it has to read everything."""
@@ -63,19 +64,31 @@ class ZoneWishes:
         made = Skipping(self._log, condition.requirement, counts)
         return made if made.is_possible else None
 
-    async def want(self, skips: Skips | None, topic_ids: Sequence[int]) -> None:
-        """Ask for statistics where many messages would be read without them. Once for each column and client."""
+    def want(self, skips: Skips | None, topic_ids: Sequence[int]) -> None:
+        """Ask for statistics where many messages would be read without them. Nobody waits for it, or fails with it."""
         if not isinstance(skips, Skipping):
             return
         for topic_id in topic_ids:
             wanted = [path for path in skips.paths if (topic_id, path) not in self._asked]
-            if not wanted or not self._is_large(topic_id):
-                continue
-            self._asked.update((topic_id, path) for path in wanted)
-            known = columns_of(self._log, topic_id)
-            missing = [path for path in wanted if path not in known]
-            if missing:
-                await self._write(WantColumns(topic_id, missing))
+            if wanted and self._is_large(topic_id):
+                self._asked.update((topic_id, path) for path in wanted)
+                known = columns_of(self._log, topic_id)
+                missing = [path for path in wanted if path not in known]
+                if missing:
+                    task = asyncio.create_task(self._ask(topic_id, missing), name="geode-zone-wish")
+                    self._asking.add(task)
+                    task.add_done_callback(self._asking.discard)
+
+    async def settle(self) -> None:
+        """Return once all that was asked for is written."""
+        if self._asking:
+            await asyncio.wait(self._asking)
+
+    async def _ask(self, topic_id: int, paths: list[Path]) -> None:
+        try:
+            await self._write(WantColumns(topic_id, paths))
+        except GeodeError:
+            self._asked.difference_update((topic_id, path) for path in paths)
 
     def _is_large(self, topic_id: int) -> bool:
         sql = "SELECT sum(next_offset - start_offset) FROM partitions WHERE topic_id = ?"
@@ -102,14 +115,15 @@ class ZoneMaker:
             return True
         for topic_id, partition, start in self._log.rows(_CANDIDATES, (ZONE_MESSAGES,)):
             place = (topic_id, partition)
-            while place not in self._damaged and await self._make_next(topic_id, partition, start):
-                if is_stopping():
-                    return False
+            while place not in self._damaged and await self._make_next(topic_id, partition, start, is_stopping):
+                pass
+            if is_stopping():
+                return False
         self._looked_at = state
         return True
 
-    async def _make_next(self, topic_id: int, partition: int, start: int) -> bool:
-        """Make one zone, resting after each piece of work; False when there is none to be made."""
+    async def _make_next(self, topic_id: int, partition: int, start: int, is_stopping: Callable[[], bool]) -> bool:
+        """Make one zone, resting after each piece of work; False when there is none to be made, or it was stopped."""
         started = time.perf_counter()
         found = self._next(topic_id, partition, start)
         topic = self._topics.by_id(topic_id)
@@ -118,7 +132,7 @@ class ZoneMaker:
         first, end, columns = found
         try:
             values = self._values(topic_id, partition, first, end, list(columns))
-        except CorruptData:
+        except (CorruptData, InvalidMessage):
             # Whoever reads the batch is told of it. It must not be passed over: no zone may cover it.
             self._damaged.add((topic_id, partition))
             return False
@@ -128,6 +142,8 @@ class ZoneMaker:
             zones.append(Zone(topic_id, partition, number, first, end, text, summary.to_bytes()))
             await asyncio.sleep((time.perf_counter() - started) * (REST_WHILE_BUSY if self._is_busy() else 1))
             started = time.perf_counter()
+            if is_stopping():
+                return False
         await self._write(StoreZones(topic_id, topic.schema_version, zones))
         return True
 
