@@ -15,6 +15,7 @@ from bench.table import MESSAGE, Row, Settings
 
 from geode_client import Client, compile_filter
 from geode_client.conditions.index import SubscriptionIndex
+from geode_client.conditions.requirements import OneOf, Path, Requirement, Within
 from geode_client.message import Chunk
 
 FEW = 1_000
@@ -36,19 +37,27 @@ async def rows(settings: Settings, found: list[Row]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Conditions of one kind: the text of the n-th, and how many of them a message meets."""
+    """Conditions of one kind: the n-th as text and as what it requires, and how many of them a message meets."""
 
     name: str
     text_of: Callable[[int], str]
+    requirement_of: Callable[[int], Requirement]
     met_by: Callable[[dict[str, Any]], int]
     ratio_goal: float
 
 
 KINDS = (
-    Kind("user_id = 'user…'", lambda n: f"user_id = 'user{n}'", lambda _: 1, 2.0),
+    Kind(
+        "user_id = 'user…'",
+        lambda n: f"user_id = 'user{n}'",
+        lambda n: OneOf(Path("user_id"), texts=frozenset((f"user{n}",))),
+        lambda _: 1,
+        2.0,
+    ),
     Kind(
         "amount in a range",
         lambda n: f"amount >= {n} AND amount < {n + RANGE_WIDTH}",
+        lambda n: Within(Path("amount"), low=n, high=n + RANGE_WIDTH, high_included=False),
         lambda body: min(body["amount"] + 1, RANGE_WIDTH),
         4.0,
     ),
@@ -66,12 +75,13 @@ def _bodies(batch: int) -> list[dict[str, Any]]:
 def _index(found: list[Row]) -> None:
     chunks = [_chunk(batch) for batch in range(BATCHES)]
     for kind in KINDS:
+        assert compile_filter(kind.text_of(7)).requirement == kind.requirement_of(7)
         index: SubscriptionIndex[int] = SubscriptionIndex()
         cost: dict[int, float] = {}
         for number in range(MANY):
             if number == FEW:
                 cost[FEW] = _matching(index, chunks)
-            index.add(number, compile_filter(kind.text_of(number)).requirement)
+            index.add(number, kind.requirement_of(number))
         cost[MANY] = _matching(index, chunks)
         found.append(_compared(f"index, {kind.name}", kind, cost))
 
