@@ -102,6 +102,20 @@ __all__ = [
 ]
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext geode_client` in a notebook calls: the magics `%geode` and `%%geode`."""
+    from geode_client.repl import notebook
+
+    notebook.load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """What `%unload_ext geode_client` calls."""
+    from geode_client.repl import notebook
+
+    notebook.unload(shell)
+
+
 def __getattr__(name: str) -> Any:
     module = _LAZY.get(name)
     if module is None:

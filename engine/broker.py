@@ -359,6 +359,53 @@ current_transaction: "ContextVar[BrokerTransaction | None]" = ContextVar("curren
 """The transaction that the running task is inside of; whoever opens one sets it, and a broker refuses to write past it."""
 
 
+@dataclass(frozen=True, slots=True)
+class LatencyHistogram:
+    """Messages by the time from being accepted to being handed over; `counts` has one entry more than `bounds_seconds`, for
+    what was later than the last."""
+
+    bounds_seconds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TopicCounters:
+    """What has happened in a topic since it was made; never goes down. `delivered` counts hand-overs without a group."""
+
+    topic_name: str
+    published: int
+    delivered: int
+    removed: int
+    expired: int
+    deduplicated: int
+    filter_evaluated: int
+    filter_matched: int
+    filter_skipped: int
+    latency: LatencyHistogram
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterTotals:
+    """Messages of a topic that became dead letters for one reason: max_retries, expired or what `nack` names."""
+
+    name: str
+    topic_name: str
+    reason: str
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSeries:
+    """Messages a second of one topic in the last slots of `slot_seconds`, oldest first."""
+
+    topic_name: str
+    slot_seconds: int
+    published: tuple[float, ...]
+    consumed: tuple[float, ...]
+    failed: tuple[float, ...]
+
+
 class Broker(Protocol):
     """Topics, publishing, subscriptions and statistics: all that a client needs of a backend."""
 
@@ -438,6 +485,12 @@ class Broker(Protocol):
 
     async def group_totals(self) -> list[GroupTotals]: ...
 
+    async def topic_counters(self, pattern: str = "**") -> list[TopicCounters]:
+        """One record for each topic, counted by all processes."""
+        ...
+
+    async def dead_letter_totals(self) -> list[DeadLetterTotals]: ...
+
     def scan(self, request: ScanRequest) -> AsyncIterator[Chunk]:
         """Retained, unexpired chunks as of now; gives way to other tasks between chunks."""
         ...
@@ -448,6 +501,10 @@ class Broker(Protocol):
 
     async def traffic(self, topic: str, window_seconds: float) -> tuple[int, int, int]:
         """Messages published, deliveries settled and deliveries failed over the last seconds, by all processes."""
+        ...
+
+    async def traffic_series(self, window_seconds: float) -> list[TrafficSeries]:
+        """The traffic of the last seconds, for topics that had any."""
         ...
 
     async def subscriber_statistics(self) -> list[SubscriberStatistics]: ...

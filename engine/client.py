@@ -6,10 +6,11 @@ Everything else is in the layers below.
 
 import asyncio
 import contextlib
+import functools
 import os
 import uuid
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from geode_client.transaction import TRANSACTION_SECONDS, Transaction, automatic
 
 if TYPE_CHECKING:
     from geode_client.connecting import Connection
+    from geode_client.health import Health
     from geode_client.query.result import Result
     from geode_client.query.session import Session
     from geode_client.requesting import Requester, Service
@@ -153,6 +155,12 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self._broker.target!r})"
+
+    def wrap_broker(self, wrap: Callable[[Broker], Broker]) -> None:
+        """Put something between this client and its broker, such as what makes spans; before it is first used."""
+        if self._is_open or self._session is not None:
+            raise GeodeError("the client is in use already: wrap its broker before it is opened")
+        self._broker = wrap(self._broker)
 
     @property
     def broker(self) -> Broker:
@@ -366,22 +374,25 @@ class Client:
     # ── statements ──
     @property
     def session(self) -> "Session":
-        """What runs statements for this client."""
+        """What runs statements for one reader of them, such as a shell: BEGIN opens a transaction in it."""
         if self._session is None:
-            from geode_client.query.session import Session
-
-            self._session = Session(
-                self._broker, ensure_topic=self._ensure_topic, ready=self.open, auto_create=self._auto_create
-            )
+            self._session = self._shared_session.exclusive()
         return self._session
+
+    @functools.cached_property
+    def _shared_session(self) -> "Session":
+        """What runs statements for all tasks of the program: none of them can begin a transaction that takes in others'."""
+        from geode_client.query.session import Session
+
+        return Session(self._broker, ensure_topic=self._ensure_topic, ready=self.open, auto_create=self._auto_create)
 
     async def execute(self, gql: str, params: Mapping[str, Any] | None = None) -> "Result":
         """Run one statement."""
-        return await self.session.execute(gql, params)
+        return await self._shared_session.execute(gql, params)
 
     async def query(self, select: str, params: Mapping[str, Any] | None = None) -> "Result":
         """Run one SELECT (or SHOW, DESCRIBE, EXPLAIN); anything else is refused."""
-        return await self.session.query(select, params)
+        return await self._shared_session.query(select, params)
 
     async def run_script(self, path: str | os.PathLike[str], params: Mapping[str, Any] | None = None) -> "list[Result]":
         """Run all statements of a file; gives one Result a statement. The first error ends it."""
@@ -413,6 +424,31 @@ class Client:
             names = [one.name for one in await self._broker.group_statistics() if not one.name.startswith("_")]
             raise GroupNotFound(group, topic, names)
         return sum(one.pending for one in found)
+
+    async def health(
+        self,
+        topic: str = "**",
+        group: str | None = None,
+        *,
+        lag_max: int = 10_000,
+        error_rate_max: float = 0.01,
+        throughput_min: float | None = None,
+    ) -> "Health":
+        """Check lag, error rate and throughput of topics and groups against limits; true when all is well.
+
+        `throughput_min` is 100 messages a second for a topic that is named, and not checked for a pattern.
+        """
+        from geode_client.health import health_of
+
+        await self.open()
+        return await health_of(
+            self._broker,
+            topic,
+            group,
+            lag_max=lag_max,
+            error_rate_max=error_rate_max,
+            throughput_min=throughput_min,
+        )
 
 
 @contextlib.asynccontextmanager

@@ -318,7 +318,10 @@ class Message(msgspec.Struct, eq=False, gc=False):
     async def nack(self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None) -> None:
         """Give the message back as a failed attempt (after `delay` seconds), or with `requeue=False` to the dead letters."""
         seconds = None if delay is None else _seconds("delay", delay)
-        await self._settled_by().refuse(self, requeue=requeue, delay_seconds=seconds, reason=reason)
+        if reason is not None and not isinstance(reason, str):
+            raise GeodeError(f"reason is text, not {type(reason).__name__}")
+        shown = None if reason is None else reason_text(reason)
+        await self._settled_by().refuse(self, requeue=requeue, delay_seconds=seconds, reason=shown)
 
     async def extend(self, seconds: float) -> None:
         """Keep the message for `seconds` more before it passes to another consumer."""
@@ -334,6 +337,19 @@ class Message(msgspec.Struct, eq=False, gc=False):
                 f"message {self.id} was not delivered by a subscription: there is nobody to settle it with"
             )
         return self._settler
+
+
+REASON_CHARACTERS_MAX = 1000
+
+
+def reason_text(reason: str | BaseException) -> str:
+    """Why a delivery failed, as it is stored: bounded, and of characters that can be written down."""
+    if isinstance(reason, BaseException):
+        try:
+            reason = f"{type(reason).__name__}: {reason}"
+        except Exception:  # noqa: BLE001 - whatever its own code raises
+            reason = type(reason).__name__
+    return reason[:REASON_CHARACTERS_MAX].encode("utf-8", "replace").decode()
 
 
 def _seconds(name: str, value: float) -> float:

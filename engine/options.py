@@ -17,6 +17,7 @@ from geode_client.units import format_duration, format_size, parse_duration_us, 
 
 PRIORITY_NAMES = {"low": 2, "normal": 5, "high": 7, "critical": 9}
 COMPRESSIONS = ("lz4", "none")
+RETRY_FOR_EVER = -1
 
 
 class Entry(Protocol):
@@ -121,7 +122,16 @@ class Option:
     attribute: str
     parse: Callable[[object], Any]
     description: str
-    format: Callable[[Any], str] | None = None
+    format: Callable[[Any], str | int] | None = None
+
+
+def _retries(value: object) -> int:
+    if isinstance(value, str) and value.casefold() == "forever":
+        return RETRY_FOR_EVER
+    try:
+        return _whole(0, 10**6)(value)
+    except GqlError as error:
+        raise GqlError(f"{error.message} (or 'forever')", hint=error.hint) from error
 
 
 def _duration(attribute: str, description: str) -> Option:
@@ -140,7 +150,12 @@ TOPIC_OPTIONS: Mapping[str, Option] = {
     "retention": Option("retention", _one_of("all", "consumed"), "'consumed' removes what every group has settled"),
     "message_ttl": _duration("message_ttl_us", "messages are not delivered after this time"),
     "max_subscribers": Option("max_subscribers", _whole(1, 10**9), "how many may subscribe at a time"),
-    "max_retries": Option("max_retries", _whole(0, 10**6), "failed attempts before a message is a dead letter"),
+    "max_retries": Option(
+        "max_retries",
+        _retries,
+        "failed attempts before a message is a dead letter; 'forever': never",
+        lambda value: "forever" if value == RETRY_FOR_EVER else int(value),
+    ),
     "dead_letter_topic": Option("dead_letter_topic", validate_topic_name, "where dead letters go"),  # type: ignore[arg-type]
     "dead_letter_expired": Option("dead_letter_expired", _truth, "expired messages of groups become dead letters"),
     "ack_timeout": _duration("ack_timeout_us", "how long a silent consumer keeps a message"),

@@ -142,16 +142,16 @@ class Requester:
 
     async def _look(self, topic: str) -> str:
         try:
-            (found,) = await self._broker.topic_statistics(topic)
-        except (GeodeError, ValueError):
-            return "is anybody serving it?"
-        if not found.subscriber_count:
+            subscribers = sum([found.subscriber_count for found in await self._broker.topic_statistics(topic)])
+        except GeodeError as error:
+            return f"whether anybody serves it cannot be seen ({error})"
+        if not subscribers:
             return (
                 f"nobody serves it; start a server with client.serve({topic!r}), and check that both sides name the same"
                 f" topic and open the same store ({self._broker.target})"
             )
         return (
-            f"its subscribers ({found.subscriber_count}) are slow, stand still, or do not answer this request: give a longer"
+            f"its subscribers ({subscribers}) are slow, stand still, or do not answer this request: give a longer"
             " timeout or more servers, or look into the log of the server"
         )
 

@@ -18,7 +18,7 @@ from geode_client.broker import Broker, Feed, SubscriptionRequest
 from geode_client.clock import now_us
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError, GqlError, InvalidMessage
-from geode_client.message import Message
+from geode_client.message import Message, reason_text
 
 logger = logging.getLogger("geode_client")
 
@@ -98,7 +98,7 @@ class Subscription:
             return
         if isinstance(error, Exception) and self._feed is not None:
             for one in self._slices:
-                self._feed.at_hand_failed(one, f"{type(error).__name__}: {error}")
+                self._feed.at_hand_failed(one, reason_text(error))
         await self._close()
 
     # ── reading ──

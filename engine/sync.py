@@ -79,6 +79,15 @@ class SyncClient:
     def __repr__(self) -> str:
         return f"Sync{self._client!r}"
 
+    @property
+    def target(self) -> str:
+        """Where the store is."""
+        return self._client.broker.target
+
+    def run(self, work: Callable[[Client], Coroutine[Any, Any, Any]]) -> Any:
+        """Run a coroutine made with the client underneath, and give what it gives."""
+        return self._run(work(self._client))
+
     def publish(self, topic: str, message: Any, **options: Any) -> Any:
         """As `Client.publish`, at once."""
         return self._run(self._client.publish(topic, message, **options))
@@ -113,6 +122,10 @@ class SyncClient:
 
     def get_error_rate(self, topic: str, window: float = 300) -> float:
         return float(self._run(self._client.get_error_rate(topic, window)))
+
+    def health(self, topic: str = "**", group: str | None = None, **limits: Any) -> Any:
+        """As `Client.health`."""
+        return self._run(self._client.health(topic, group, **limits))
 
     def get_consumer_lag(self, topic: str, group: str) -> int:
         return int(self._run(self._client.get_consumer_lag(topic, group)))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from geode_client.grammar.errors import GeodeError, GqlError, GqlSyntaxError
 
 if TYPE_CHECKING:
-    from geode_client.grammar.parser import parse, parse_condition, parse_script, statement_is_complete
+    from geode_client.grammar.parser import parse, parse_condition, parse_script
+    from geode_client.grammar.scan import statement_is_complete
     from geode_client.grammar.unparse import unparse, unparse_expression
 
 __all__ = [
@@ -26,10 +27,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("parse", "parse_condition", "parse_script", "statement_is_complete"):
+    if name in ("parse", "parse_condition", "parse_script"):
         from geode_client.grammar import parser
 
         return getattr(parser, name)
+    if name == "statement_is_complete":
+        from geode_client.grammar import scan
+
+        return scan.statement_is_complete
     if name in ("unparse", "unparse_expression"):
         from geode_client.grammar import unparse as module
 

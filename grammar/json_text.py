@@ -6,11 +6,13 @@ finds the parameters, or says exactly what is wrong and where.
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from geode_client.grammar.ast import ParameterReference
 from geode_client.grammar.errors import GqlSyntaxError, Unfinished
 from geode_client.grammar.source import Source, Span, number_of
+
+if TYPE_CHECKING:
+    from geode_client.grammar.ast import ParameterReference
 
 NESTING_MAX = 64
 BARE_PARAMETER = object()
@@ -158,10 +160,13 @@ class _Reader:
         _check_characters(value, self._source, place, found.end())
         return value, found.end()
 
-    def _parameter(self, place: int) -> tuple[ParameterReference, int]:
+    def _parameter(self, place: int) -> "tuple[ParameterReference, int]":
         found = _PARAMETER.match(self._text, place)
         if found is None:
             raise self._wrong(place, "the name of a parameter after $", place)
+        # The shell cuts texts before it has loaded the records of statements.
+        from geode_client.grammar.ast import ParameterReference
+
         return ParameterReference(found[0][1:], Span(place, found.end())), found.end()
 
     def _word_or_number(self, place: int) -> tuple[Any, int]:

@@ -10,7 +10,7 @@ from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from geode_client.grammar import ast, scan, tables
-from geode_client.grammar.errors import GqlError, GqlSyntaxError, Unfinished, did_you_mean
+from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
 from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, LISTS_CHARACTERS_MAX, Source, Span, too_long
 from geode_client.grammar.transform import Transformer
 
@@ -135,28 +135,9 @@ def parse_condition(text: str, *, name: str = "<condition>") -> "exp.Expression"
     return made
 
 
-def statement_is_complete(text: str) -> bool:
-    """Whether a shell may run the text: its last statement ends with `;`, and nothing is left open."""
-    source = Source(text)
-    place = 0
-    try:
-        while place < len(text):
-            piece, place = scan.next_piece(source, place)
-            if piece is not None and (place == piece.end or not text[piece.end : place].startswith(";")):
-                return False
-    except Unfinished:
-        return False
-    except GqlError:
-        return text.rstrip().endswith(";")
-    return True
-
-
-def accepted_words(text: str) -> set[str]:
-    """What may follow a text that is the beginning of a statement: names of terminals."""
-    start = 0
-    for piece in scan.pieces(Source(text)):
-        start = piece.start
-    return _acceptable(text[start:], "statement")
+def interactive(text: str, start: str = "statement") -> Any:
+    """Lark's parser for the beginning of a statement, which can be asked what it would accept next."""
+    return _parser().parse_interactive(text, start=start)
 
 
 def parse_piece(source: Source, piece: scan.Piece) -> ast.Statement:
@@ -219,12 +200,12 @@ def _explained(source: Source, piece: scan.Piece, start: str, error: UnexpectedI
 
 def _acceptable(text: str, start: str) -> set[str]:
     """The terminals that may follow the beginning of a statement; empty when that cannot be told."""
-    interactive: Any = _parser().parse_interactive(text, start=start)
+    begun = interactive(text, start)
     try:
-        interactive.exhaust_lexer()
+        begun.exhaust_lexer()
     except UnexpectedInput:
         return set()
-    return set(interactive.accepts())
+    return set(begun.accepts())
 
 
 def _word_before(text: str, first: int, place: int) -> tuple[str, int] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geode_client.grammar import json_text
-from geode_client.grammar.errors import GqlSyntaxError, Unfinished
+from geode_client.grammar.errors import GqlError, GqlSyntaxError, Unfinished
 from geode_client.grammar.source import Source, Span
 
 STATEMENT_CHARACTERS_MAX = 64 * 1024 * 1024
@@ -19,7 +19,7 @@ STATEMENT_CHARACTERS_MAX = 64 * 1024 * 1024
 BRACKETS_MAX = 256
 JSON_MARK = "\x01"
 
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""
     (?P<space>[\s\ufeff]+|--[^\n]*)
     | (?P<topic>[\w.\-*]+(?:/[\w.\-]+|/\*{1,2}(?=[\s;/,)]|$))+)
@@ -40,6 +40,7 @@ _PUBLISH = re.compile(
     r"""(?:"(?:[^"]|"")*"|`(?:[^`]|``)*`|[\w.\-]+(?:/[\w.\-]+)*)""",
     re.IGNORECASE,
 )
+_INCLUDE = re.compile(rf"{_SKIPPED}(\\i[ \t]++([^\n;]{{1,1000}}?))[ \t]*+(?:;[ \t]*+)?(?:\n|\Z)")
 _SPACE = re.compile(_SKIPPED)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
@@ -87,6 +88,39 @@ def _check_characters(source: Source, start: int, end: int) -> None:
         raise GqlSyntaxError("half a character (a lone surrogate)", span=Span(*found.span()), source=source)
 
 
+def statement_is_complete(text: str) -> bool:
+    """Whether a shell may run the text: its last statement ends with `;`, and nothing is left open."""
+    try:
+        return not unfinished_part(text)
+    except Unfinished:
+        return False
+    except GqlError:
+        return text.rstrip().endswith(";")
+
+
+def unfinished_part(text: str) -> str:
+    """What stands behind the last `;` of a text; raises Unfinished where something is left open."""
+    source, place = Source(text), 0
+    while place < len(text):
+        piece, following = next_piece(source, place)
+        if piece is not None and (following == piece.end or not text[piece.end : following].startswith(";")):
+            return text[place:]
+        place = following
+    return ""
+
+
+def publish_head(text: str) -> int | None:
+    """Where the messages begin, in a text that begins as a PUBLISH does; else None."""
+    head = _PUBLISH.match(text)
+    return None if head is None else head.end()
+
+
+def include_at(source: Source, start: int) -> tuple[str, Span, int] | None:
+    """Name and place of the script that a line `\\i name` runs, and where the text goes on; None: a statement begins here."""
+    found = _INCLUDE.match(source.text, start)
+    return None if found is None else (found[2], Span(found.start(1), found.end(1)), found.end())
+
+
 def after_error(source: Source, start: int) -> int:
     """Where to go on after the statement at `start` could not be cut out: behind the next `;` at the end of a line."""
     found = re.compile(r";[^\S\n]*(?:\n|$)").search(source.text, start)
@@ -97,7 +131,7 @@ def _find_end(source: Source, place: int, *, blank: bool) -> tuple[int, int, boo
     text = source.text
     brackets: list[tuple[str, int]] = []
     while place < len(text):
-        token = _TOKEN.match(text, place)
+        token = TOKEN.match(text, place)
         assert token is not None
         kind, place = token.lastgroup, token.end()
         match kind:

@@ -1,14 +1,11 @@
-"""The command `geode`: open the shell, run a script, run a statement.
+"""The command `geode`: open the shell, run a script, run a statement; the commands beside it are in their own modules.
 
-Errors go to standard error as `file:line:column: message` with the line and a caret; no traceback reaches a person. Exit
-codes: 0 done, 1 a statement failed, 2 the command line is wrong, 130 interrupted.
+What a command needs is imported when it runs, so that the help and the first prompt come at once.
 """
 
-import asyncio
-import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +13,26 @@ import click
 import msgspec
 
 from geode_client.errors import GeodeError
+from geode_client.repl import data_commands, store_commands
+from geode_client.repl.invocation import FORMATS, Invocation, examples, guarded, parameters
 
 if TYPE_CHECKING:
-    from geode_client.client import Client
     from geode_client.query.script import Script
-    from geode_client.repl.render import Format, Output
+    from geode_client.repl.settings import Settings
 
-FORMATS = ("table", "json", "jsonl", "csv")
-INTERRUPTED = 130
-PIPE_CLOSED = 141
+FORMAT_HELP = "How results are shown. [default: table on a terminal, else jsonl]"
+PARAM_HELP = "A parameter $NAME of the statements; VALUE is JSON, else text."
 
 
 @click.group(
-    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "geode                                     the shell on ./geode-data",
+        "geode -t ./data -c 'SHOW TOPICS'          statements, and out",
+        "geode -t ./data --format json -c 'SELECT * FROM orders' | jq",
+        "geode -t ./data run examples/quickstart.gql",
+    ),
 )
 @click.option(
     "-t",
@@ -38,21 +42,16 @@ PIPE_CLOSED = 141
     help="The store: a directory, or :memory:. [default: $GEODE_URL, else ./geode-data]",
 )
 @click.option("-c", "--command", "text", metavar="STATEMENTS", help="Run these statements and leave.")
-@click.option("--format", "kind", type=click.Choice(FORMATS), help="How results are shown. [default: table]")
-@click.option(
-    "--param",
-    "given",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter $NAME of the statements; VALUE is JSON, else text.",
-)
+@click.option("--format", "kind", type=click.Choice(FORMATS), help=FORMAT_HELP)
+@click.option("--param", "given", multiple=True, metavar="NAME=VALUE", help=PARAM_HELP)
 @click.version_option(package_name="geode-client", prog_name="geode")
 @click.pass_context
 def geode(
     context: click.Context, target: str | None, text: str | None, kind: str | None, given: tuple[str, ...]
 ) -> None:
     """Geode: durable publish-subscribe that speaks SQL. Without a command, the shell."""
-    context.obj = target
+    settings = _settings()
+    context.obj = Invocation(target or settings.target, settings)
     if context.invoked_subcommand is not None:
         if text is not None or kind is not None or given:
             raise click.UsageError(
@@ -60,36 +59,38 @@ def geode(
             )
         return
     params = parameters(given)
-    if text is not None:
+    if text is not None or not sys.stdin.isatty():
         from geode_client.grammar.source import Source
 
-        context.exit(_run(target, Source(text, "<command>"), params, kind, echo=False))
-    if not sys.stdin.isatty():
-        from geode_client.grammar.source import Source
-
-        context.exit(_run(target, Source(_standard_input(), "<stdin>"), params, kind, echo=False))
+        source = Source(_standard_input(), "<stdin>") if text is None else Source(text, "<command>")
+        context.exit(_run(context.obj, source, params, kind, echo=False))
     from geode_client.repl.shell import shell
 
-    context.exit(_guarded(lambda: shell(_client(target), _format(kind), params)))
+    chosen = settings if kind is None else msgspec.structs.replace(settings, format=kind)
+    context.exit(guarded(lambda: shell(context.obj.target, chosen, params)))
 
 
-@geode.command()
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
-@click.option(
-    "--param",
-    "given",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter $NAME of the script; VALUE is JSON, else text.",
+@geode.command(
+    epilog=examples(
+        "geode run examples/quickstart.gql",
+        "geode run load.gql --param day=2026-01-31 --format csv > out.csv",
+        "geode run --check migrations.gql          parse and plan, run nothing",
+        "generate | geode run -                    statements from standard input",
+    )
 )
-@click.option("--format", "kind", type=click.Choice(FORMATS), help="How results are shown. [default: table]")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--param", "given", multiple=True, metavar="NAME=VALUE", help=PARAM_HELP)
+@click.option("--format", "kind", type=click.Choice(FORMATS), help=FORMAT_HELP)
 @click.option("--check", is_flag=True, help="Parse and plan all statements; run none.")
+@click.option("--continue-on-error", "keep_going", is_flag=True, help="Go on after an error; the exit code is still 1.")
 @click.pass_context
-def run(context: click.Context, file: Path, given: tuple[str, ...], kind: str | None, check: bool) -> None:
+def run(
+    context: click.Context, file: Path, given: tuple[str, ...], kind: str | None, check: bool, keep_going: bool
+) -> None:
     """Run the statements of FILE ('-' is standard input), in order, until the first error.
 
-    A SUBSCRIBE takes its place and the script goes on; what later statements publish is shown as it arrives. Paths in
-    COPY are relative to the directory in which geode was started.
+    A SUBSCRIBE takes its place and the script goes on; what later statements publish is shown as it arrives. A line `\\i
+    other.gql` runs another script, beside this one. Paths in COPY are relative to the directory in which geode was started.
     """
     from geode_client.grammar.source import Source
 
@@ -97,21 +98,49 @@ def run(context: click.Context, file: Path, given: tuple[str, ...], kind: str | 
     source: Source | Path = Source(_standard_input(), "<stdin>") if str(file) == "-" else file
     if check:
         context.exit(_check(context.obj, source, params))
-    context.exit(_run(context.obj, source, params, kind, echo=kind in (None, "table")))
+    echo = kind == "table" or (kind is None and sys.stdout.isatty())
+    context.exit(_run(context.obj, source, params, kind, echo=echo, keep_going=keep_going))
 
 
-def parameters(given: tuple[str, ...]) -> dict[str, Any]:
-    """Values by name from NAME=VALUE; a VALUE that is no JSON is text."""
-    found: dict[str, Any] = {}
-    for one in given:
-        name, separator, value = one.partition("=")
-        if not separator or not name.isidentifier():
-            raise click.UsageError(f"--param takes NAME=VALUE with a plain name, not {one!r}")
-        try:
-            found[name] = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            found[name] = value
-    return found
+@geode.command(
+    epilog=examples(
+        "geode fmt script.gql                      rewrites the file",
+        "geode fmt --check *.gql                   exit code 1 where something would change",
+        "geode fmt - < script.gql                  from standard input to standard output",
+    )
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--check", is_flag=True, help="Change nothing; name the files that would change.")
+@click.pass_context
+def fmt(context: click.Context, files: tuple[Path, ...], check: bool) -> None:
+    """Write the statements of FILES in one form: words in capitals, a clause a line, comments kept."""
+    from geode_client.repl.formatting import format_files
+
+    async def work() -> int:
+        return format_files(files, _standard_input, check=check)
+
+    context.exit(guarded(work))
+
+
+@geode.command(
+    epilog=examples(
+        "geode completion bash > ~/.local/share/bash-completion/completions/geode",
+        "geode completion zsh > ~/.zfunc/_geode",
+        "geode completion fish > ~/.config/fish/completions/geode.fish",
+    )
+)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print what makes bash, zsh or fish complete the commands of geode, their options and topics."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(geode, {}, "geode", "_GEODE_COMPLETE").source())
+
+
+for command in (*data_commands.COMMANDS, *store_commands.COMMANDS):
+    geode.add_command(command)
 
 
 def _standard_input() -> str:
@@ -121,77 +150,57 @@ def _standard_input() -> str:
         raise click.ClickException(f"standard input is no UTF-8 text (byte {error.start})") from error
 
 
-def _client(target: str | None) -> "Client":
-    from geode_client.client import Client
+def _settings() -> "Settings":
+    from geode_client.repl.settings import read_settings
 
-    return Client(target)
-
-
-def _format(kind: str | None) -> "Format":
-    from geode_client.repl.render import Format
-
-    return Format(kind or "table")
+    try:
+        return read_settings()
+    except GeodeError as error:
+        raise click.ClickException(str(error)) from error
 
 
-def _script(source: Any) -> "Script":
+def _script(source: Any, *, keep_going: bool = False) -> "Script":
     from geode_client.query.script import Script
 
-    return Script.read(source) if isinstance(source, Path) else Script(source)
+    if isinstance(source, Path):
+        return Script.read(source, keep_going=keep_going)
+    return Script(source, keep_going=keep_going)
 
 
-def _run(target: str | None, source: Any, params: Mapping[str, Any], kind: str | None, *, echo: bool) -> int:
-    from geode_client.repl.render import output_for
+def _run(
+    invocation: Invocation,
+    source: Any,
+    params: Mapping[str, Any],
+    kind: str | None,
+    *,
+    echo: bool,
+    keep_going: bool = False,
+) -> int:
+    from geode_client.repl.render import Format, output_for
     from geode_client.repl.scripts import run_script
 
-    def work() -> Coroutine[Any, Any, None]:
-        output: Output = output_for(_format(kind))
-        return run_script(_client(target), _script(source), params, output, echo=echo)
+    def work() -> Coroutine[Any, Any, int]:
+        output = output_for(Format(invocation.shown_format(kind)))
+        script = _script(source, keep_going=keep_going)
+        return run_script(invocation.client(), script, params, output, echo=echo)
 
-    return _guarded(work)
+    return guarded(work)
 
 
-def _check(target: str | None, source: Any, params: Mapping[str, Any]) -> int:
+def _check(invocation: Invocation, source: Any, params: Mapping[str, Any]) -> int:
     """A store that is there is asked for its topics; none is made only to be asked."""
+    from geode_client.client import Client
     from geode_client.repl.scripts import check_script
 
-    def work() -> Coroutine[Any, Any, None]:
-        from geode_client.client import DEFAULT_TARGET
+    def work() -> Coroutine[Any, Any, int]:
+        script = _script(source, keep_going=True)
+        try:
+            client = invocation.existing_client()
+        except GeodeError:
+            client = Client(":memory:")
+        return check_script(client, script, params)
 
-        script = _script(source)
-        folder = Path(target or DEFAULT_TARGET)
-        chosen = target if "://" in (target or "") or (folder / "geode.db").exists() else ":memory:"
-        click.echo(f"{len(script.statements)} statements", err=True)
-        return check_script(_client(chosen), script, params)
-
-    return _guarded(work)
-
-
-def _guarded(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
-    """Run to the end; the exit code, with every error told in words."""
-    try:
-        asyncio.run(work())
-        sys.stdout.flush()
-    except GeodeError as error:
-        return _told(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has had enough; and Python must not complain of it when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
-    except OSError as error:
-        return _told(GeodeError(f"{error.filename or 'system'}: {error.strerror or error}"))
-    except RecursionError:
-        return _told(GeodeError("a value or statement is nested too deeply"))
-    return 0
-
-
-def _told(error: GeodeError) -> int:
-    from geode_client.repl.render import safe
-
-    sys.stdout.flush()
-    click.echo("\n".join(safe(line) for line in error.render().split("\n")), err=True)
-    return 1
+    return guarded(work)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How results and messages are shown: a table for people, JSON, JSON lines or CSV for programs.
+"""How results and messages are shown: tables for people (`tables.py`), JSON, JSON lines, CSV or Markdown for programs.
 
 Text that comes from messages never reaches a terminal raw: control characters are shown escaped, so that a message cannot
 move the cursor or hide itself. In the formats for programs standard output holds data only.
@@ -8,7 +8,7 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, TextIO
@@ -19,7 +19,6 @@ from geode_client.query.result import Result
 from geode_client.subscription import Subscription
 
 CELL_CHARACTERS_MAX = 400
-TABLE_ROWS_MAX = 1000
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _CONTROL_IN_JSON = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -29,9 +28,11 @@ class Format(StrEnum):
     """What `--format` takes."""
 
     TABLE = "table"
+    VERTICAL = "vertical"
     JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
+    MARKDOWN = "markdown"
 
 
 class Output(Protocol):
@@ -40,8 +41,13 @@ class Output(Protocol):
     def result(self, result: Result) -> None: ...
 
     def message(self, message: Message, *, label: str) -> None:
-        """A message that a live subscription has received; `label` says which, where there are several."""
+        """A message that a live subscription has received; `label` says which, where there are several.
+
+        It is out when `flush` has been called.
+        """
         ...
+
+    def flush(self) -> None: ...
 
     def ended(self, subscription: Subscription, note: str | None) -> None: ...
 
@@ -50,14 +56,18 @@ def output_for(kind: Format, stream: TextIO | None = None, *, width: int | None 
     """The output of a format; on standard output unless told otherwise."""
     stream = stream or sys.stdout
     match kind:
-        case Format.TABLE:
-            return TableOutput(stream, width)
+        case Format.TABLE | Format.VERTICAL:
+            from geode_client.repl.tables import TableOutput
+
+            return TableOutput(stream, width, vertical=kind is Format.VERTICAL)
         case Format.JSON:
             return JsonOutput(stream)
         case Format.JSONL:
             return JsonLinesOutput(stream)
         case Format.CSV:
             return CsvOutput(stream)
+        case Format.MARKDOWN:
+            return MarkdownOutput(stream)
 
 
 def safe(text: str) -> str:
@@ -82,7 +92,7 @@ def _plain(value: Any) -> Any:
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
-def cell_text(value: Any) -> str:
+def cell_text(value: Any, *, shorten: bool = True) -> str:
     """A value in a table's cell."""
     match value:
         case None:
@@ -100,7 +110,7 @@ def cell_text(value: Any) -> str:
         case _:
             text = str(value)
     shown = safe(text)
-    return shown if len(shown) <= CELL_CHARACTERS_MAX else shown[: CELL_CHARACTERS_MAX - 1] + "…"
+    return shown if len(shown) <= CELL_CHARACTERS_MAX or not shorten else shown[: CELL_CHARACTERS_MAX - 1] + "…"
 
 
 def message_record(message: Message) -> dict[str, Any]:
@@ -120,75 +130,9 @@ def message_record(message: Message) -> dict[str, Any]:
     return record
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, several: str | None = None) -> str:
     """A number and its noun: 1 row, 2 rows."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-class TableOutput:
-    """For people: tables with a line of their size, one line for each message."""
-
-    def __init__(self, stream: TextIO, width: int | None) -> None:
-        from rich.console import Console
-
-        self._stream = stream
-        self._console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
-
-    def result(self, result: Result) -> None:
-        for notice in result.notices:
-            self._console.print(f"note: {safe(notice)}", style="yellow")
-        if result.columns:
-            self._table(result)
-        elif result.message is not None:
-            self._console.print(safe(result.message), style="green")
-
-    def _table(self, result: Result) -> None:
-        if len(result.columns) == 1 and len(result.rows) == 1 and "\n" in str(result.rows[0][0]):
-            self._console.print("\n".join(safe(line) for line in str(result.rows[0][0]).split("\n")), soft_wrap=True)
-            return
-        if not self._console.is_terminal and self._console.width < 200:
-            self._console.width = 200
-        self._console.print(_rich_table(result))
-        shown = min(len(result.rows), TABLE_ROWS_MAX)
-        more = f" (the first {shown:,} are shown; LIMIT, or another --format)" if shown < len(result.rows) else ""
-        self._console.print(f"{counted(len(result.rows), 'row')}{more}", style="dim")
-
-    def message(self, message: Message, *, label: str) -> None:
-        from rich.text import Text
-
-        line = Text(f"→ {safe(message.topic)}", style="cyan")
-        line.append(f" {message.partition}/{message.offset}", style="dim")
-        if message.key is not None:
-            line.append(f" [{safe(message.key)}]", style="magenta")
-        line.append(" " + safe(message.body.decode()), style="default")
-        if label:
-            line.append(f"  ({safe(label)})", style="dim")
-        self._console.print(line, soft_wrap=True)
-
-    def ended(self, subscription: Subscription, note: str | None) -> None:
-        missed = f", {counted(subscription.missed, 'message')} missed" if subscription.missed else ""
-        why = f" ({note})" if note else ""
-        text = f"{subscription.request.pattern}: {counted(subscription.received, 'message')} received{missed}{why}"
-        self._console.print(safe(text), style="dim")
-
-
-def _rich_table(result: Result) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.ROUNDED, header_style="bold", show_lines=False, safe_box=True)
-    rows = result.rows[:TABLE_ROWS_MAX]
-    for index, name in enumerate(result.columns):
-        numbers = bool(rows) and all(_is_number(row[index]) for row in rows)
-        table.add_column(Text(safe(name)), justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*[Text(cell_text(value), style="dim" if value is None else "") for value in row])
-    return table
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
 class JsonLinesOutput:
@@ -204,10 +148,19 @@ class JsonLinesOutput:
 
     def message(self, message: Message, *, label: str) -> None:
         self._stream.write(json_text(message_record(message)) + "\n")
+
+    def flush(self) -> None:
         self._stream.flush()
 
     def ended(self, subscription: Subscription, note: str | None) -> None:
         """Nothing: standard output holds data only."""
+
+
+class BodyOutput(JsonLinesOutput):
+    """The messages alone, as they are stored, one a line."""
+
+    def message(self, message: Message, *, label: str) -> None:
+        self._stream.write(message.body.decode() + "\n")
 
 
 class JsonOutput(JsonLinesOutput):
@@ -230,6 +183,7 @@ class CsvOutput:
     def result(self, result: Result) -> None:
         if result.columns:
             self._write([result.columns, *[[_csv_value(value) for value in row] for row in result.rows]])
+            self._stream.flush()
 
     def message(self, message: Message, *, label: str) -> None:
         record = {"key": None, **message_record(message)}
@@ -239,6 +193,9 @@ class CsvOutput:
         self._message_header_written = True
         self._write([*rows, [_csv_value(record[name]) for name in names]])
 
+    def flush(self) -> None:
+        self._stream.flush()
+
     def ended(self, subscription: Subscription, note: str | None) -> None:
         """Nothing: standard output holds data only."""
 
@@ -246,7 +203,6 @@ class CsvOutput:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         self._stream.write(text.getvalue())
-        self._stream.flush()
 
 
 def _record(columns: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
@@ -265,3 +221,40 @@ def _csv_value(value: Any) -> Any:
             return value.isoformat()
         case _:
             return value
+
+
+class MarkdownOutput:
+    """Tables as Markdown writes them; messages as rows of one table."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._message_header_written = False
+
+    def result(self, result: Result) -> None:
+        if result.columns:
+            self._head(result.columns)
+            self._write([self._row(cell_text(value, shorten=False) for value in row) for row in result.rows])
+            self._stream.flush()
+
+    def message(self, message: Message, *, label: str) -> None:
+        if not self._message_header_written:
+            self._message_header_written = True
+            self._head(("topic", "partition", "offset", "key", "data"))
+        cells = (message.topic, message.partition, message.offset, message.key, message.body.decode())
+        self._write([self._row(cell_text(cell, shorten=False) for cell in cells)])
+
+    def ended(self, subscription: Subscription, note: str | None) -> None:
+        """Nothing: standard output holds data only."""
+
+    def _head(self, columns: Sequence[str]) -> None:
+        self._write([self._row(safe(name) for name in columns), self._row("---" for _ in columns)])
+
+    def _row(self, cells: Iterable[str]) -> str:
+        escaped = (cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
+        return "| " + " | ".join(escaped) + " |"
+
+    def _write(self, lines: Sequence[str]) -> None:
+        self._stream.writelines(f"{line}\n" for line in lines)
+
+    def flush(self) -> None:
+        self._stream.flush()

@@ -7,9 +7,10 @@ from typing import Any
 from geode_client.client import Client
 from geode_client.grammar import ast
 from geode_client.message import Message
-from geode_client.query.copying import Progress
 from geode_client.query.result import Result
-from geode_client.query.script import Listener, Script
+from geode_client.query.script import Listener, Script, ScriptError
+from geode_client.repl.errors import tell
+from geode_client.repl.progress import progress_on_terminal
 from geode_client.repl.render import Output, counted, safe
 from geode_client.subscription import Subscription
 
@@ -43,31 +44,35 @@ class Narrator:
     def _message(self, subscription: Subscription, message: Message) -> None:
         label = self._labels.get(id(subscription), "") if len(self._labels) > 1 else ""
         self._output.message(message, label=label)
+        self._output.flush()
 
 
-def progress_on_terminal() -> Progress | None:
-    """A line on standard error that tells how far a COPY is; None where nobody looks."""
-    if not sys.stderr.isatty():
-        return None
+async def run_script(client: Client, script: Script, params: Mapping[str, Any], output: Output, *, echo: bool) -> int:
+    """Run a script and show what happens; gives the exit code. Raises ScriptError, unless the script keeps going."""
+    failed: list[ScriptError] = []
 
-    def show(messages: int, done_bytes: int, all_bytes: int) -> None:
-        share = f" of {all_bytes:,} bytes" if all_bytes else " bytes"
-        sys.stderr.write(f"\r\x1b[K{counted(messages, 'message')}, {done_bytes:,}{share}")
-        if all_bytes and done_bytes >= all_bytes:
-            sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+    def note(error: ScriptError) -> None:
+        failed.append(error)
+        sys.stdout.flush()
+        tell(error)
 
-    return show
-
-
-async def run_script(client: Client, script: Script, params: Mapping[str, Any], output: Output, *, echo: bool) -> None:
-    """Run a script and show what happens. Raises ScriptError."""
     async with client:
         client.session.progress = progress_on_terminal()
-        await script.run(client.session, params, Narrator(output, echo=echo).listener())
+        listener = Narrator(output, echo=echo).listener()
+        await script.run(client.session, params, listener, note if script.keep_going else None)
+    return 1 if failed else 0
 
 
-async def check_script(client: Client, script: Script, params: Mapping[str, Any]) -> None:
-    """Plan every statement of a script and run none. Raises ScriptError."""
+async def check_script(client: Client, script: Script, params: Mapping[str, Any]) -> int:
+    """Plan every statement of a script and run none; tells every error, and gives the exit code."""
+    failed: list[ScriptError] = []
+
+    def note(error: ScriptError) -> None:
+        failed.append(error)
+        tell(error)
+
     async with client:
-        await script.check(client.session, params)
+        await script.check(client.session, params, note)
+    wrong = f", {counted(len(failed), 'error')}" if failed else ""
+    sys.stderr.write(f"{counted(len(script.steps), 'statement')}{wrong}\n")
+    return 1 if failed else 0

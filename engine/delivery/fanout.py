@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from geode_client.conditions.requirements import OneOf, Path, Requirement, all_of
+from geode_client.delivery.judged import Judged
 from geode_client.delivery.slices import Slice
 from geode_client.message import Chunk
 
@@ -43,10 +44,25 @@ class ConditionLike(Protocol):
 Candidates = tuple[Sequence[int], bool]
 
 
+# What a cursor says that has judged nothing: of many subscribers most never do.
+NOTHING_JUDGED = Judged()
+
+
 class FanoutCursor:
     """Position and filters of one fan-out subscriber."""
 
-    __slots__ = ("_condition", "_expected", "_floors", "_key", "_lost", "_partition", "_since_us", "missed", "position")
+    __slots__ = (
+        "_condition",
+        "_expected",
+        "_floors",
+        "_judged",
+        "_key",
+        "_lost",
+        "_partition",
+        "_since_us",
+        "missed",
+        "position",
+    )
 
     def __init__(
         self,
@@ -59,6 +75,7 @@ class FanoutCursor:
     ) -> None:
         self.position = position
         self.missed = 0
+        self._judged: Judged | None = None
         self._condition = condition
         self._partition = partition
         self._key = key
@@ -78,6 +95,16 @@ class FanoutCursor:
     @property
     def condition(self) -> ConditionLike | None:
         return self._condition
+
+    @property
+    def judged(self) -> Judged:
+        """How many messages the condition has looked at."""
+        return NOTHING_JUDGED if self._judged is None else self._judged
+
+    def _note(self, chunk: Chunk, evaluated: int, matched: int, skipped: int) -> None:
+        if self._judged is None:
+            self._judged = Judged()
+        self._judged.note(chunk.topic_id, evaluated, matched, skipped)
 
     def expect(self, topic_id: int, partition: int, offset: int) -> None:
         """The partition is read from `offset` on: what comes later than that was removed, what comes earlier is not for us."""
@@ -104,6 +131,8 @@ class FanoutCursor:
         """
         expected = self._expected.get((chunk.topic_id, chunk.partition))
         gap = 0 if expected is None else max(0, chunk.base_offset - expected - skipped)
+        if skipped:
+            self._note(chunk, 0, 0, skipped)
         return self._take(chunk, now_us, gap, None)
 
     def offer_newest(self, chunk: Chunk, now_us: int, candidates: Candidates | None) -> Slice | None:
@@ -132,26 +161,29 @@ class FanoutCursor:
         if self._since_us is not None and chunk.timestamp_us < self._since_us:
             return ()
         alive = chunk.unexpired(now_us, first)
+        if self._key is not None and candidates is None:
+            alive = [index for index in alive if chunk.attributes.key(index) == self._key]
         if not alive:
             return ()
-        selected = self._selected(chunk, candidates)
-        if selected is None or len(alive) == chunk.count:
-            return alive if selected is None else selected
-        living = set(alive)
-        return [index for index in selected if index in living]
+        if self._condition is None and candidates is None:
+            return alive
+        looked_at, selected = self._selected(chunk, candidates, len(alive))
+        if len(alive) < chunk.count:
+            living = set(alive)
+            selected = [index for index in selected if index in living]
+        if self._condition is not None:
+            self._note(chunk, looked_at, len(selected), len(alive) - looked_at)
+        return selected
 
-    def _selected(self, chunk: Chunk, candidates: Candidates | None) -> Sequence[int] | None:
-        """The places that key and condition allow; None: all."""
-        if candidates is not None:
-            places, is_certain = candidates
-            if is_certain or not places:
-                return places
+    def _selected(self, chunk: Chunk, candidates: Candidates | None, alive: int) -> tuple[int, Sequence[int]]:
+        """How many messages were looked at, and the places that the condition (and, of candidates, the key) allows."""
+        if candidates is None:
+            assert self._condition is not None
+            return alive, self._condition.select(chunk)
+        places, is_certain = candidates
+        if not is_certain and places:
             if self._key is not None:
                 places = [place for place in places if chunk.attributes.key(place) == self._key]
-            return places if self._condition is None else self._condition.select_among(chunk, places)
-        if self._key is not None:
-            keyed = [place for place in range(chunk.count) if chunk.attributes.key(place) == self._key]
-            if self._condition is None or not keyed:
-                return keyed
-            return self._condition.select_among(chunk, keyed)
-        return None if self._condition is None else self._condition.select(chunk)
+            if self._condition is not None:
+                return len(places), self._condition.select_among(chunk, places)
+        return len(places), places

@@ -23,6 +23,7 @@ from geode_client.delivery.claims import (
     HeldClaim,
 )
 from geode_client.delivery.fanout import ConditionLike
+from geode_client.delivery.judged import Judged
 from geode_client.delivery.members import Found, GroupSlice, KeysInHand, Member, Piece
 from geode_client.errors import LeaseLost
 from geode_client.message import Chunk
@@ -52,6 +53,7 @@ class GroupCore:
         self.order_by = order_by
         self.condition = condition
         self.key = key
+        self.judged = Judged()
         self.members: dict[str, Member] = {}
         self.claims: dict[int, HeldClaim] = {}
         self._jitter = jitter
@@ -136,10 +138,11 @@ class GroupCore:
         if self.condition is None or not places:
             return places
         selected = self.condition.select(chunk)
-        if len(places) == chunk.count:
-            return selected
-        kept = set(places)
-        return [index for index in selected if index in kept]
+        if len(places) < chunk.count:
+            kept = set(places)
+            selected = [index for index in selected if index in kept]
+        self.judged.note(chunk.topic_id, len(places), len(selected))
+        return selected
 
     def _expire(self, claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
         if not claim.rules.dead_letter_expired:

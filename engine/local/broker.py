@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from geode_client import broker
 from geode_client.broker import (
     BatchReceipt,
+    DeadLetterTotals,
     Feed,
     GroupStatistics,
     GroupTotals,
@@ -26,14 +27,16 @@ from geode_client.broker import (
     StartPosition,
     SubscriberStatistics,
     SubscriptionRequest,
+    TopicCounters,
     TopicStatistics,
+    TrafficSeries,
 )
 from geode_client.catalog import Topic, TopicChange, TopicDefinition, dead_letter_topic_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
 from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
-from geode_client.local import progress, statistics
+from geode_client.local import counters, progress, statistics
 from geode_client.local.delays import DelayedMover
 from geode_client.local.outbox import Outbox, batch_receipt
 from geode_client.local.replaying import Replay
@@ -46,7 +49,7 @@ from geode_client.message import Chunk, Message
 from geode_client.replying import answer
 from geode_client.store import database as files
 from geode_client.store.log import LogCursor, LogReader
-from geode_client.store.presence import Presence, Traffic
+from geode_client.store.presence import TRAFFIC_SECONDS, Presence, Traffic
 from geode_client.store.publishing import StaleTopic, partition_of
 from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader
 from geode_client.store.wake import Peers, WakePipe
@@ -57,6 +60,7 @@ LOOK_SECONDS = 1.0
 BUSY_SECONDS = 1.0
 STALE_RETRIES = 5
 SCAN_GIVE_WAY_EVERY = 4
+DEFINE_OUTSIDE = "topics and groups are made and changed outside of a transaction: do it before it begins"
 PAST_TRANSACTION = (
     "this would publish past the open transaction: use tx.publish (inside 'async with client.transaction() as tx')"
 )
@@ -215,7 +219,7 @@ class LocalBroker:
         return list(self._topics.covered(validate_topic_pattern(pattern)))
 
     async def _write_catalog(self, work: CreateTopic | AlterTopic | DropTopic | PurgeTopic) -> None:
-        self._transactions.refuse_past("topics are made and changed outside of a transaction: do it before it begins")
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
         try:
             await self.write(work)
         except TopicNotFound as error:
@@ -241,9 +245,13 @@ class LocalBroker:
         for _ in range(STALE_RETRIES):
             topic = self._topics.remembered(message.topic) or await self.topic(message.topic)
             try:
-                return await self._outbox.post(topic, message)
+                receipt = await self._outbox.post(topic, message)
             except StaleTopic:
                 self._refresh_catalog()
+                continue
+            if receipt.duplicate:
+                self._reports.count(topic.topic_id, counters.DUPLICATES, 1)
+            return receipt
         raise StoreError(f"topic {message.topic} is being changed again and again: the message was not stored")
 
     async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
@@ -255,9 +263,12 @@ class LocalBroker:
         for _ in range(STALE_RETRIES):
             topic = self._topics.remembered(batch.topic) or await self.topic(batch.topic)
             try:
-                return batch_receipt(await self._outbox.post_batch(topic, batch))
+                receipt = batch_receipt(await self._outbox.post_batch(topic, batch))
             except StaleTopic:
                 self._refresh_catalog()
+                continue
+            self._reports.count(topic.topic_id, counters.DUPLICATES, receipt.duplicates)
+            return receipt
         raise StoreError(f"topic {batch.topic} is being changed again and again: the batch was not stored")
 
     async def write(self, work: Work) -> None:
@@ -304,20 +315,24 @@ class LocalBroker:
     # ── groups ──
     async def create_group(self, request: SubscriptionRequest) -> None:
         self._check_open()
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
         self._refresh_catalog()
         await self._subscriptions.groups.create(request, self._subscriptions.topics_of(request))
 
     async def drop_group(self, name: str, topic: str | None, *, if_exists: bool = False) -> int:
         self._check_open()
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
         return await self._subscriptions.groups.drop(name, topic, if_exists=if_exists)
 
     async def pause_group(self, name: str, topic: str | None, *, paused: bool) -> None:
         self._check_open()
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
         await self._subscriptions.groups.pause(name, topic, paused=paused)
 
     async def seek_group(
         self, name: str, topic: str, target: StartPosition, *, dry_run: bool = False
     ) -> tuple[int, int]:
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
         covered = await self.topics(topic) if is_pattern(topic) else [await self.topic(topic)]
         return await self._subscriptions.groups.seek(name, topic, target, covered, dry_run=dry_run)
 
@@ -417,6 +432,29 @@ class LocalBroker:
         seen = self._reports.presence.traffic(int(time.time()), int(window_seconds)).get(topic_id, Traffic())
         return seen.published, seen.consumed, seen.failed
 
+    async def traffic_series(self, window_seconds: float) -> list[TrafficSeries]:
+        self._check_open()
+        await self._reported()
+        found = self._reports.presence.traffic_slots(int(time.time()), int(window_seconds))
+        series = []
+        for topic in self._topics.covered("**"):
+            slots = found.get(topic.topic_id)
+            if slots is not None:
+                rates = [tuple(count / TRAFFIC_SECONDS for count in counts) for counts in _columns(slots)]
+                series.append(TrafficSeries(topic.name, TRAFFIC_SECONDS, *rates))
+        return series
+
+    async def topic_counters(self, pattern: str = "**") -> list[TopicCounters]:
+        topics = await self.topics(pattern)
+        await self._reported()
+        presence = self._reports.presence
+        return counters.of_topics(self._log, presence.counters(), presence.consumed(), topics)
+
+    async def dead_letter_totals(self) -> list[DeadLetterTotals]:
+        self._check_open()
+        await self._reported()
+        return counters.dead_letters(self._log)
+
     async def partition_statistics(self, pattern: str = "**") -> list[PartitionStatistics]:
         topics = await self.topics(pattern)
         await self._settled()
@@ -441,6 +479,10 @@ def _named_errors(layout: files.Layout) -> Iterator[None]:
     except OSError as error:
         place = error.filename or layout.directory
         raise StoreError(f"cannot open the store: {error.strerror} ({place})") from error
+
+
+def _columns(slots: Sequence[Traffic]) -> tuple[list[int], list[int], list[int]]:
+    return [t.published for t in slots], [t.consumed for t in slots], [t.failed for t in slots]
 
 
 def _check_supported(region: str | None) -> None:

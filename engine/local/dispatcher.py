@@ -21,6 +21,7 @@ from geode_client.delivery.group import GroupCore
 from geode_client.delivery.members import Found, GroupSlice, Member, Piece
 from geode_client.errors import CorruptData, GeodeError, LeaseLost, StoreError
 from geode_client.local.follower import LogFollower
+from geode_client.options import RETRY_FOR_EVER
 from geode_client.store.claiming import FREE_IN_ORDER, Claim, Claimed
 from geode_client.store.groups import Group
 from geode_client.store.log import LogReader
@@ -135,6 +136,14 @@ class Dispatcher:
             self._waiting.popleft().wake()
             count -= 1
 
+    def _wake_one_with_room(self) -> None:
+        """Somebody who was woken has its hands full: what there is is for another one."""
+        for feed in self._waiting:
+            if feed.member.holds < feed.member.prefetch:
+                self._waiting.remove(feed)
+                feed.wake()
+                return
+
     def wait(self, feed: Waiting) -> None:
         """The feed waits to be woken; it has nothing to take."""
         self._waiting.append(feed)
@@ -162,6 +171,7 @@ class Dispatcher:
                     self._wake(1)
                 return made
             if member.holds >= member.prefetch:
+                self._wake_one_with_room()
                 return None
             if await self._claim_now() or self._has_news():
                 continue
@@ -191,19 +201,30 @@ class Dispatcher:
     # ── claiming ──
     async def _claim_now(self) -> bool:
         """Claim more; whether anything came of it. All who ask while it is under way share it."""
-        # One that is done and whose end nobody was told yet has looked already: waiting for it would not give way.
+        # One that is done and has not been called back yet is no news, and awaiting it would not even give way.
         if self._claiming is None or self._claiming.done():
             if not self._has_news():
                 return False
             self._claiming = self._loop.create_task(self._claim(), name="geode-claim")
             self._claiming.add_done_callback(self._claimed)
-        return await asyncio.shield(self._claiming)
+        claiming = self._claiming
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # It would have taken of what comes: somebody else is to.
+            claiming.add_done_callback(lambda _: self._wake(1))
+            raise
 
     def _claimed(self, task: "asyncio.Task[bool]") -> None:
         if self._claiming is task:
             self._claiming = None
-        if not task.cancelled() and isinstance(error := task.exception(), GeodeError):
-            self.fail(error)
+        self._fail_with(task)
+
+    def _fail_with(self, task: "asyncio.Task[Any]") -> None:
+        """What goes wrong in a task of ours ends all members: nobody else would hear of it."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.fail(_told(error))
 
     async def _claim(self) -> bool:
         wanted = self.core.wanted(now_us())
@@ -211,6 +232,10 @@ class Dispatcher:
             return False
         topics, self._news = self._news, set()
         looked, self._look = self._look, False
+        dead = self._around.dead_owners(self.group.group_id) if looked else ()
+        if not dead and not self._is_anything_there():
+            self._wake_for_retries()
+            return False
         self._turn += 1
         claim = Claim(
             group_id=self.group.group_id,
@@ -221,7 +246,7 @@ class Dispatcher:
             now_us=now_us(),
             boot_us=boot_us(),
             lease_us=self._lease_us(),
-            dead=self._around.dead_owners(self.group.group_id) if looked else (),
+            dead=dead,
             partition=self.partition,
             topic_ids=None if topics is None or len(topics) > 500 else sorted(topics),
             turn=self._turn,
@@ -236,6 +261,14 @@ class Dispatcher:
             self._wake_for_retries()
         await self._take_in(claim)
         return bool(claim.claimed) or claim.more
+
+    def _is_anything_there(self) -> bool:
+        """Whether a claim would find something to do: all who wait are woken, and few of them have to write for it."""
+        log, group = self._around.log, self.group
+        known = log.rows("SELECT revision FROM groups WHERE group_id = ?", (group.group_id,))
+        if known != [(group.revision,)] or self.core.has_unwritten():
+            return True
+        return bool(log.rows(_AHEAD, (group.group_id,)) or log.rows(_DUE, (group.group_id, now_us(), boot_us())))
 
     async def _take_in(self, claim: Claim) -> None:
         assert claim.group is not None
@@ -330,8 +363,7 @@ class Dispatcher:
 
     def _flushed(self, task: "asyncio.Task[None]") -> None:
         self._flushing = None
-        if not task.cancelled() and isinstance(error := task.exception(), GeodeError):
-            self.fail(error)
+        self._fail_with(task)
         if self._flush_waiters:
             self._start_flush()
 
@@ -343,10 +375,14 @@ class Dispatcher:
             await self._write(self.core.settlements())
             if under_way:
                 await asyncio.gather(*under_way)
-        except GeodeError as error:
+        except asyncio.CancelledError:
+            for done in waiters:
+                done.cancel()
+            raise
+        except Exception as error:
             for done in waiters:
                 if not done.done():
-                    done.set_exception(error)
+                    done.set_exception(_told(error))
             raise
         for done in waiters:
             if not done.done():
@@ -377,9 +413,7 @@ class Dispatcher:
             self._settled(works)
             done.set_result(None)
         except BaseException as error:
-            done.set_exception(
-                error if isinstance(error, GeodeError) else StoreError(f"a write was given up: {error!r}")
-            )
+            done.set_exception(_told(error))
             done.exception()  # whoever waits for it is told; nobody may be waiting
             raise
         finally:
@@ -416,9 +450,17 @@ class Dispatcher:
                     self._look = True
                     self._wake_for_retries()
                 elif work.ordered and one.claim_id not in self.core.claims:
-                    self._look = True  # what waited behind it may go on
-        if self._waiting and self._look:
+                    self._go_on(one.topic_id)
+        if self._through is not None:
+            self._wake(len(self._waiting))  # perhaps that was the end
+        elif self._look:
             self._wake(1)
+
+    def _go_on(self, topic_id: int) -> None:
+        """What waited behind a claim of an ordered group may go on: retries of its key, and what lies ahead in its lane."""
+        self._look = True
+        if self._news is not None:
+            self._news.add(topic_id)
 
     def _lost(self, claim_ids: Sequence[int] | set[int]) -> None:
         if self.core.lost(claim_ids):
@@ -477,9 +519,10 @@ class Dispatcher:
         self._lost(joined.lost)
         self.core.transaction_ended(joined.held, stored=stored)
         if stored:
-            self._look = self._look or self.group.order_by == "key"  # what waited behind it may go on
             for one, _ in joined.held:
                 self._around.reports.settled(one.claim.topic_id, 1, 0)
+                if self.group.order_by == "key":
+                    self._go_on(one.claim.topic_id)
         self._wake(1)
         self._expect_flush()
 
@@ -518,6 +561,15 @@ class Dispatcher:
         return not self._around.log.rows(_AHEAD, (self.group.group_id,)) and not self._around.log.rows(
             _DUE, (self.group.group_id, now_us(), boot_us())
         )
+
+
+def _told(error: BaseException) -> GeodeError:
+    """An error in the form in which users are told of it."""
+    if isinstance(error, GeodeError):
+        return error
+    told = StoreError(f"the delivery of a group was given up because of an internal error: {error!r}")
+    told.__cause__ = error
+    return told
 
 
 class JoinedAcknowledgements:
@@ -568,7 +620,7 @@ def rules_of(topic: Topic, group: str) -> Rules:
     options = topic.options
     return Rules(
         group=group,
-        attempts_max=options.max_retries,
+        attempts_max=None if options.max_retries == RETRY_FOR_EVER else options.max_retries,
         backoff_us=options.retry_backoff_us,
         backoff_max_us=options.retry_backoff_max_us,
         lease_us=max(LEASE_SHORTEST_US, options.ack_timeout_us),

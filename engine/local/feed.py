@@ -17,6 +17,7 @@ from geode_client.clock import boot_us, now_us
 from geode_client.conditions.requirements import Requirement
 from geode_client.delivery.claims import Rules
 from geode_client.delivery.fanout import FanoutCursor
+from geode_client.delivery.judged import Judged
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError, StoreError
 from geode_client.local.follower import LogFollower
@@ -121,6 +122,10 @@ class FanoutFeed:
     @property
     def redelivered(self) -> int:
         return 0
+
+    @property
+    def judged(self) -> Judged:
+        return self.cursor.judged
 
     @property
     def requirement(self) -> Requirement | None:

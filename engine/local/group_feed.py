@@ -7,6 +7,7 @@ from typing import Protocol
 
 from geode_client.broker import BrokerTransaction, SubscriptionRequest
 from geode_client.clock import boot_us, now_us
+from geode_client.delivery.judged import Judged
 from geode_client.delivery.members import GroupSlice, Member
 from geode_client.delivery.slices import Slice
 from geode_client.errors import AlreadySettled, LeaseLost, StoreError
@@ -53,6 +54,10 @@ class GroupFeed:
     def redelivered(self) -> int:
         return self.member.redelivered
 
+    @property
+    def judged(self) -> Judged:
+        return self.dispatcher.core.judged
+
     # ── reading ──
     async def next(self) -> Slice | None:
         """The next messages for this member; None when it was closed, or a replay has ended."""
@@ -71,7 +76,7 @@ class GroupFeed:
         self.member.last_message_us = made.chunk.timestamp_us
         if made.attempt > 1:
             self.member.redelivered += made.end
-        self._owner.handed_over(self)
+        self._owner.handed_over(made)
         return made
 
     async def _wait(self) -> None:
@@ -178,7 +183,7 @@ def _told(leaving: "asyncio.Task[None]") -> None:
 class FeedOwner(Protocol):
     """What a feed asks of those who opened it."""
 
-    def handed_over(self, feed: GroupFeed) -> None: ...
+    def handed_over(self, handed: Slice) -> None: ...
 
     @property
     def settle_pending(self) -> Callable[[], Awaitable[None]]: ...

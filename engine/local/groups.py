@@ -22,6 +22,7 @@ from geode_client.broker import (
 from geode_client.catalog import Topic
 from geode_client.conditions.requirements import Requirement
 from geode_client.delivery.members import Member
+from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import is_pattern, matches
 from geode_client.local.dispatcher import Dispatcher, order_of
@@ -226,7 +227,8 @@ class Groups:
         }
 
     # ── what a feed asks ──
-    def handed_over(self, feed: GroupFeed) -> None:
+    def handed_over(self, handed: Slice) -> None:
+        self.reports.handed_over(handed)
         self.reports.moved()
 
     async def closed(self, feed: GroupFeed) -> None:

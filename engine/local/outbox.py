@@ -169,10 +169,11 @@ class Outbox:
         """Hand a work to the writer and wait for its commit; raises what refused it. A cancelled wait undoes nothing."""
         await self.send(work)
 
-    def send(self, work: Work) -> "asyncio.Future[None]":
-        """Hand a work to the writer; the future has its outcome."""
+    def send(self, work: Work, *, here: bool = False) -> "asyncio.Future[None]":
+        """Hand a work to the writer; the future has its outcome. `here`: in this thread if that is quick."""
         done = self.expect(work)
-        self._submit(work)
+        if not (here and self._write_now([work])):
+            self._submit(work)
         return done
 
     def forget(self, work: Work, error: GeodeError) -> None:

@@ -51,6 +51,14 @@ def prepare(topic: Topic, batch: OutgoingBatch, catalog_version: int, router: Ro
     return prepare_lines(topic, batch, lines, len(batch.bodies), catalog_version, router)
 
 
+def check_lines(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int) -> None:
+    """Raise what `prepare_lines` would raise, for lines that are prepared later."""
+    _check_sizes(topic, lines)
+    if topic.schema is not None:
+        lines = topic.schema.check(lines, strict=topic.options.strict)
+    _attributes(topic, batch, lines, count, 0)
+
+
 def prepare_lines(
     topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, catalog_version: int, router: Router
 ) -> PublishWork:
@@ -134,15 +142,19 @@ def _checked_headers(headers: Sequence[Mapping[str, Any] | None]) -> list[dict[s
 
 
 def _keys(topic: Topic, batch: OutgoingBatch, lines: bytes) -> str | list[str | None] | None:
-    """The keys that publish gave, else those of the topic's partition_key field."""
-    if batch.keys is not None:
-        keys = batch.keys if isinstance(batch.keys, str) else list(batch.keys)
-        for key in [keys] if isinstance(keys, str) else keys:
-            if key is not None:
-                _check_key(key)
-        return keys
+    """The keys that publish gave, and where it gave none those of the topic's partition_key field."""
     field = topic.options.partition_key
-    return None if field is None else _field_keys(lines, field)
+    if batch.keys is None:
+        return None if field is None else _field_keys(lines, field)
+    keys = batch.keys if isinstance(batch.keys, str) else list(batch.keys)
+    for key in [keys] if isinstance(keys, str) else keys:
+        if key is not None:
+            _check_key(key)
+    if isinstance(keys, str) or field is None or None not in keys:
+        return keys
+    # Messages that were published one by one came together here, some with a key of their own and some without.
+    of_field = _field_keys(lines, field) or [None] * len(keys)
+    return [other if own is None else own for own, other in zip(keys, of_field, strict=True)]
 
 
 def _check_key(key: str) -> None:

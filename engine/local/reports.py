@@ -12,8 +12,10 @@ from typing import Protocol
 
 from geode_client.broker import SubscriptionRequest
 from geode_client.clock import now_us
+from geode_client.delivery.judged import Judged
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError
+from geode_client.local import counters
 from geode_client.store.presence import Presence, SubscriberRow, Traffic
 
 REPORT_SECONDS = 1.0
@@ -44,6 +46,9 @@ class Reported(Protocol):
     @property
     def redelivered(self) -> int: ...
 
+    @property
+    def judged(self) -> Judged: ...
+
 
 class Reports:
     """One client's subscribers and traffic; every method runs on the event loop."""
@@ -56,6 +61,7 @@ class Reports:
         self._written: dict[str, tuple[int, int, int, int]] = {}
         self._members: dict[str, Reported] = {}
         self._moved: dict[str, Reported] = {}
+        self._counters: dict[tuple[int, str], int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, feed: Reported, limits: Mapping[str, int], group_id: int | None = None) -> None:
@@ -81,6 +87,7 @@ class Reports:
     def leave(self, feed: Reported) -> None:
         """The subscriber is gone; what it had is counted."""
         if self._feeds.pop(feed.subscriber_id, None) is not None:
+            self._take_judged(feed)
             self._written.pop(feed.subscriber_id, None)
             self._moved.pop(feed.subscriber_id, None)
             self._members.pop(feed.subscriber_id, None)
@@ -93,6 +100,27 @@ class Reports:
     def consumed(self, feed: Reported, handed: Slice) -> None:
         self._moved[feed.subscriber_id] = feed
         self._of(handed.chunk.topic_id).consumed += len(handed.indices)
+        self.handed_over(handed)
+
+    def handed_over(self, handed: Slice) -> None:
+        """Messages are with their reader: how old they are by now, since the store accepted them."""
+        count = len(handed.indices)
+        if count:
+            latency_us = max(0, now_us() - handed.chunk.timestamp_us)
+            topic_id = handed.chunk.topic_id
+            self.count(topic_id, counters.bucket_of(latency_us), count)
+            self.count(topic_id, counters.LATENCY_SUM_US, latency_us * count)
+
+    def count(self, topic_id: int, counter: str, value: int) -> None:
+        """Add to a counter of `counters.py`."""
+        if value:
+            self._counters[topic_id, counter] = self._counters.get((topic_id, counter), 0) + value
+            self.moved()
+
+    def _take_judged(self, feed: Reported) -> None:
+        for topic_id, values in feed.judged.take().items():
+            for counter, value in zip(counters.JUDGED, values, strict=True):
+                self.count(topic_id, counter, value)
 
     def settled(self, topic_id: int, settled: int, failed: int) -> None:
         """Deliveries of a group that were acknowledged, and that failed."""
@@ -119,7 +147,9 @@ class Reports:
         looked_at = self._feeds if len(self._feeds) <= LOOKED_AT_MAX else self._moved | self._members
         self._moved = {}
         moved = [feed for feed in looked_at.values() if self._written.get(feed.subscriber_id) != _state(feed)]
-        if not moved and not self._traffic:
+        for feed in looked_at.values():
+            self._take_judged(feed)
+        if not moved and not self._traffic and not self._counters:
             return
         for feed in moved:
             self._written[feed.subscriber_id] = _state(feed)
@@ -127,8 +157,12 @@ class Reports:
             (f.position, f.delivered, f.last_message_us, f.in_flight, f.redelivered, f.subscriber_id) for f in moved
         ]
         traffic, self._traffic = self._traffic, {}
+        counted, self._counters = self._counters, {}
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         with contextlib.suppress(GeodeError):
-            self.presence.report(rows, traffic, int(time.time()))
+            self.presence.report(rows, traffic, counted, int(time.time()))
 
     def close(self) -> None:
         self.write()

@@ -34,11 +34,11 @@ from geode_client.broker import (
 )
 from geode_client.catalog import Topic, TopicDefinition
 from geode_client.clock import now_us
-from geode_client.errors import GeodeError, StoreError, TopicNotFound, TransactionAborted
+from geode_client.errors import GeodeError, StoreError, TransactionAborted
 from geode_client.grammar.names import validate_topic_name
 from geode_client.local.combining import CommitWork, Entry, Publication, publications, receipts_of
 from geode_client.local.outbox import Outbox
-from geode_client.local.publisher import Router, prepare_lines
+from geode_client.local.publisher import Router, check_lines
 from geode_client.store.batch import RAW_BYTES_MAX
 from geode_client.store.database import Database, engine_names
 from geode_client.store.holding import Hold
@@ -89,7 +89,6 @@ class Transactions:
         self.refresh_catalog = refresh_catalog
         self.check = check
         self.router = Router()
-        self.trial_router = Router()
         self.turn = asyncio.Lock()
         self._open: weakref.WeakSet[LocalTransaction] = weakref.WeakSet()
 
@@ -148,7 +147,11 @@ class LocalTransaction:
         self._ended: GeodeError | None = None
         self._committing = False
         self.committed = False
-        self.receipts: list[Receipt | BatchReceipt] = []
+        self._stored: tuple[Sequence[Entry], Sequence[Publication]] = ((), ())
+
+    @property
+    def receipts(self) -> list[Receipt | BatchReceipt]:
+        return receipts_of(*self._stored, self._parts.id_prefix)
 
     @property
     def place(self) -> object:
@@ -224,18 +227,17 @@ class LocalTransaction:
         if self._bytes + len(entry.lines) > RAW_BYTES_MAX:
             raise GeodeError(f"a transaction holds at most {RAW_BYTES_MAX} bytes of messages: commit in between")
         # What is wrong with a message is said now; the rows are made at the commit.
-        prepare_lines(topic, entry.batch, entry.lines, entry.count, 0, self._parts.trial_router)
+        check_lines(topic, entry.batch, entry.lines, entry.count)
         self._entries.append(entry)
         self._bytes += len(entry.lines)
 
     def _topic(self, name: str) -> Topic:
-        self._parts.refresh_catalog()
-        try:
-            return self._parts.topics.require(validate_topic_name(name))
-        except TopicNotFound:
-            if name in self._created:
-                return self._created[name]
-            raise
+        topics = self._parts.topics
+        topic = topics.get(name)
+        if topic is None:
+            self._parts.refresh_catalog()
+            topic = topics.get(name) or self._created.get(name)
+        return topic or topics.require(validate_topic_name(name))
 
     def settle(self, settlement: JoinedSettlement) -> None:
         self._check_open()
@@ -327,7 +329,7 @@ class LocalTransaction:
         outbox = self._parts.outbox
         if self._held is None:
             outbox.flush()  # what was published before comes before
-            writing = outbox.send(work)
+            writing = outbox.send(work, here=True)
         else:
             writing = outbox.expect(work)
             try:
@@ -352,7 +354,7 @@ class LocalTransaction:
         self._ended = TransactionAborted("the transaction is over: it was committed")
         if self._created:
             self._parts.refresh_catalog()
-        self.receipts = receipts_of(self._entries, made, self._parts.id_prefix)
+        self._stored = (self._entries, made)
         self._entries = []
         self._tell(stored=True)
 

@@ -6,8 +6,8 @@ nothing, the result is NULL.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -17,13 +17,16 @@ from geode_client.query.operators import Aggregate
 from geode_client.values import NUMBERS, compare, group_key
 
 GROUP_BYTES = 300
+ROWS_A_GROUP = 16
+ROWS_TAKEN_MAX = 16_384
 _NULL: Any = type(None)
 # Values of these kinds are their own group keys: what is equal is the same group.
 _OWN_KEYS = frozenset((str, int, float, Decimal, _NULL))
+_TEXTS = frozenset((str, _NULL))
 _ORDERED: tuple[frozenset[Any], ...] = (frozenset((str,)), frozenset((int, float)))
 
 
-def kinds_of(values: Vector) -> set[Any]:
+def kinds_of(values: Iterable[Any]) -> set[Any]:
     """The classes of some values."""
     return set(map(type, values))
 
@@ -31,6 +34,22 @@ def kinds_of(values: Vector) -> set[Any]:
 def group_keys(values: Vector) -> Vector:
     """Hashable values under which equal values fall together."""
     return values if kinds_of(values) <= _OWN_KEYS else [group_key(value) for value in values]
+
+
+def _different(columns: Sequence[Vector]) -> tuple[Vector, Iterable[Any]]:
+    """One key a row, and the different keys in the order in which they come."""
+    if len(columns) == 1:
+        try:
+            # Text equals nothing but text, so that a look at the different values is enough.
+            different = dict.fromkeys(columns[0])
+            if kinds_of(different) <= _TEXTS:
+                return columns[0], different
+        except TypeError:  # an array or object
+            pass
+        keys = group_keys(columns[0])
+    else:
+        keys = list(zip(*[group_keys(column) for column in columns], strict=True))
+    return keys, dict.fromkeys(keys)
 
 
 class _Count:
@@ -168,6 +187,11 @@ class Groups:
             self._groups[()] = self._fresh()
             self._first[()] = ()
 
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows to take in together: some for each group, but no more than stay near the processor."""
+        return min(ROWS_TAKEN_MAX, ROWS_A_GROUP * len(self._groups))
+
     def _fresh(self) -> list[Any]:
         return [make() for make in self._makers]
 
@@ -186,26 +210,21 @@ class Groups:
     def _deal(self, batch: Batch, arguments: Sequence[Vector]) -> None:
         """Deal the rows out to their groups."""
         originals = [batch.columns[position] for position in self._node.keys]
-        columns = [group_keys(column) for column in originals]
-        keys: Vector = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        keys, different = _different(originals)
         if not arguments:
             counted = Counter(keys)
             self._note(counted, keys, originals)
             for key, number in counted.items():
                 self._take(key, number, ())
             return
-        dealt: dict[Any, list[Any]] = {key: [] for key in dict.fromkeys(keys)}
+        dealt: dict[Any, list[Any]] = {key: [] for key in different}
         self._note(dealt, keys, originals)
-        if len(arguments) == 1:
-            for key, value in zip(keys, arguments[0], strict=True):
-                dealt[key].append(value)
-            for key, values in dealt.items():
-                self._take(key, len(values), (values,))
-            return
-        for key, row in zip(keys, zip(*arguments, strict=True), strict=True):
-            dealt[key].append(row)
-        for key, rows in dealt.items():
-            self._take(key, len(rows), list(zip(*rows, strict=True)))
+        one = len(arguments) == 1
+        rows: Iterable[Any] = arguments[0] if one else zip(*arguments, strict=True)
+        # dealt[key].append(row) for every row, without a step of the interpreter for each.
+        deque(map(list.append, map(dealt.__getitem__, keys), rows), maxlen=0)
+        for key, taken in dealt.items():
+            self._take(key, len(taken), (taken,) if one else list(zip(*taken, strict=True)))
 
     def _note(self, met: Any, keys: Vector, originals: Sequence[Vector]) -> None:
         """Make the groups that are new, with their keys as they first came."""

@@ -11,7 +11,7 @@ from geode_client.errors import GeodeError
 from geode_client.units import format_size
 
 ROWS_AT_ONCE = 8192
-SAMPLE = 16
+SAMPLE = 6
 GIVE_WAY_SECONDS = 0.005
 
 Vector = Sequence[Any]

@@ -24,8 +24,6 @@ from geode_client.query.plan import Query
 from geode_client.query.sorting import Sorter
 from geode_client.query.vectors import Fields, Places, Surroundings, Values
 
-GROUPED_AT_ONCE = 16_384
-
 Batches = AsyncIterator[Batch]
 
 
@@ -212,7 +210,7 @@ class Runner:
             async for batch in batches:
                 waiting.append(batch)
                 rows += batch.count
-                if rows >= GROUPED_AT_ONCE:
+                if rows >= groups.rows_at_once:
                     groups.add(joined(waiting, len(node.source.columns)))
                     waiting, rows = [], 0
         if waiting:

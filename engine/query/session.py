@@ -42,9 +42,19 @@ class Session:
         self._ready = ready
         self._auto_create = auto_create
         self._begun: tuple[Source, Span] | None = None
-        self.progress = progress
+        self._progress = progress
+        self._origin = self
         self.transacting: Transacting | None = None
         self.rolls_back_on_error = True
+
+    @property
+    def progress(self) -> Progress | None:
+        """Who is told how far a COPY is; all sessions of a client tell the same."""
+        return self._origin._progress
+
+    @progress.setter
+    def progress(self, progress: Progress | None) -> None:
+        self._origin._progress = progress
 
     def exclusive(
         self, *, timeout_seconds: float = SESSION_TRANSACTION_SECONDS, rolls_back_on_error: bool = True
@@ -57,9 +67,9 @@ class Session:
             self.broker,
             ensure_topic=self._ensure_topic,
             ready=self._ready,
-            progress=self.progress,
             auto_create=self._auto_create,
         )
+        session._origin = self._origin
         session.transacting = Transacting(self.broker, auto_create=self._auto_create, timeout_seconds=timeout_seconds)
         session.rolls_back_on_error = rolls_back_on_error
         return session

@@ -8,14 +8,17 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from geode_client.query.aggregates import kinds_of
 from geode_client.query.batches import Batch, Kept, Vector, joined
-from geode_client.query.operators import Sort
+from geode_client.query.operators import Sort, SortKey
 from geode_client.values import sort_key
 
 RUN_ROWS = 32_768
 LIMITED_RUN_ROWS = 4_096
 SPLIT_EVERY = 1_024
 _NUMBER_RANK = 1
+_NUMBERS = frozenset((int, float))
+_TEXT = frozenset((str,))
 KEY_BYTES = 150
 
 
@@ -45,6 +48,18 @@ def _descending(value: Any, null: tuple[int]) -> Any:
     return (1, -rank, -key if rank == _NUMBER_RANK else _Reversed(key))
 
 
+def _keys_of(values: Vector, key: SortKey) -> Vector:
+    """What the values of a column are sorted by; written out for columns of one kind, which is what `sort_key` gives."""
+    kinds = kinds_of(values)
+    if kinds <= _NUMBERS:
+        return [(1, -1, -value) for value in values] if key.descending else [(1, 1, value) for value in values]
+    if kinds == _TEXT:
+        return [(1, -2, _Reversed(text)) for text in values] if key.descending else [(1, 2, text) for text in values]
+    null = (0,) if key.nulls_first else (2,)
+    made = _descending if key.descending else _ascending
+    return [made(value, null) for value in values]
+
+
 class Sorter:
     """Takes batches and gives them back in order; NULLs come last whichever way is sorted, unless they are wanted first."""
 
@@ -58,15 +73,28 @@ class Sorter:
         self._waiting_rows = 0
         self._runs: list[tuple[list[Any], Batch]] = []
         self._bound: Any = None
+        self._bound_value: Any = None
 
     def add(self, batch: Batch) -> None:
         """Take in rows; raises QueryTooLarge."""
+        if self._bound is not None:
+            batch = batch.take(self._within_bound(batch))
         self._kept.add(batch)
         self._kept.bytes += KEY_BYTES * batch.count * len(self._keys)
         self._waiting.append(batch)
         self._waiting_rows += batch.count
         if self._waiting_rows >= self._run_rows:
             self._close_run()
+
+    def _within_bound(self, batch: Batch) -> Sequence[int]:
+        """The rows that may be among the first, told by their first key alone where that is quick."""
+        values, bound = batch.columns[self._keys[0].position], self._bound_value
+        kinds = kinds_of(values)
+        if not any(kinds <= one and bound.__class__ in one for one in (_NUMBERS, _TEXT)):
+            return range(batch.count)
+        if self._keys[0].descending:
+            return [place for place, value in enumerate(values) if value >= bound]
+        return [place for place, value in enumerate(values) if value <= bound]
 
     def _close_run(self) -> None:
         batch = joined(self._waiting, self._width)
@@ -83,9 +111,7 @@ class Sorter:
     def _sort_keys(self, batch: Batch) -> list[Any]:
         columns: list[Vector] = []
         for key in self._keys:
-            null = (0,) if key.nulls_first else (2,)
-            made = _descending if key.descending else _ascending
-            columns.append([made(value, null) for value in batch.columns[key.position]])
+            columns.append(_keys_of(batch.columns[key.position], key))
         return list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
 
     def _keep_first(self, limit: int) -> None:
@@ -95,6 +121,7 @@ class Sorter:
             self._runs = [(merged[0][:limit], merged[1].part(0, limit))]
             if limit:
                 self._bound = merged[0][limit - 1]
+                self._bound_value = merged[1].columns[self._keys[0].position][limit - 1]
         rows = sum(len(keys) for keys, _ in self._runs)
         self._kept.set(rows, self._kept.bytes * rows // max(1, self._kept.rows))
 

@@ -175,6 +175,7 @@ class Claim(msgspec.Struct, eq=False):
         if pending.count(1, cut):
             rest = (place, first + cut, pending[cut:], attempts, bool(retried), key, error)
             self._insert(transaction, *rest, ours=False)
+            self.more = True
         return int(pending.count(1, 0, cut))
 
     # ── new ranges ──

@@ -253,7 +253,7 @@ class SeekGroup(msgspec.Struct, eq=False):
 
     def run(self, transaction: Transaction) -> None:
         for group in require_groups(transaction, self.name, self.topic):
-            for topic_id, partitions in _covered(transaction, self.topic):
+            for topic_id, partitions in _covered(transaction, self.topic, group.pattern):
                 for partition in range(partitions):
                     self._move(transaction, group, topic_id, partition)
             if not self.dry_run:
@@ -342,12 +342,12 @@ def pass_over(
     return ahead
 
 
-def _covered(transaction: Transaction, pattern: str) -> Iterator[tuple[int, int]]:
-    """Topic id and partitions of each topic that a pattern covers."""
+def _covered(transaction: Transaction, pattern: str, within: str | None = None) -> Iterator[tuple[int, int]]:
+    """Topic id and partitions of each topic that a pattern covers, and that another one covers as well."""
     prefix = literal_prefix(pattern)
     sql = "SELECT topic_id, name, options FROM topics WHERE dropped = 0 AND name >= ? AND name < ?"
     for topic_id, name, options in transaction.database.rows(sql, (prefix, prefix + "\U0010ffff")):
-        if matches(pattern, name):
+        if matches(pattern, name) and (within is None or matches(within, name)):
             yield topic_id, TopicOptions.from_json(options).partitions
 
 

@@ -49,6 +49,12 @@ CREATE TABLE IF NOT EXISTS traffic (
     PRIMARY KEY (topic_id, slot)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS traffic_by_slot ON traffic (slot);
+CREATE TABLE IF NOT EXISTS counters (
+    topic_id INTEGER NOT NULL,
+    counter TEXT NOT NULL,
+    value INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, counter)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS consumed (topic_id INTEGER PRIMARY KEY, messages INTEGER NOT NULL);
 """
 
@@ -133,10 +139,11 @@ class Presence:
         self,
         positions: Iterable[tuple[int, int, int | None, int, int, str]],
         traffic: dict[int, Traffic],
+        counters: Mapping[tuple[int, str], int],
         now_seconds: int,
     ) -> None:
         """Write down how far subscribers have come (position, delivered, time of the last message, in flight, redelivered, id) and
-        add traffic."""
+        add traffic and counters (by topic id and name)."""
         slot = now_seconds // TRAFFIC_SECONDS
         with self._transaction():
             self._connection.executemany(
@@ -154,6 +161,10 @@ class Presence:
                 "INSERT INTO consumed VALUES (?, ?) ON CONFLICT DO UPDATE SET messages = messages + excluded.messages",
                 [(topic, t.consumed) for topic, t in traffic.items() if t.consumed],
             )
+            self._connection.executemany(
+                "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+                [(topic, counter, value) for (topic, counter), value in counters.items()],
+            )
             self._connection.execute(
                 "DELETE FROM traffic WHERE slot < ?", (slot - TRAFFIC_KEPT_SECONDS // TRAFFIC_SECONDS,)
             )
@@ -170,9 +181,24 @@ class Presence:
     def forget_counts(self, topic_ids: Iterable[int]) -> None:
         """Remove what was counted of topics that are gone."""
         with self._transaction():
-            for table in ("consumed", "traffic"):
+            for table in ("consumed", "traffic", "counters"):
                 sql = f"DELETE FROM {table} WHERE topic_id = ?"
                 self._connection.executemany(sql, [(topic_id,) for topic_id in topic_ids])
+
+    def counters(self) -> dict[tuple[int, str], int]:
+        """All counters by topic id and name, since the presence file was made."""
+        return {(row[0], row[1]): row[2] for row in self._rows("SELECT topic_id, counter, value FROM counters")}
+
+    def traffic_slots(self, now_seconds: int, window_seconds: int) -> dict[int, list[Traffic]]:
+        """By topic id the traffic of the last slots of TRAFFIC_SECONDS, oldest first; the one that is not over comes last."""
+        last = now_seconds // TRAFFIC_SECONDS
+        slots = max(1, window_seconds // TRAFFIC_SECONDS)
+        found: dict[int, list[Traffic]] = {}
+        sql = "SELECT topic_id, slot, published, consumed, failed FROM traffic WHERE slot > ? AND slot <= ?"
+        for topic_id, slot, published, consumed, failed in self._rows(sql, (last - slots, last)):
+            series = found.setdefault(topic_id, [Traffic() for _ in range(slots)])
+            series[slot - last + slots - 1] = Traffic(published, consumed, failed=failed)
+        return found
 
     def traffic(self, now_seconds: int, window_seconds: int) -> dict[int, Traffic]:
         """Messages by topic id over the last `window_seconds`, in steps of TRAFFIC_SECONDS."""

@@ -187,6 +187,15 @@ CREATE TABLE group_totals (
     PRIMARY KEY (name, topic_id)
 ) WITHOUT ROWID;
 
+-- The same for dead letters by reason, of groups and (name '') of subscribers without one.
+CREATE TABLE dead_letter_totals (
+    name TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    messages INTEGER NOT NULL,
+    PRIMARY KEY (name, topic, reason)
+) WITHOUT ROWID;
+
 -- Statistics are apart from the batches: they are made later, in the background, and changing a batch's row would write its
 -- payload again. A zone is a run of whole batches of a partition; offsets from base_offset to before end_offset.
 CREATE TABLE zone_columns (

@@ -207,6 +207,8 @@ def bury(transaction: Transaction, dead_letter_topic: str, letters: Sequence[Dea
     time = datetime_of(at_us).isoformat()
     runs: dict[tuple[int, int], list[DeadLetter]] = {}
     for letter in letters:
+        found = [str(letter.headers[name]) for name in _TOLD_BY]
+        transaction.database.cursor.execute(_BURIED, found)
         partition = partition_of(letter.key, topic.partitions) if letter.key is not None else 0
         runs.setdefault((partition, letter.priority), []).append(letter)
     for (partition, priority), run in runs.items():
@@ -232,6 +234,10 @@ def bury(transaction: Transaction, dead_letter_topic: str, letters: Sequence[Dea
                 expires_last_us=None if ttl_us is None else at_us + ttl_us,
             )
         )
+
+
+_TOLD_BY = ("dead_letter_group", "dead_letter_topic", "dead_letter_reason")
+_BURIED = "INSERT INTO dead_letter_totals VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET messages = messages + 1"
 
 
 class Renew(msgspec.Struct, eq=False):

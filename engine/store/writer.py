@@ -132,17 +132,18 @@ class Transaction:
     @contextlib.contextmanager
     def all_or_nothing(self) -> Iterator[None]:
         """A GeodeError that leaves this block undoes what was written in it; the rest of the transaction stays."""
-        marks = len(self.appended), self._next_batch_id, self.catalog_changed, self.announce
+        marks = self._next_batch_id, self.catalog_changed, self.announce, self.first_due_us
+        appended = len(self.appended)
         cursor = self.database.cursor
         cursor.execute("SAVEPOINT work")
         try:
             yield
         except GeodeError:
             cursor.execute("ROLLBACK TO work")
-            for append in self.appended[marks[0] :]:
+            for append in self.appended[appended:]:
                 self._ends.pop((append.topic_id, append.partition), None)
-            del self.appended[marks[0] :]
-            _, self._next_batch_id, self.catalog_changed, self.announce = marks
+            del self.appended[appended:]
+            self._next_batch_id, self.catalog_changed, self.announce, self.first_due_us = marks
             raise
         finally:
             # An error of SQLite may have ended the whole transaction, and its savepoints with it.

@@ -13,7 +13,6 @@ from geode_client import Client
 COUNT = 200
 TURNS = 6
 PUBLISHED_TOGETHER = 500
-TOGETHER_GOAL = 300
 
 
 async def rows(settings: Settings, found: list[Row]) -> None:
@@ -35,16 +34,7 @@ async def rows(settings: Settings, found: list[Row]) -> None:
         single = max([await _publish(client, some[:1]) for _ in range(TURNS)])
         found.append(Row("transaction: publish, fsync", rate(single, "/s")))
         together = max([await _publish(client, some) for _ in range(TURNS)])
-        goal = f"≥ {TOGETHER_GOAL}"
-        found.append(
-            Row(
-                f"transaction: publish {PUBLISHED_TOGETHER} times, fsync",
-                rate(together, "/s"),
-                "",
-                goal,
-                together >= TOGETHER_GOAL,
-            )
-        )
+        found.append(Row(f"transaction: publish {PUBLISHED_TOGETHER} times, fsync", rate(together, "/s")))
     bare.close()
 
 

@@ -409,3 +409,16 @@ async def test_a_parent_directory_that_is_a_file_is_named(tmp_path: Path) -> Non
     for target in (path, path / "below"):
         with pytest.raises(StoreError, match=r"file|directory"):
             await Client(target).open()
+
+
+async def test_own_keys_and_those_of_the_field_come_together(directory: Path) -> None:
+    """Single messages of one turn become one batch: one that brings its own key takes none from the others."""
+    async with Client(directory) as client:
+        await client.execute("CREATE TOPIC t WITH OPTIONS (partition_key: 'k')")
+        await asyncio.gather(
+            client.publish("t", {"k": "field"}),
+            client.publish("t", {"k": "field"}, partition_key="own"),
+            client.publish("t", {}),
+        )
+        async with client.subscribe("t", from_beginning=True) as subscription:
+            assert [message.key async for message in subscription] == ["field", "own", None]

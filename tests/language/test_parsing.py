@@ -15,7 +15,8 @@ from sqlglot import exp
 
 from geode_client.errors import GqlError, GqlSyntaxError
 from geode_client.grammar import ast, parse, parse_script
-from geode_client.grammar.parser import parse_condition, statement_is_complete
+from geode_client.grammar.parser import parse_condition
+from geode_client.grammar.scan import statement_is_complete
 from geode_client.grammar.source import Span
 from geode_client.grammar.tables import digest, stored_digest
 from geode_client.grammar.unparse import unparse, unparse_expression

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from geode_client import Client
+from geode_client import Client, LeaseLost
 
 
 def tell(*what: Any) -> None:
@@ -119,6 +119,35 @@ async def hold(directory: str, timeout: float) -> None:
         sys.stdin.readline()
 
 
+async def member(directory: str, acknowledging: str, ordering: bool) -> None:
+    """Take some messages of a group, stand still until told to go on, tell what became of the last and what comes next."""
+    how: dict[str, Any] = {"consumer_group": "g", "auto_ack": acknowledging == "auto", "ordering": ordering}
+    async with Client(directory) as client:
+        subscription = await client.subscribe("t", **how).open()
+        for number in range(
+            4
+        ):  # a quick reader is given more and more at once: behind the last there are others in its hand
+            message = await subscription.get()
+            assert message is not None
+            if number < 3 and acknowledging == "manual":
+                await message.ack()
+        tell("message", message.data)
+        sys.stdin.readline()
+        answer = "nothing"
+        try:
+            if acknowledging == "manual":
+                await message.ack()
+        except LeaseLost:
+            answer = "lost"
+        try:
+            following = await subscription.get(timeout=0.5)
+        except LeaseLost:
+            answer, following = "lost", None
+        if following is not None:
+            tell("message", following.data)
+        tell("end", answer)
+
+
 async def main() -> None:
     role, directory, *rest = sys.argv[1:]
     match role:
@@ -140,6 +169,8 @@ async def main() -> None:
             await transact_for_ever(directory, rest[0])
         case "hold":
             await hold(directory, float(rest[0]))
+        case "member":
+            await member(directory, rest[1], rest[0] == "ordered")
         case "echo":
             await echo(directory, int(rest[0]))
 

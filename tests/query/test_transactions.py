@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from geode_client import Client
+from geode_client import Client, GqlError
 from geode_client.grammar.source import Source
 from geode_client.query.script import Listener, Script, ScriptError
 
@@ -124,7 +124,7 @@ async def test_two_scripts_do_not_meet(directory: Path) -> None:
 
 def test_on_the_command_line(directory: Path) -> None:
     code = "from geode_client.repl.cli import main; main()"
-    command = [sys.executable, "-c", code, "-t", str(directory), "-c"]
+    command = [sys.executable, "-c", code, "-t", str(directory), "--format", "table", "-c"]
     done = subprocess.run([*command, "BEGIN; PUBLISH TO t {}; COMMIT"], capture_output=True, text=True, check=True)
     assert "committed: 1 message published" in done.stdout
     failed = subprocess.run([*command, "BEGIN; PUBLISH TO t {}"], capture_output=True, text=True, check=False)
@@ -133,3 +133,18 @@ def test_on_the_command_line(directory: Path) -> None:
     assert "Traceback" not in failed.stderr
     seen = subprocess.run([*command, "SELECT count(*) AS n FROM t"], capture_output=True, text=True, check=True)
     assert "1" in seen.stdout
+
+
+async def test_the_session_of_a_shell_begins_one_and_the_client_goes_past_it() -> None:
+    async with Client(":memory:") as client:
+        for text in ("BEGIN", "PUBLISH TO t 1"):
+            await client.session.execute(text)
+        await client.execute("PUBLISH TO t 2")
+        await client.session.execute("COMMIT")
+        assert [m.data async for m in client.subscribe("t", from_beginning=True)] == [2, 1]
+        await client.session.execute("BEGIN")
+        with pytest.raises(GqlError, match="cannot take part") as caught:
+            await client.session.execute("PURGE TOPIC t")
+        assert "note: the transaction that began in line 1 was rolled back" in caught.value.render()
+        with pytest.raises(GqlError, match="no open transaction"):
+            await client.session.execute("COMMIT")

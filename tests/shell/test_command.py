@@ -1,31 +1,12 @@
 """The command `geode` as a person runs it: output, errors with their place, exit codes."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-GEODE = str(Path(sys.executable).parent / "geode")
-
-
-def geode(*arguments: str, stdin: str = "", cwd: Path | None = None, **environment: str) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
-    done = subprocess.run(
-        [GEODE, *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=cwd,
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120", **environment},
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, done.stderr
+from command import GEODE, geode, geode_process
 
 
 @pytest.fixture
@@ -34,7 +15,9 @@ def store(tmp_path: Path) -> str:
 
 
 def test_statements_on_the_command_line(store: str) -> None:
-    code, out, err = geode("-t", store, "-c", 'PUBLISH TO t {"n": 1}, {"n": 2}; SELECT n FROM t ORDER BY n DESC')
+    code, out, err = geode(
+        "-t", store, "--format", "table", "-c", 'PUBLISH TO t {"n": 1}, {"n": 2}; SELECT n FROM t ORDER BY n DESC'
+    )
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "2 messages published to t"
     assert "│ 2 │" in out
@@ -46,6 +29,7 @@ def test_statements_on_the_command_line(store: str) -> None:
         ("jsonl", '{"n":1,"s":"a,b"}\n{"n":null,"s":"q\\"\\n"}\n'),
         ("csv", 'n,s\n1,"a,b"\n,"q""\n"\n'),
         ("json", '[{"n":1,"s":"a,b"},\n {"n":null,"s":"q\\"\\n"}]\n'),
+        ("markdown", '| n | s |\n| --- | --- |\n| 1 | a,b |\n| NULL | q"\\\\n |\n'),
     ],
 )
 def test_formats_for_programs_hold_data_only(store: str, kind: str, wanted: str) -> None:
@@ -86,6 +70,42 @@ def test_errors_have_a_place_and_an_exit_code(tmp_path: Path, store: str, text: 
     assert "^" in err
 
 
+def test_json_lines_where_a_program_reads(store: str) -> None:
+    assert geode("-t", store, "-c", "SELECT 1 AS n; CREATE TOPIC t; SELECT 2 AS n;")[1] == '{"n":1}\n{"n":2}\n'
+    assert geode("-t", store, "-c", "SELECT 1 AS n", GEODE_FORMAT="csv")[1] == '{"n":1}\n'
+
+
+def test_a_script_goes_on_after_errors_where_that_is_wanted(tmp_path: Path, store: str) -> None:
+    path = tmp_path / "script.gql"
+    path.write_text("CREATE TOPIC a;\nCREATE TOPIC a;\nSELCT 1;\nSELECT n FROM b;\nSELECT 1 AS done;\n")
+    code, out, err = geode("-t", store, "run", "--continue-on-error", str(path))
+    assert (code, out) == (1, '{"done":1}\n')
+    for place in (":2:1: ", ":3:1: ", ":4:1: "):
+        assert f"{path}{place}" in err
+
+
+def test_scripts_run_scripts_beside_them(tmp_path: Path, store: str) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "outer.gql").write_text("SELECT 1 AS n;\n\\i inner/middle.gql\nSELECT 4 AS n;")
+    (tmp_path / "inner" / "middle.gql").write_text("-- first\n\\i last.gql;\nSELECT 3 AS n;\n")
+    (tmp_path / "inner" / "last.gql").write_text("SELECT 2 AS n")
+    code, out, _ = geode("-t", store, "run", str(tmp_path / "outer.gql"))
+    assert (code, out) == (0, "".join(f'{{"n":{n}}}\n' for n in (1, 2, 3, 4)))
+    (tmp_path / "inner" / "last.gql").write_text("\n  SELECT n FROM missing")
+    code, _, err = geode("-t", store, "run", str(tmp_path / "outer.gql"))
+    assert code == 1
+    assert f"{tmp_path / 'inner' / 'last.gql'}:2:3: there is no topic missing" in err
+    (tmp_path / "inner" / "last.gql").write_text("\\i ../outer.gql")
+    code, _, err = geode("-t", store, "run", str(tmp_path / "outer.gql"))
+    assert code == 1
+    assert "last.gql:1:1: " in err
+    assert "again and again" in err
+    (tmp_path / "outer.gql").write_text("SELECT 1;\n\\i nothing.gql")
+    code, _, err = geode("-t", store, "run", str(tmp_path / "outer.gql"))
+    assert code == 1
+    assert "outer.gql:2:1: " in err
+
+
 def test_a_script_stops_at_its_first_error(tmp_path: Path, store: str) -> None:
     path = tmp_path / "script.gql"
     path.write_text("CREATE TOPIC a; CREATE TOPIC a; CREATE TOPIC b;")
@@ -104,6 +124,12 @@ def test_check_runs_nothing(tmp_path: Path, store: str) -> None:
     code, _, err = geode("-t", store, "run", "--check", str(path))
     assert code == 1
     assert ":2:1: " in err
+    path.write_text("SELCT 1;\nCREATE TOPIC a;\nSELECT n FROM b;")
+    code, _, err = geode("-t", store, "run", "--check", str(path))
+    assert code == 1
+    assert ":1:1: " in err
+    assert ":3:1: " in err
+    assert err.endswith("3 statements, 2 errors\n")
 
 
 def test_parameters(tmp_path: Path, store: str) -> None:
@@ -129,13 +155,16 @@ def test_wrong_command_lines(store: str) -> None:
 
 
 def test_help_and_version() -> None:
-    assert "run" in geode("--help")[1]
+    out = geode("--help")[1]
+    for name in ("run", "publish", "subscribe", "check", "backup", "restore", "fmt", "completion"):
+        assert name in out
+        assert "Examples:" in geode(name, "--help")[1]
     assert geode("--version")[1].startswith("geode, version ")
 
 
 def test_scripts_come_from_standard_input(store: str) -> None:
-    assert "topic a created" in geode("-t", store, stdin="CREATE TOPIC a;")[1]
-    assert "topic b created" in geode("-t", store, "run", "-", stdin="CREATE TOPIC b;")[1]
+    assert "topic a created" in geode("-t", store, "--format", "table", stdin="CREATE TOPIC a;")[1]
+    assert "topic b created" in geode("-t", store, "run", "--format", "table", "-", stdin="CREATE TOPIC b;")[1]
     code, _, err = geode("-t", store, stdin="CREATE TOPC c;")
     assert code == 1
     assert "<stdin>:1:8: " in err
@@ -160,12 +189,13 @@ def test_a_target_that_cannot_be(tmp_path: Path) -> None:
 
 def test_messages_cannot_write_to_the_terminal(store: str) -> None:
     evil = '{"n": "\\u001b[2J\\u009b31m\\u202e"}'
-    code, out, _ = geode("-t", store, "-c", f"SUBSCRIBE TO t; PUBLISH TO t {evil}; SELECT n FROM t")
+    statements = f"SUBSCRIBE TO t; PUBLISH TO t {evil}; SELECT n FROM t"
+    code, out, _ = geode("-t", store, "--format", "table", "-c", statements)
     assert code == 0
     assert not [
         character for character in out if ord(character) in (*range(32), *range(127, 160), 0x202E) and character != "\n"
     ]
-    for kind in ("jsonl", "csv"):
+    for kind in ("jsonl", "csv", "markdown", "vertical"):
         _, out, _ = geode("-t", store, "--format", kind, "-c", "SUBSCRIBE TO t FROM BEGINNING")
         assert "\x1b" not in out
 
@@ -178,22 +208,23 @@ def test_a_closed_pipe_is_no_error(store: str) -> None:
     assert done.stderr == ""
 
 
-def test_copy_there_and_back(tmp_path: Path, store: str) -> None:
+def test_copy_there_and_back(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     lines = "".join(json.dumps({"n": n, "s": "é\u2028"}, ensure_ascii=False) + "\n" for n in range(2500))
     (tmp_path / "in.jsonl").write_text(lines)
-    code, out, _ = geode("-t", store, "-c", "COPY t FROM 'in.jsonl'; COPY t TO 'out.jsonl'", cwd=tmp_path)
+    code, out, _ = geode("-t", store, "-c", "COPY t FROM 'in.jsonl'; COPY t TO 'out.jsonl'")
     assert code == 0, out
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
     assert found == [json.loads(line) for line in lines.split("\n")[:-1]]
     (tmp_path / "bad.jsonl").write_text('{"n": 1}\n' * 1500 + "{'n': 2}\n")
-    code, _, err = geode("-t", store, "-c", "COPY u FROM 'bad.jsonl'", cwd=tmp_path)
+    code, _, err = geode("-t", store, "-c", "COPY u FROM 'bad.jsonl'")
     assert code == 1
     assert "bad.jsonl:1501: " in err
     assert not list(tmp_path.glob("*.unfinished"))
 
 
 def test_ctrl_c_ends_a_script_that_follows(store: str) -> None:
-    arguments = [GEODE, "-t", store, "-c", "SUBSCRIBE TO t FOLLOW"]
+    arguments = [GEODE, "-t", store, "--format", "table", "-c", "SUBSCRIBE TO t FOLLOW"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "subscribed to t\n"
@@ -208,7 +239,8 @@ def test_ctrl_c_ends_a_script_that_follows(store: str) -> None:
 
 def test_the_quickstart_runs_from_the_root(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    code, out, err = geode("-t", str(tmp_path / "demo"), "run", "examples/quickstart.gql", cwd=root)
+    arguments = ("-t", str(tmp_path / "demo"), "run", "--format", "table", "examples/quickstart.gql")
+    code, out, err = geode_process(*arguments, cwd=root)
     assert (code, err) == (0, "")
     assert "u-2" in out
     assert "assertion holds" in out

@@ -170,7 +170,10 @@ async def test_single_messages_share_a_row_and_keep_their_order(directory: Path)
         await client.execute("CREATE TOPIC t WITH OPTIONS (partition_key: 'k')")
         async with client.transaction() as tx:
             for n in range(100):
-                await tx.publish("t", {"n": n, "k": f"k{n % 3}"}, message_id=None if n % 2 else f"id{n}")
+                own = None if n % 7 else f"k{n % 3}"
+                await tx.publish(
+                    "t", {"n": n, "k": f"k{n % 3}"}, partition_key=own, message_id=None if n % 2 else f"id{n}"
+                )
             await tx.publish("t", {"n": 100, "k": "z"}, priority=9, ttl_seconds=60)
             await tx.publish_batch("t", [{"n": 101, "k": "q"}, {"n": 102, "k": "q"}], message_ids=["x", None])
         (found,) = await client.broker.partition_statistics("t")
@@ -200,6 +203,16 @@ async def test_a_topic_that_changes_meanwhile_is_seen_at_the_commit(target: str)
             await beside(client.execute("CREATE TOPIC new WITH OPTIONS (partitions: 4)"))
         assert len(await stored(client, "t")) == 2
         assert (await client.broker.topic("new")).partitions == 4
+
+
+async def test_a_topic_that_another_process_changes_before_the_lock_is_seen_at_the_commit(directory: Path) -> None:
+    async with Client(directory) as client, Client(directory) as other:
+        await client.publish("t", {"n": 1})
+        async with client.transaction() as tx:
+            await tx.publish("t", {"n": 2})
+            await beside(other.execute("ALTER TOPIC t SET OPTIONS (max_retries: 3)"))
+            await tx.execute("CREATE TABLE own (a)")
+        assert await stored(client, "t") == [{"n": 1}, {"n": 2}]
 
 
 async def beside(work: Any) -> Any:
@@ -264,6 +277,9 @@ async def test_others_wait_for_it_and_go_on(target: str) -> None:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             await tx.publish("t", "tx")
+            assert not waiting.done()
+            # Looking does not wait for those that wait for this transaction.
+            assert (await client.query("SELECT count(*) FROM SYSTEM.partitions")).scalar() == 0
             assert not waiting.done()
         await asyncio.gather(waiting, batch)
         assert sorted(await stored(client, "t")) == ["batch", "other", "tx"]

@@ -1,0 +1,54 @@
+"""How far long work has come: a bar on standard error, and nothing where nobody looks."""
+
+import sys
+import time
+from collections.abc import Callable
+
+REDRAW_SECONDS = 0.1
+BAR_WIDTH = 24
+
+
+class ProgressLine:
+    """One line that is drawn again as work goes on, and is gone when it ends."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._drawn = 0.0
+        self._enabled = sys.stderr.isatty()
+
+    def show(self, done: int, total: int, text: str) -> None:
+        """`done` of `total` (0: nobody knows); drawn at most every tenth of a second."""
+        now = time.monotonic()
+        if self._enabled and now - self._drawn >= REDRAW_SECONDS:
+            self._drawn = now
+            sys.stderr.write(f"\r\x1b[K{self._what} {_bar(done, total)}{text}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._enabled and self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._drawn = 0.0
+
+
+def _bar(done: int, total: int) -> str:
+    if total <= 0:
+        return ""
+    share = min(1.0, done / total)
+    full = int(share * BAR_WIDTH)
+    return f"[{'█' * full}{'·' * (BAR_WIDTH - full)}] {share:4.0%} "
+
+
+def progress_on_terminal() -> Callable[[int, int, int], None] | None:
+    """For COPY: messages, bytes done, bytes in all. None where nobody looks."""
+    if not sys.stderr.isatty():
+        return None
+    line = ProgressLine("copying")
+
+    def show(messages: int, done_bytes: int, all_bytes: int) -> None:
+        line.show(done_bytes, all_bytes, f"{messages:,} messages, {done_bytes / 1024 / 1024:,.1f} MiB")
+        if all_bytes and done_bytes >= all_bytes:
+            line.clear()
+
+    return show
