@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.conditions.zones import ScanCounts
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.slices import Slice
 from geode_client.message import Chunk
@@ -175,8 +176,9 @@ class ScanRequest:
     """What SELECT, COPY and TEST FILTER read: the retained messages of these topics in commit order.
 
     `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending). The rest says
-    what is not needed: partitions but the one, or the one of a key; offsets before and from; what was accepted before a time.
-    It spares reading; more than that may be given.
+    what is not needed: partitions but the one, or the one of a key; offsets before and from; what was accepted before a time;
+    messages that cannot meet `condition`. It spares reading; more than that may be given. `counts` is told what was read,
+    and what statistics have spared.
     """
 
     topics: Sequence[Topic]
@@ -186,6 +188,8 @@ class ScanRequest:
     end_offset: int | None = None
     newest_first: bool = False
     since_us: int | None = None
+    condition: ConditionLike | None = None
+    counts: ScanCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,8 +313,9 @@ class Client:
             await self.open()
             if "*" not in request.pattern:
                 await self._ensure_topic(request.pattern)
+                subscription.request = await subscribing.declared(self._broker, request)
 
-        return Subscription(
+        subscription = Subscription(
             self._broker,
             request,
             limit=limit,
@@ -322,6 +323,7 @@ class Client:
             decoder=None if type is None else codec.typed_decoder(type),
             before_open=ready,
         )
+        return subscription
 
     # ── asking and answering ──
     async def request(

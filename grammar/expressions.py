@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
 from geode_client.grammar.names import validate_topic_pattern
-from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, Source, Span, number_of
+from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, Source, Span, number_of, too_long
 
 CONDITION_TOKENS_MAX = 2_000
 NESTING_MAX = 64
@@ -97,17 +97,14 @@ class Builder:
         """A condition, after its bounds were checked."""
         span = self.span(tree)
         if span.end - span.start > CONDITION_CHARACTERS_MAX and not _has_long_list(tree):
-            raise self._error(
-                f"a condition has at most {CONDITION_CHARACTERS_MAX} characters; this one has {span.end - span.start}",
-                tree,
-            )
+            raise self._error(too_long(span.end - span.start), tree)
         self._check_bounds(tree)
         return self.expression(tree)
 
     def _check_bounds(self, tree: _Tree) -> None:
         """Tokens and nesting, without recursion; a list after IN counts as one token and its text does not count."""
         tokens = characters = 0
-        # Left-deep chains (a AND b AND c …) are no nesting: only what lies in brackets or behind an operator deepens.
+        # What lies in brackets, in a function or in a CASE is nested; operands of operators are not.
         waiting: list[tuple[_Tree | Token, int]] = [(tree, 0)]
         while waiting:
             node, depth = waiting.pop()
@@ -116,17 +113,15 @@ class Builder:
                 characters += len(node)
                 continue
             if node.data == "in_items":
+                # Plain values count as one, however many they are.
                 self._check_items(node)
                 tokens += 1
+                waiting += [(child, depth + 1) for child in _trees(node) if not _is_plain(child)]
                 continue
-            if depth >= NESTING_MAX + (node.data != "parenthesised"):
+            depth += _deepens(node)
+            if depth > NESTING_MAX:
                 raise self._error(f"this is nested more than {NESTING_MAX} deep", node)
-            first = True
-            for child in node.children:
-                is_chain = first and isinstance(child, Tree) and node.data in _CHAINS and child.data in _CHAINS
-                deeper = depth + (not is_chain)
-                waiting.append((child, deeper))
-                first = False
+            waiting += [(child, depth) for child in node.children]
             tokens += 1
         if tokens > 2 * CONDITION_TOKENS_MAX:
             raise self._error(f"a condition has at most {CONDITION_TOKENS_MAX} words and signs", tree)
@@ -136,17 +131,6 @@ class Builder:
     def _check_items(self, node: _Tree) -> None:
         if len(node.children) > IN_ITEMS_MAX:
             raise self._error(f"IN takes at most {IN_ITEMS_MAX} items; this list has {len(node.children)}", node)
-        for child in node.children:
-            if isinstance(child, Tree) and child.data not in (
-                "number",
-                "string",
-                "true",
-                "false",
-                "null",
-                "signed",
-                "parameter",
-            ):
-                self._check_bounds(child)
 
     def _error(self, message: str, tree: _Tree | Token, hint: str | None = None) -> GqlError:
         span = self.span(tree)
@@ -512,6 +496,7 @@ class Builder:
 
 
 _FROM = "from_" if "from_" in exp.Select.arg_types else "from"
+_PLAIN_ITEMS = frozenset(("number", "string", "true", "false", "null", "parameter"))
 _CHAINS: dict[str, type[exp.Expression]] = {
     "or_": exp.Or,
     "and_": exp.And,
@@ -535,6 +520,19 @@ def _trees(tree: _Tree) -> list[_Tree]:
 
 def _token(tree: _Tree, kind: str) -> Token | None:
     return next((child for child in tree.children if isinstance(child, Token) and child.type == kind), None)
+
+
+def _deepens(node: _Tree) -> bool:
+    """Whether what is inside a node is nested deeper; a sign or NOT before a bracket is one with it."""
+    if node.data in ("not_", "signed"):
+        inner = node.children[-1]
+        return isinstance(inner, Tree) and inner.data in ("not_", "signed")
+    return node.data in ("parenthesised", "call", "case", "cast", "try_cast", "exists", "query", "nested_query")
+
+
+def _is_plain(item: _Tree) -> bool:
+    inner = item.children[-1] if item.data == "signed" else item
+    return isinstance(inner, Tree) and inner.data in _PLAIN_ITEMS
 
 
 def _has_long_list(tree: _Tree) -> bool:

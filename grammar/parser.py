@@ -11,8 +11,10 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 
 from geode_client.grammar import ast, scan, tables
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
-from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, Source, Span
+from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, LISTS_CHARACTERS_MAX, Source, Span, too_long
 from geode_client.grammar.transform import Transformer
+
+_IN = re.compile(r"\bIN\b", re.IGNORECASE)
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -118,18 +120,16 @@ def iterate_script(source: Source) -> Iterator[ast.Statement | GqlError]:
 def parse_condition(text: str, *, name: str = "<condition>") -> "exp.Expression":
     """A condition by itself, as `filter=` takes it."""
     source = Source(text, name)
-    if len(text) > CONDITION_CHARACTERS_MAX and "," not in text:
-        # Only the items of a list may make it longer: this need not be parsed.
-        limit = CONDITION_CHARACTERS_MAX
-        raise GqlSyntaxError(
-            f"a condition has at most {limit} characters; this one has {len(text)}", span=Span(0, 80), source=source
-        )
     found = list(scan.pieces(source))
     if not found:
         raise GqlSyntaxError("there is no condition here", span=Span(0, len(text)), source=source)
     if len(found) > 1 or text.rstrip().endswith(";"):
         raise GqlSyntaxError("a condition holds no ;", span=Span(found[0].end, found[0].end + 1), source=source)
     piece = found[0]
+    size, most = piece.end - piece.start, CONDITION_CHARACTERS_MAX
+    if size > most and (size > most + LISTS_CHARACTERS_MAX or not _IN.search(text)):
+        # Nothing but a list after IN may make a condition so long: the parser need not look at it.
+        raise GqlSyntaxError(too_long(size), span=Span(piece.start, piece.end), source=source)
     tree = _parsed(source, piece, "condition")
     made: exp.Expression = _placed(source, lambda: Transformer(source, piece.start, {}).condition(tree))
     return made

@@ -42,6 +42,7 @@ _PUBLISH = re.compile(
 )
 _INCLUDE = re.compile(rf"{_SKIPPED}(\\i[ \t]++([^\n;]{{1,1000}}?))[ \t]*+(?:;[ \t]*+)?(?:\n|\Z)")
 _SPACE = re.compile(_SKIPPED)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 _NAMES = {"'": "string", '"': "quoted name", "`": "quoted name"}
 
@@ -75,9 +76,16 @@ def next_piece(source: Source, start: int) -> tuple[Piece | None, int]:
     if head is not None:
         place = _read_messages(source, head.end(), start, values, cuts)
     end, following, blank = _find_end(source, place, blank=head is None)
+    _check_characters(source, start, end)
     if blank:
         return None, following
     return Piece(start, end, _masked(text, start, end, cuts), values), following
+
+
+def _check_characters(source: Source, start: int, end: int) -> None:
+    found = None if source.text.isascii() else _SURROGATE.search(source.text, start, end)
+    if found is not None:
+        raise GqlSyntaxError("half a character (a lone surrogate)", span=Span(*found.span()), source=source)
 
 
 def statement_is_complete(text: str) -> bool:

@@ -5,6 +5,13 @@ from dataclasses import dataclass
 CARET_LINE_MAX = 160
 NUMBER_CHARACTERS_MAX = 400
 CONDITION_CHARACTERS_MAX = 16 * 1024
+# What the lists after IN may have besides.
+LISTS_CHARACTERS_MAX = 1024 * 1024
+
+
+def too_long(characters: int) -> str:
+    """What is said of a condition beyond the bound."""
+    return f"a condition has at most {CONDITION_CHARACTERS_MAX} characters; this one has {characters}"
 
 
 def number_of(text: str) -> int | float | None:

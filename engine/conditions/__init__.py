@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from geode_client.conditions.fields import ABSENT, MessageChunk, Projection
+from geode_client.conditions.literals import LiteralSearch, needles_of
 
 if TYPE_CHECKING:
     from sqlglot import exp
 
+    from geode_client.conditions import generate
     from geode_client.conditions.rows import MessageReference, TupleReference
     from geode_client.grammar.ast import TypeNode
 
@@ -28,16 +30,19 @@ def present(value: Any) -> Any:
 
 class Condition:
     """A compiled condition. `fields` are the paths it reads, `virtual` the virtual columns, `notices` what a person
-    should know of it, `text` its canonical text, `tree` what it was compiled from."""
+    should know of it, `text` its canonical text, `tree` what it was compiled from, `requirement` what must hold of single
+    fields for it to be TRUE."""
 
     __slots__ = (
+        "_functions",
+        "_given",
         "_meaning",
         "_projection",
-        "_select",
-        "_value",
+        "_search",
         "field_steps",
         "fields",
         "notices",
+        "requirement",
         "text",
         "tree",
         "virtual",
@@ -53,17 +58,37 @@ class Condition:
         from geode_client.conditions import generate
         from geode_client.grammar.unparse import unparse_expression
 
-        made = generate.condition(tree, parameters, columns, alias)
+        made = generate.checked(tree, parameters, columns, alias)
         self.tree = tree
         self.text = unparse_expression(tree)
         self.fields: tuple[str, ...] = tuple(made.reference.paths)
         self.field_steps: tuple[tuple[str | int, ...], ...] = tuple(made.reference.paths.values())
         self.virtual: tuple[str, ...] = tuple(made.reference.virtual)
         self.notices: tuple[str, ...] = tuple(made.reference.notices)
-        self._projection = Projection(made.reference.names, frozenset(made.reference.present))
+        self._projection = Projection.of(made.reference.names, made.reference.present)
+        self.requirement = made.requirement
+        needles = needles_of(made.requirement)
+        self._search = None if needles is None else LiteralSearch(needles)
         self._meaning = (parameters, columns, alias)
-        self._select = made.select
-        self._value = made.value
+        self._given: str | None = None
+        # Made when they are first needed: of a hundred thousand subscribers most are never asked.
+        self._functions: generate.Functions | None = None
+
+    @property
+    def _made(self) -> "generate.Functions":
+        if self._functions is None:
+            from geode_client.conditions import generate
+
+            self._functions = generate.functions_of(self.tree, *self._meaning)
+        return self._functions
+
+    def declared(self, columns: "Mapping[str, TypeNode]") -> "Condition":
+        """The same condition over messages with declared columns; raises GqlError where a type does not fit."""
+        if not any(steps[0] in columns for steps in self.field_steps):
+            return self
+        made = _placed(self._given, lambda: Condition(self.tree, self._meaning[0], columns, self._meaning[2]))
+        made._given = self._given
+        return made
 
     @property
     def bound_text(self) -> str:
@@ -75,16 +100,37 @@ class Condition:
 
     def select(self, chunk: MessageChunk) -> list[int]:
         """The places of a chunk where the condition is TRUE, ascending."""
+        if self._search is not None and not self._projection.is_decoded(chunk):
+            places = self._search.places(chunk)
+            if places is not None:
+                return self._select_of(chunk, [place for place, _ in places], [body for _, body in places])
         rows = self._projection.rows(chunk)
-        found: list[int] = self._select(rows, datetime.now(UTC), *[chunk.virtual_column(name) for name in self.virtual])
+        found: list[int] = self._made.select(rows, datetime.now(UTC), *self._virtual_columns(chunk))
         return found
+
+    def select_among(self, chunk: MessageChunk, places: Sequence[int]) -> list[int]:
+        """Those of the places (ascending) where the condition is TRUE; decodes only them, where nobody decoded more."""
+        if self._projection.is_decoded(chunk):
+            rows = self._projection.rows(chunk)
+            return self._chosen(chunk, places, [rows[place] for place in places])
+        return self._select_of(chunk, places, [chunk.bodies[place] for place in places])
+
+    def _select_of(self, chunk: MessageChunk, places: Sequence[int], bodies: Sequence[bytes]) -> list[int]:
+        return self._chosen(chunk, places, self._projection.rows_of(bodies)) if places else []
+
+    def _chosen(self, chunk: MessageChunk, places: Sequence[int], rows: Sequence[Any]) -> list[int]:
+        columns = [[column[place] for place in places] for column in self._virtual_columns(chunk)]
+        return [places[index] for index in self._made.select(rows, datetime.now(UTC), *columns)]
+
+    def _virtual_columns(self, chunk: MessageChunk) -> list[Sequence[Any]]:
+        return [chunk.virtual_column(name) for name in self.virtual]
 
     def truths(self, chunk: MessageChunk) -> list[bool | None]:
         """TRUE, FALSE or UNKNOWN (None) for each message of a chunk."""
         rows = self._projection.rows(chunk)
-        columns = [chunk.virtual_column(name) for name in self.virtual]
-        now = datetime.now(UTC)
-        return [_truth(self._value(row, now, *[column[i] for column in columns])) for i, row in enumerate(rows)]
+        columns = self._virtual_columns(chunk)
+        now, value = datetime.now(UTC), self._made.value
+        return [_truth(value(row, now, *[column[i] for column in columns])) for i, row in enumerate(rows)]
 
     def evaluate(self, message: Any) -> bool | None:
         """TRUE, FALSE or UNKNOWN (None) for one message; virtual columns are taken from a delivered Message."""
@@ -94,7 +140,7 @@ class Condition:
         """What the expression gives for one message, be it a truth value or not."""
         virtual = [getattr(message, name[1:], None) for name in self.virtual]
         body = getattr(message, "data", message)
-        return self._value(self._projection.row(_plain(body)), datetime.now(UTC), *virtual)
+        return self._made.value(self._projection.row(_plain(body)), datetime.now(UTC), *virtual)
 
     def part(self, tree: "exp.Expression") -> "Condition":
         """A part of this condition's tree by itself, with the same parameters and declared columns."""
@@ -131,14 +177,23 @@ def compile_filter(text: str, parameters: Mapping[str, Any] | None = None) -> Co
     """A condition from its text, such as "priority = 'high' AND total > $limit"; raises GqlError with line and caret."""
     from geode_client.errors import GqlError
     from geode_client.grammar.parser import parse_condition
-    from geode_client.grammar.source import Source
 
     if not isinstance(text, str):
         raise GqlError(f"a condition is text, not {type(text).__name__}")
+    made = _placed(text, lambda: Condition(parse_condition(text), parameters))
+    made._given = text
+    return made
+
+
+def _placed(text: str | None, make: "Callable[[], Condition]") -> "Condition":
+    """What `make` gives; its errors show their place in the text."""
+    from geode_client.errors import GqlError
+    from geode_client.grammar.source import Source
+
     try:
-        return Condition(parse_condition(text), parameters)
+        return make()
     except GqlError as error:
-        raise error.at(Source(text, "<condition>")) from error.__cause__
+        raise (error if text is None else error.at(Source(text, "<condition>"))) from error.__cause__
 
 
 def compile_rows(

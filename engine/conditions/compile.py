@@ -32,7 +32,7 @@ _COMPARE: Mapping[type[exp.Expression], tuple[type[ast.cmpop], Callable[[Any, An
     exp.GT: (ast.Gt, functions.greater),
     exp.GTE: (ast.GtE, functions.greater_equal),
 }
-_OPPOSITE: Mapping[type[exp.Expression], type[exp.Expression]] = {
+OPPOSITE: Mapping[type[exp.Expression], type[exp.Expression]] = {
     exp.EQ: exp.NEQ,
     exp.NEQ: exp.EQ,
     exp.LT: exp.GTE,
@@ -40,7 +40,7 @@ _OPPOSITE: Mapping[type[exp.Expression], type[exp.Expression]] = {
     exp.GT: exp.LTE,
     exp.LTE: exp.GT,
 }
-_MIRRORED: Mapping[type[exp.Expression], type[exp.Expression]] = {
+MIRRORED: Mapping[type[exp.Expression], type[exp.Expression]] = {
     exp.EQ: exp.EQ,
     exp.NEQ: exp.NEQ,
     exp.LT: exp.GT,
@@ -118,12 +118,12 @@ class Compiler:
     # ── the three forms ──
     def true_form(self, node: exp.Expression) -> ast.expr:
         """Holds exactly when the condition is TRUE."""
-        node = _bare(node)
+        node = bare(node)
         match node:
             case exp.And():
-                return ast.BoolOp(ast.And(), [self.true_form(part) for part in _flat(node, exp.And)])
+                return ast.BoolOp(ast.And(), [self.true_form(part) for part in flat(node, exp.And)])
             case exp.Or():
-                return ast.BoolOp(ast.Or(), [self.true_form(part) for part in _flat(node, exp.Or)])
+                return ast.BoolOp(ast.Or(), [self.true_form(part) for part in flat(node, exp.Or)])
             case exp.Not():
                 return self.false_form(node.this)
             case exp.EQ() | exp.NEQ() | exp.LT() | exp.LTE() | exp.GT() | exp.GTE():
@@ -134,7 +134,7 @@ class Compiler:
                 return self._is(node)
             case exp.Exists():
                 return self._reference.exists(self, node.this)
-            case exp.Between() if _is_path(_bare(node.this)):
+            case exp.Between() if is_path(bare(node.this)):
                 low = self._holds(exp.GTE, node.this, node.args["low"])
                 return ast.BoolOp(ast.And(), [low, self._holds(exp.LTE, node.this, node.args["high"])])
             case exp.Boolean():
@@ -144,16 +144,16 @@ class Compiler:
 
     def false_form(self, node: exp.Expression) -> ast.expr:
         """Holds exactly when the condition is FALSE."""
-        node = _bare(node)
+        node = bare(node)
         match node:
             case exp.And():
-                return ast.BoolOp(ast.Or(), [self.false_form(part) for part in _flat(node, exp.And)])
+                return ast.BoolOp(ast.Or(), [self.false_form(part) for part in flat(node, exp.And)])
             case exp.Or():
-                return ast.BoolOp(ast.And(), [self.false_form(part) for part in _flat(node, exp.Or)])
+                return ast.BoolOp(ast.And(), [self.false_form(part) for part in flat(node, exp.Or)])
             case exp.Not():
                 return self.true_form(node.this)
             case exp.EQ() | exp.NEQ() | exp.LT() | exp.LTE() | exp.GT() | exp.GTE():
-                return self._holds(_OPPOSITE[type(node)], node.this, node.expression)
+                return self._holds(OPPOSITE[type(node)], node.this, node.expression)
             case exp.Is() | exp.Exists():
                 return ast.UnaryOp(ast.Not(), self.true_form(node))
             case exp.Boolean():
@@ -163,7 +163,7 @@ class Compiler:
 
     def value(self, node: exp.Expression) -> ast.expr:
         """The value, None for NULL and UNKNOWN."""
-        node = _bare(node)
+        node = bare(node)
         constant = self.constant(node)
         if constant is not None:
             return self.bind(constant.value)
@@ -185,7 +185,7 @@ class Compiler:
     # ── constants ──
     def constant(self, node: exp.Expression) -> Constant | None:
         """The value of an expression that does not depend on the row, for the simple ones; else None."""
-        node = _bare(node)
+        node = bare(node)
         match node:
             case exp.Literal():
                 return Constant(str(node.this) if node.is_string else number_of(str(node.this)))
@@ -240,17 +240,17 @@ class Compiler:
         for side, other in ((left, right), (right, left)):
             constant = self.constant(other)
             if constant is not None and constant.value is not None:
-                self._check_types(_bare(side), constant.value)
+                self._check_types(bare(side), constant.value)
 
     def _holds(self, kind: type[exp.Expression], left: exp.Expression, right: exp.Expression) -> ast.expr:
         """Holds exactly when `left kind right` is TRUE."""
         self._check(left, right)
-        left, right = _bare(left), _bare(right)
+        left, right = bare(left), bare(right)
         constant = self.constant(right)
         if constant is None and self.constant(left) is not None:
-            left, right, kind = right, left, _MIRRORED[kind]
+            left, right, kind = right, left, MIRRORED[kind]
             constant = self.constant(right)
-        if constant is not None and _is_path(left):
+        if constant is not None and is_path(left):
             written_out = self._with_constant(kind, left, constant.value)
             if written_out is not None:
                 return written_out
@@ -289,7 +289,7 @@ class Compiler:
         for item in node.expressions:
             self._check(node.this, item)
         constants = [self.constant(item) for item in node.expressions]
-        if _is_path(_bare(node.this)) and not self._reference_is_special(_bare(node.this)) and None not in constants:
+        if is_path(bare(node.this)) and not self._reference_is_special(bare(node.this)) and None not in constants:
             values = [constant.value for constant in constants if constant is not None and constant.value is not None]
             kinds = {value.__class__ for value in values}
             if kinds <= {str}:
@@ -331,7 +331,7 @@ class Compiler:
         inner = node
         while type(inner) in _ARITHMETIC:
             links.append((_ARITHMETIC[type(inner)], inner.expression))
-            inner = _bare(inner.this)
+            inner = bare(inner.this)
         first = self.value(inner)
         if len(links) == 1:
             return self.call(links[0][0], first, self.value(links[0][1]))
@@ -346,7 +346,7 @@ class Compiler:
     def _logic(self, node: exp.Expression) -> ast.expr:
         kind = type(node)
         function = functions.and3 if kind is exp.And else functions.or3
-        parts = [self.value(part) for part in _flat(node, kind)]
+        parts = [self.value(part) for part in flat(node, kind)]
         return self.call(function, *parts)
 
     def _not(self, node: exp.Expression) -> ast.expr:
@@ -426,18 +426,18 @@ _VALUES: Mapping[type[exp.Expression], Callable[[Compiler, Any], ast.expr]] = {
 }
 
 
-def _bare(node: exp.Expression) -> exp.Expression:
+def bare(node: exp.Expression) -> exp.Expression:
     while isinstance(node, exp.Paren):
         node = node.this
     return node
 
 
-def _flat(node: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
+def flat(node: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
     """The parts of a chain of one operator, in order, without recursion."""
     parts: list[exp.Expression] = []
     waiting = [node]
     while waiting:
-        current = _bare(waiting.pop())
+        current = bare(waiting.pop())
         if type(current) is kind:
             waiting += [current.expression, current.this]
         else:
@@ -445,7 +445,7 @@ def _flat(node: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expressi
     return parts
 
 
-def _is_path(node: exp.Expression) -> bool:
+def is_path(node: exp.Expression) -> bool:
     return isinstance(node, exp.Column | exp.Dot | exp.Bracket)
 
 
@@ -455,9 +455,19 @@ def plain_value(value: Any) -> Any:
         return str(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC) if value.tzinfo is None else value
+    if isinstance(value, str) and not value.isascii() and _is_broken(value):
+        raise GqlError("a parameter with half a character in it (a lone surrogate) equals nothing")
     if value is None or isinstance(value, bool | int | float | str | Decimal | date | timedelta | list | dict):
         return value
     raise GqlError(f"a parameter cannot be a {type(value).__name__}")
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _in_constants(items: tuple[Any, ...]) -> Callable[[Any], bool | None]:

@@ -8,7 +8,7 @@ import operator
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 from geode_client.conditions.like import compiled as compiled_like
@@ -17,6 +17,8 @@ from geode_client.values import NUMBERS, as_timestamp, compare, equal, parse_tim
 TEXT_CHARACTERS_MAX = 1024 * 1024
 NUMBER_TEXT_CHARACTERS_MAX = 400
 INTEGER_BITS_MAX = 8192
+# Room for the digits of any number and as many places as ROUND takes.
+_EXACT = Context(prec=4000)
 
 
 # ── comparing ──
@@ -259,8 +261,7 @@ def _round(value: Any, digits: Any = 0) -> Any:
         return None
     try:
         exact = Decimal(repr(value)) if value.__class__ is float else Decimal(value)
-        step = Decimal(1).scaleb(-digits)
-        rounded = (exact / step).quantize(Decimal(1), rounding="ROUND_HALF_UP") * step
+        rounded = exact.quantize(Decimal(1).scaleb(-digits), rounding="ROUND_HALF_UP", context=_EXACT)
         if value.__class__ is float:
             return _finite(float(rounded))
         return int(rounded) if value.__class__ is int else rounded

@@ -12,43 +12,76 @@ from sqlglot import exp
 
 from geode_client.conditions import present
 from geode_client.conditions.compile import Compiler, build
+from geode_client.conditions.normal import requirement_of
+from geode_client.conditions.requirements import Requirement
 from geode_client.conditions.rows import MessageReference, TupleReference
 from geode_client.errors import GqlError
 from geode_client.grammar.ast import TypeNode
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
+class Checked:
+    """What is known of a condition before its functions are made."""
+
+    reference: MessageReference
+    requirement: Requirement
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
     """`select`: rows to places where the condition is TRUE. `value`: one row to its value."""
 
     select: Callable[..., list[int]]
     value: Callable[..., Any]
-    reference: MessageReference
 
 
-def condition(
+class _Forms:
+    """The two forms of a condition as syntax trees, and what their names are bound to."""
+
+    def __init__(
+        self,
+        tree: exp.Expression,
+        parameters: Mapping[str, Any] | None,
+        columns: Mapping[str, TypeNode] | None,
+        alias: str | None,
+    ) -> None:
+        self.reference = reference = MessageReference(columns, alias)
+        _find_present(tree, reference)
+        self.compiler = compiler = Compiler(
+            reference, parameters, check_types=lambda node, constant: reference.check(self.compiler, node, constant)
+        )
+        try:
+            self.holds = compiler.true_form(tree)
+            self.value = compiler.value(tree)
+        except RecursionError:
+            raise GqlError("this condition is nested too deeply") from None
+
+
+def checked(
     tree: exp.Expression,
     parameters: Mapping[str, Any] | None,
     columns: Mapping[str, TypeNode] | None,
     alias: str | None,
-) -> Generated:
+) -> Checked:
+    """What a condition reads and requires; raises GqlError for what is wrong in it."""
+    forms = _Forms(tree, parameters, columns, alias)
+    return Checked(forms.reference, requirement_of(tree, forms.compiler, forms.reference))
+
+
+def functions_of(
+    tree: exp.Expression,
+    parameters: Mapping[str, Any] | None,
+    columns: Mapping[str, TypeNode] | None,
+    alias: str | None,
+) -> Functions:
     """The functions of a condition over messages."""
-    reference = MessageReference(columns, alias)
-    _find_present(tree, reference)
-    compiler = Compiler(reference, parameters)
-    compiler = Compiler(
-        reference, parameters, check_types=lambda node, constant: reference.check(compiler, node, constant)
-    )
-    try:
-        holds = compiler.true_form(tree)
-        value = compiler.value(tree)
-    except RecursionError:
-        raise GqlError("this condition is nested too deeply") from None
-    names = {**compiler.names, "present": present}
-    virtual = [f"v{name}" for name in reference.virtual]
-    select = build("select", ["rows", "now", *[f"{name}s" for name in virtual]], _places(holds, virtual), names)
-    single = build("value", ["r", "now", *virtual], value, names)
-    return Generated(select, single, reference)
+    forms = _Forms(tree, parameters, columns, alias)
+    names = {**forms.compiler.names, "present": present}
+    virtual = [f"v{name}" for name in forms.reference.virtual]
+    arguments = ["rows", "now", *[f"{name}s" for name in virtual]]
+    select = build("select", arguments, _places(forms.holds, virtual), names)
+    single = build("value", ["r", "now", *virtual], forms.value, names)
+    return Functions(select, single)
 
 
 def rows(

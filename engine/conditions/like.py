@@ -6,6 +6,7 @@ characters (shift-and), so that no pattern makes a short text slow.
 """
 
 from functools import lru_cache
+from itertools import takewhile
 
 
 class Like:
@@ -42,6 +43,30 @@ def compiled(pattern: str, escape: str | None, fold: bool) -> Like | None:
         return Like(pattern, escape, fold=fold)
     except ValueError:
         return None
+
+
+def literal_pieces(pattern: str, escape: str | None) -> tuple[str, list[str], bool] | None:
+    """The text that the pattern begins with, the longest plain run of each piece, and whether it is one plain text.
+
+    None when the pattern means nothing.
+    """
+    try:
+        pieces = _cut(pattern, escape)
+    except ValueError:
+        return None
+    prefix = "".join(takewhile(lambda character: character is not None, pieces[0]))  # type: ignore[arg-type]
+    is_whole = len(pieces) == 1 and len(prefix) == len(pieces[0])
+    return prefix, [max(_runs(piece), key=len) for piece in pieces], is_whole
+
+
+def _runs(piece: list[str | None]) -> list[str]:
+    runs = [""]
+    for character in piece:
+        if character is None:
+            runs.append("")
+        else:
+            runs[-1] += character
+    return runs
 
 
 def _cut(pattern: str, escape: str | None) -> list[list[str | None]]:

@@ -7,6 +7,7 @@ from sqlglot import exp
 
 from geode_client.conditions import functions
 from geode_client.conditions.compile import Compiler
+from geode_client.conditions.fields import attribute_of
 from geode_client.errors import did_you_mean
 from geode_client.grammar.ast import Scalar, TypeNode
 
@@ -99,7 +100,7 @@ class MessageReference:
             self.names.append(name)
             self._notice(name)
         self.paths[path_text(name, steps)] = (name, *steps)
-        return ast.Attribute(ast.Name("r", ast.Load()), f"f{self.names.index(name)}", ast.Load())
+        return ast.Attribute(ast.Name("r", ast.Load()), attribute_of(name), ast.Load())
 
     def _field(self, compiler: Compiler, name: str, steps: Sequence[str | int]) -> ast.expr:
         field = self._attribute(name, steps)

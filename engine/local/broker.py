@@ -44,6 +44,7 @@ from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
 from geode_client.local.sweeper import Sweeper
 from geode_client.local.transactions import LocalTransaction, Transactions
+from geode_client.local.zones import ZoneMaker, ZoneWishes
 from geode_client.message import Chunk, Message
 from geode_client.replying import answer
 from geode_client.store import database as files
@@ -55,6 +56,8 @@ from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work
 
 LOOK_SECONDS = 1.0
+# Who has published within this time publishes.
+BUSY_SECONDS = 1.0
 STALE_RETRIES = 5
 SCAN_GIVE_WAY_EVERY = 4
 DEFINE_OUTSIDE = "topics and groups are made and changed outside of a transaction: do it before it begins"
@@ -107,10 +110,12 @@ class LocalBroker:
         self._topics.refresh()
         self._reports = Reports(Presence(layout.directory, process))
         undo.callback(self._reports.close)
+        self._zones = ZoneWishes(self._log, self.write)
         self._subscriptions = Subscriptions(
             self._log,
             self._topics,
             self._reports,
+            self._zones,
             self._settled,
             self._write_together,
             self._reply,
@@ -132,7 +137,11 @@ class LocalBroker:
         )
         self._look_timer: asyncio.TimerHandle | None = None
         self._data_version = self._log.data_version()
-        self._sweeper = Sweeper(self._log, self._topics, self._reports.presence, self.write, layout.directory)
+        self._appended_at = 0.0
+        zones = ZoneMaker(
+            self._log, self._topics, self.write, lambda: time.monotonic() - self._appended_at < BUSY_SECONDS
+        )
+        self._sweeper = Sweeper(self._log, self._topics, self._reports.presence, self.write, zones, layout.directory)
 
     def _open_pipes(self, layout: files.Layout, process: str, undo: contextlib.ExitStack) -> Peers | None:
         """Wake-ups from other processes, and the way to wake them; None for a store that nobody else can see."""
@@ -153,6 +162,7 @@ class LocalBroker:
         self._check_loop()
         await self._transactions.close()
         await self._sweeper.stop()
+        await self._zones.settle()
         await self._delays.stop()
         await self._outbox.settle()
         await self._subscriptions.close()
@@ -285,6 +295,7 @@ class LocalBroker:
             await self._outbox.settle()
 
     def _appended(self, appended: Sequence[Append]) -> None:
+        self._appended_at = time.monotonic()
         for append in appended:
             self._reports.published(append.topic_id, append.count)
         self._subscriptions.appended(appended)
@@ -382,8 +393,13 @@ class LocalBroker:
         await self._settled()
         through = self._log.last_batch_id()
         sources = [source for topic in request.topics for source in self._scanned(topic, request)]
-        cursor = LogCursor(self._log, sources, through=through, descending=request.newest_first)
+        skips = self._zones.skips(request.condition, request.counts)
+        self._zones.want(skips, [topic.topic_id for topic in request.topics])
+        cursor = LogCursor(self._log, sources, through=through, descending=request.newest_first, skips=skips)
         for number, chunk in enumerate(cursor):
+            if request.counts is not None:
+                request.counts.batches_read += 1
+                request.counts.messages_read += chunk.count
             if request.end_offset is not None and chunk.base_offset >= request.end_offset:
                 if len(sources) == 1 and not request.newest_first:
                     return

@@ -1,8 +1,9 @@
 """An open fan-out subscription on a directory: a cursor, fed from the shared tail or, when behind, from the file.
 
-The follower tells a feed the ids of new batches. A feed remembers a bounded number of them; when more have come, it
-forgets them all and reads the file from its cursor to the watermark. So a stalled subscriber holds no messages, whatever
-is published meanwhile. Nothing is taken from the cursor before it is returned, and nothing is awaited in between: a
+The follower tells a feed of new batches, but for those that cannot hold anything for it. A feed remembers a bounded number
+of them; when more have come, it forgets them all, is told nothing more, and reads the file from its cursor to the watermark.
+So a stalled subscriber holds no messages, whatever is published meanwhile. A feed that keeps up is as far as the watermark,
+without being told of every batch. Nothing is taken from the cursor before it is returned, and nothing is awaited in between: a
 cancelled `next` has lost nothing.
 """
 
@@ -13,14 +14,15 @@ from typing import Protocol
 
 from geode_client.broker import SubscriptionRequest
 from geode_client.clock import boot_us, now_us
+from geode_client.conditions.requirements import Requirement
 from geode_client.delivery.claims import Rules
 from geode_client.delivery.fanout import FanoutCursor
 from geode_client.delivery.judged import Judged
 from geode_client.delivery.slices import Slice
-from geode_client.errors import CorruptData, GeodeError, StoreError
+from geode_client.errors import GeodeError, StoreError
 from geode_client.local.follower import LogFollower
 from geode_client.message import Chunk, Message
-from geode_client.store.log import CommitCursor, LogCursor
+from geode_client.store.log import CommitCursor, Header, LogCursor
 
 NOTICES_MAX = 256
 GIVE_WAY_EVERY_CHUNKS = 16
@@ -41,7 +43,7 @@ class FeedOwner(Protocol):
         """Returns once all commits that are under way in this client are known to the follower."""
         ...
 
-    def handed_over(self, handed: Slice) -> None: ...
+    def handed_over(self, feed: "FanoutFeed", handed: Slice) -> None: ...
 
     def rules_of(self, topic_id: int) -> Rules | None:
         """What the topic says of failed deliveries; None when it is gone."""
@@ -69,6 +71,7 @@ class FanoutFeed:
         "_failure",
         "_notices",
         "_owner",
+        "_resumed",
         "_retries",
         "_retry_timer",
         "_through",
@@ -89,6 +92,7 @@ class FanoutFeed:
         cursor: FanoutCursor,
         *,
         through: int | None,
+        keeps_up: bool,
     ) -> None:
         self._owner = owner
         self.subscriber_id = subscriber_id
@@ -98,8 +102,9 @@ class FanoutFeed:
         self.delivered = 0
         self.last_message_us: int | None = None
         self._through = through
-        self._notices: list[int] = []
-        self._behind = True
+        self._notices: list[Header] = []
+        self._behind = not keeps_up
+        self._resumed: dict[tuple[int, int], int] | None = None
         self._backlog: LogCursor | CommitCursor | None = None
         self._backlog_end = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -108,11 +113,6 @@ class FanoutFeed:
         self._failure: GeodeError | None = None
         self._retries: list[tuple[int, int, Chunk, int, int]] = []
         self._retry_timer: asyncio.TimerHandle | None = None
-
-    @property
-    def position(self) -> int:
-        """The batch id through which everything has been handed over."""
-        return self.cursor.position
 
     @property
     def in_flight(self) -> int:
@@ -127,14 +127,44 @@ class FanoutFeed:
     def judged(self) -> Judged:
         return self.cursor.judged
 
-    def notice(self, batch_id: int) -> None:
+    @property
+    def requirement(self) -> Requirement | None:
+        return self.cursor.requirement
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether the feed is to be told of new batches."""
+        return not self._behind
+
+    @property
+    def position(self) -> int:
+        """The batch id through which everything was handed over, or is not for this feed."""
+        if self._behind or self._backlog is not None:
+            return self.cursor.position
+        done = self._notices[0].batch_id - 1 if self._notices else self._owner.follower.watermark
+        return max(done, self.cursor.position)
+
+    def notice(self, batch: Header) -> None:
         """The follower tells of a new batch."""
-        if not self._behind:
-            self._notices.append(batch_id)
-            if len(self._notices) > NOTICES_MAX:
-                self._notices = []
-                self._behind = True
+        if self._behind or (self._notices and self._notices[-1] is batch):
+            return
+        self._notices.append(batch)
+        if len(self._notices) > NOTICES_MAX:
+            self._fall_behind()
         self._wake()
+
+    def _fall_behind(self) -> None:
+        """Forget the notices: what they told of is read from the file, from the first of each partition on."""
+        position, resumed = self.position, {}
+        for batch in reversed(self._notices):
+            resumed[batch.topic_id, batch.partition] = batch.base_offset
+        self._notices = []
+        self._behind = True
+        if self._backlog is None:
+            self.cursor.resume(position, resumed)
+        else:
+            self._resumed = resumed
+        self._owner.follower.fall_behind(self.topic_ids, self)
 
     def fail(self, failure: GeodeError) -> None:
         """End the feed with an error, such as that its topic was dropped."""
@@ -151,20 +181,18 @@ class FanoutFeed:
             retried = self._due_retry()
             if retried is not None:
                 return retried
-            chunk = self._next_chunk()
-            if chunk is not None:
-                self._chunks_since_pause += 1
-                handed = self.cursor.offer(chunk, now_us())
-                if handed is not None:
-                    handed.settler = self
-                    self._count(handed)
-                    return handed
-            elif self._failure is not None:
+            handed = self._next_slice()
+            if handed is not None:
+                handed.settler = self
+                self._count(handed)
+                return handed
+            if self._has_more():
+                continue
+            if self._failure is not None:
                 raise self._failure
-            elif self._through is not None and not self._retries:
+            if self._through is not None and not self._retries:
                 return None
-            elif not self._behind:
-                await self._news()
+            await self._news()
         return None
 
     async def caught_up(self) -> bool:
@@ -172,9 +200,11 @@ class FanoutFeed:
         await self._owner.settle_pending()
         while self._owner.follower.look():
             await asyncio.sleep(0)
-        if self._behind and self._backlog is None:
+        if self._behind and self._backlog is None and not self._is_done():
             self._open_backlog()
-        return not self._behind and not self._notices and (self._backlog is None or self._backlog.is_exhausted)
+        if self._backlog is not None:
+            return self._backlog.is_exhausted and not self._notices and not (self._behind and self._through is None)
+        return not self._notices and (not self._behind or self._is_done())
 
     async def close(self) -> None:
         if not self._closed:
@@ -251,45 +281,70 @@ class FanoutFeed:
             wait = max(0.0, (self._retries[0][0] - boot_us()) / 1e6)
             self._retry_timer = asyncio.get_running_loop().call_later(wait, self._wake)
 
-    def _next_chunk(self) -> Chunk | None:
-        """The next chunk in commit order, from the file when behind, else from the shared tail."""
-        if self._backlog is None and self._behind:
+    def _has_more(self) -> bool:
+        """Whether there is something to be looked at without waiting."""
+        return bool(self._notices or self._backlog is not None or (self._behind and not self._is_done()))
+
+    def _is_done(self) -> bool:
+        return self._through is not None and self.cursor.position >= self._through
+
+    def _next_slice(self) -> Slice | None:
+        """What the next chunk in commit order holds for this feed; None also when there is no chunk.
+
+        Chunks come from the file when the feed is behind, else from the shared tail.
+        """
+        if self._backlog is None and self._behind and not self._is_done():
             self._open_backlog()
         if self._backlog is not None:
-            chunk = next(self._backlog, None)
-            if chunk is not None:
-                return chunk
-            self._backlog = None
-            self.cursor.position = max(self.cursor.position, self._backlog_end)
+            return self._next_of_backlog(self._backlog)
+        if not self._notices:
             return None
-        while self._notices:
-            batch_id = self._notices[0]
-            try:
-                chunk = self._owner.follower.chunk(batch_id) if batch_id > self.cursor.position else None
-            except CorruptData:
-                del self._notices[0]  # told once, with its place; whoever asks again gets what comes after it
-                raise
+        batch = self._notices[0]
+        found: Chunk | None = None
+        is_new = batch.batch_id > self.cursor.position
+        try:
+            if is_new:
+                found = self._owner.follower.chunk(batch.batch_id)
+        finally:
+            # Damage is told once, with its place; whoever asks again gets what comes after it.
             del self._notices[0]
-            if chunk is not None:
-                return chunk
+        if found is None:
+            if is_new:
+                self.cursor.lose(batch.partition, batch.count)
+            return None
+        self._chunks_since_pause += 1
+        return self.cursor.offer_newest(found, now_us(), self._owner.follower.candidates(batch.batch_id, self))
+
+    def _next_of_backlog(self, backlog: LogCursor | CommitCursor) -> Slice | None:
+        chunk = next(backlog, None)
+        if chunk is not None:
+            self._chunks_since_pause += 1
+            return self.cursor.offer(chunk, now_us(), skipped=backlog.skipped)
+        self._backlog = None
+        self.cursor.position = max(self.cursor.position, self._backlog_end)
+        if self._resumed is not None:
+            self.cursor.resume(self._backlog_end, self._resumed)
+            self._resumed = None
         return None
 
     def _open_backlog(self) -> None:
         # What is committed from here on is told by notices again; the file is read through what is known now.
         self._backlog_end = self._owner.follower.watermark if self._through is None else self._through
-        self._behind = False
         self._notices = []
+        if self._through is None:
+            self._behind = False
+            self._owner.follower.keep_up(self.topic_ids, self)
         if self._backlog_end > self.cursor.position:
             self._backlog = self._owner.backlog(self, self._backlog_end)
 
     def _count(self, handed: Slice) -> None:
         self.delivered += len(handed.indices)
         self.last_message_us = handed.chunk.timestamp_us
-        self._owner.handed_over(handed)
+        self._owner.handed_over(self, handed)
 
     async def _news(self) -> None:
         """Wait until something was noticed, or the feed was closed or has failed."""
-        if self._notices or self._behind or self._failure is not None or self._closed:
+        if self._has_more() or self._failure is not None or self._closed:
             return
         if self._retries and self._retries[0][0] <= boot_us():
             return

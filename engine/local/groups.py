@@ -20,6 +20,7 @@ from geode_client.broker import (
     SubscriptionRequest,
 )
 from geode_client.catalog import Topic
+from geode_client.conditions.requirements import Requirement
 from geode_client.delivery.members import Member
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError
@@ -40,7 +41,7 @@ from geode_client.store.groups import (
     SeekGroup,
     Starts,
 )
-from geode_client.store.log import LogReader
+from geode_client.store.log import Header, LogReader
 from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Work
 
@@ -61,7 +62,12 @@ class _TopicNews:
         self._dispatcher = dispatcher
         self._topic_id = topic_id
 
-    def notice(self, batch_id: int) -> None:
+    @property
+    def requirement(self) -> Requirement | None:
+        """A group counts what its condition leaves out: it is told of every batch."""
+        return None
+
+    def notice(self, batch: Header) -> None:
         self._dispatcher.topic_has_news(self._topic_id)
 
 
@@ -173,7 +179,7 @@ class Groups:
         key = (group.group_id, request.partition)
         found = self._open.get(key)
         if found is None:
-            condition = request.condition if request.condition is not None else _compiled(group.condition)
+            condition = request.condition if request.condition is not None else self._compiled(group)
             dispatcher = Dispatcher(self, group, condition, partition=request.partition, through=through)
             found = self._open[key] = _Open(dispatcher, key)
             for topic in self.topics.covered(group.pattern):
@@ -181,10 +187,22 @@ class Groups:
             self.follower.forget_strangers()
         return found
 
+    def _compiled(self, group: Group) -> "Condition | None":
+        """The condition that a group keeps, for the columns that its topic declares."""
+        if group.condition is None:
+            return None
+        from geode_client import conditions
+
+        made = conditions.compile_filter(group.condition)
+        topic = None if is_pattern(group.pattern) else self.topics.get(group.pattern)
+        if topic is None or topic.schema is None:
+            return made
+        return made.declared({column.name: column.type for column in topic.schema.columns})
+
     def _follow(self, found: _Open, topic_id: int) -> None:
         if topic_id not in found.news:
             news = found.news[topic_id] = _TopicNews(found.dispatcher, topic_id)
-            self.follower.follow(topic_id, news)
+            self.follower.follow(topic_id, news, keeps_up=True)
 
     def _starts(self, start: StartPosition, covered: Sequence[Topic]) -> Starts:
         match start:
@@ -311,14 +329,6 @@ class Groups:
 def _told(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled():
         task.exception()
-
-
-def _compiled(text: str | None) -> "Condition | None":
-    if text is None:
-        return None
-    from geode_client import conditions
-
-    return conditions.compile_filter(text)
 
 
 def order_of(request: SubscriptionRequest) -> str:

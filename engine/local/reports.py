@@ -19,6 +19,7 @@ from geode_client.local import counters
 from geode_client.store.presence import Presence, SubscriberRow, Traffic
 
 REPORT_SECONDS = 1.0
+LOOKED_AT_MAX = 1_000
 
 
 class Reported(Protocol):
@@ -57,7 +58,9 @@ class Reports:
         self._loop = asyncio.get_running_loop()
         self._feeds: dict[str, Reported] = {}
         self._traffic: dict[int, Traffic] = {}
-        self._written: dict[str, tuple[int, int, int]] = {}
+        self._written: dict[str, tuple[int, int, int, int]] = {}
+        self._members: dict[str, Reported] = {}
+        self._moved: dict[str, Reported] = {}
         self._counters: dict[tuple[int, str], int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -78,19 +81,24 @@ class Reports:
         )
         self.presence.add(row, limits)
         self._feeds[feed.subscriber_id] = feed
+        if group_id is not None:
+            self._members[feed.subscriber_id] = feed
 
     def leave(self, feed: Reported) -> None:
         """The subscriber is gone; what it had is counted."""
         if self._feeds.pop(feed.subscriber_id, None) is not None:
             self._take_judged(feed)
             self._written.pop(feed.subscriber_id, None)
+            self._moved.pop(feed.subscriber_id, None)
+            self._members.pop(feed.subscriber_id, None)
             with contextlib.suppress(GeodeError):
                 self.presence.remove(feed.subscriber_id)
 
     def published(self, topic_id: int, count: int) -> None:
         self._of(topic_id).published += count
 
-    def consumed(self, handed: Slice) -> None:
+    def consumed(self, feed: Reported, handed: Slice) -> None:
+        self._moved[feed.subscriber_id] = feed
         self._of(handed.chunk.topic_id).consumed += len(handed.indices)
         self.handed_over(handed)
 
@@ -132,8 +140,14 @@ class Reports:
 
     def write(self) -> None:
         """Write what has happened since the last time."""
-        moved = [feed for feed in self._feeds.values() if self._written.get(feed.subscriber_id) != _state(feed)]
-        for feed in self._feeds.values():
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # A subscriber is further also without a message for it. Of very many only those that had one are looked at.
+        looked_at = self._feeds if len(self._feeds) <= LOOKED_AT_MAX else self._moved | self._members
+        self._moved = {}
+        moved = [feed for feed in looked_at.values() if self._written.get(feed.subscriber_id) != _state(feed)]
+        for feed in looked_at.values():
             self._take_judged(feed)
         if not moved and not self._traffic and not self._counters:
             return
@@ -162,5 +176,5 @@ class Reports:
         return traffic
 
 
-def _state(feed: Reported) -> tuple[int, int, int]:
-    return feed.delivered, feed.in_flight, feed.redelivered
+def _state(feed: Reported) -> tuple[int, int, int, int]:
+    return feed.position, feed.delivered, feed.in_flight, feed.redelivered

@@ -19,6 +19,7 @@ from geode_client.local.feed import FanoutFeed
 from geode_client.local.follower import LogFollower
 from geode_client.local.groups import Groups, Write
 from geode_client.local.reports import Reports
+from geode_client.local.zones import ZoneWishes
 from geode_client.message import Chunk, Message
 from geode_client.store.log import CommitCursor, Header, LogCursor, LogReader
 from geode_client.store.publishing import partition_of
@@ -41,6 +42,7 @@ class Subscriptions:
         log: LogReader,
         topics: TopicReader,
         reports: Reports,
+        zones: ZoneWishes,
         settle: Callable[[], Awaitable[None]],
         write: Write,
         reply: Callable[[Message, object], Awaitable[None]],
@@ -52,6 +54,7 @@ class Subscriptions:
         self._topics = topics
         self._reports = reports
         self._write = write
+        self._zones = zones
         self.settle_pending = settle
         self.reply = reply
         self._feeds: dict[str, FanoutFeed] = {}
@@ -65,13 +68,18 @@ class Subscriptions:
         """A feed that sees everything that is published after this returned; the catalog must be fresh."""
         if request.group is not None or request.priority_order or not request.auto_ack:
             return await self.groups.open(request, self.topics_of(request))
+        if not isinstance(request.start, FromEnd):
+            wanted = [topic.topic_id for topic in self.topics_of(request)]
+            self._zones.want(self._zones.skips(request.condition), wanted)
         await self.settle_pending()
         while self.follower.look():
             await asyncio.sleep(0)
         topics = self.topics_of(request)
         cursor = self._cursor_of(request)
         through = None if request.follow else self.follower.watermark
-        feed = FanoutFeed(self, uuid.uuid4().hex[:16], request, cursor, through=through)
+        # Who begins at the end has nothing to be read from the file.
+        keeps_up = request.follow and isinstance(request.start, FromEnd)
+        feed = FanoutFeed(self, uuid.uuid4().hex[:16], request, cursor, through=through, keeps_up=keeps_up)
         for topic in topics:
             self._place(cursor, topic, request)
         limits = {t.name: t.options.max_subscribers for t in topics if t.options.max_subscribers is not None}
@@ -80,7 +88,7 @@ class Subscriptions:
         feed.topic_ids.update(topic.topic_id for topic in topics)
         if request.follow:
             for topic in topics:
-                self.follower.follow(topic.topic_id, feed)
+                self.follower.follow(topic.topic_id, feed, keeps_up=feed.keeps_up)
             self.follower.forget_strangers()
         return feed
 
@@ -112,8 +120,6 @@ class Subscriptions:
                 case FromTime(timestamp_us):
                     first = self._log.first_offset_since(topic.topic_id, partition, timestamp_us)
                     cursor.expect(topic.topic_id, partition, first)
-                case FromEnd() if not is_pattern(request.pattern):
-                    cursor.expect(topic.topic_id, partition, self._log.next_offset(topic.topic_id, partition))
                 case FromEnd() | FromBeginning():
                     pass
 
@@ -134,7 +140,7 @@ class Subscriptions:
             if topic is not None:
                 for partition in _partitions_of(topic, feed.request):
                     sources.append((topic_id, partition, self._first_offset(feed, topic_id, partition)))
-        return LogCursor(self._log, sources, through=through)
+        return LogCursor(self._log, sources, through=through, skips=self._zones.skips(feed.request.condition))
 
     def _first_offset(self, feed: FanoutFeed, topic_id: int, partition: int) -> int:
         expected = feed.cursor.expected(topic_id, partition)
@@ -144,8 +150,8 @@ class Subscriptions:
             return 0
         return self._log.offset_after(topic_id, partition, feed.cursor.position)
 
-    def handed_over(self, handed: Slice) -> None:
-        self._reports.consumed(handed)
+    def handed_over(self, feed: FanoutFeed, handed: Slice) -> None:
+        self._reports.consumed(feed, handed)
 
     def rules_of(self, topic_id: int) -> Rules | None:
         topic = self._topics.by_id(topic_id)
@@ -175,9 +181,12 @@ class Subscriptions:
 
     def look(self) -> None:
         """Another process may have committed something."""
+        before = self.follower.watermark
         try:
             if self.follower.look():
                 self._loop.call_soon(self.look)
+            if self._feeds and self.follower.watermark != before:
+                self._reports.moved()
         except GeodeError as error:
             self._fail(error)
 
@@ -214,7 +223,7 @@ class Subscriptions:
         for feed in self._feeds.values():
             if feed.request.follow and matches(feed.request.pattern, topic.name):
                 feed.topic_ids.add(topic_id)
-                self.follower.follow(topic_id, feed)
+                self.follower.follow(topic_id, feed, keeps_up=feed.keeps_up)
         self.groups.adopt(topic)
 
 

@@ -1,4 +1,4 @@
-"""The task that removes what retention, expiry, PURGE and DROP let go.
+"""The task that removes what retention, expiry, PURGE and DROP let go, and then makes the zone statistics that are missing.
 
 One process of a store sweeps: the one that holds a lock which the kernel frees when it ends. It looks every few seconds,
 and at once after a PURGE or DROP of its own.
@@ -15,6 +15,7 @@ from pathlib import Path
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import is_pattern, matches
+from geode_client.local.zones import ZoneMaker
 from geode_client.store import delays, sweeping, wake
 from geode_client.store.groups import DropPrivateGroups
 from geode_client.store.locks import PrivateFile
@@ -33,12 +34,19 @@ class Sweeper:
     """Started and stopped by the broker; `write` hands a work to its writer."""
 
     def __init__(
-        self, log: LogReader, topics: TopicReader, presence: Presence, write: Write, directory: Path | None
+        self,
+        log: LogReader,
+        topics: TopicReader,
+        presence: Presence,
+        write: Write,
+        zones: ZoneMaker,
+        directory: Path | None,
     ) -> None:
         self._log = log
         self._topics = topics
         self._presence = presence
         self._write = write
+        self._zones = zones
         self._directory = directory
         self._lock: PrivateFile | None = None
         self._wanted = asyncio.Event()
@@ -72,6 +80,14 @@ class Sweeper:
             with contextlib.suppress(GeodeError):
                 if not self._stopping and self._is_ours():
                     await self.sweep()
+                    await self._make_zones()
+
+    async def _make_zones(self) -> None:
+        """For as long as a turn; what is left then has the next one at once."""
+        loop = asyncio.get_running_loop()
+        turn_ends = loop.time() + SWEEP_SECONDS
+        if not await self._zones.make(lambda: self._stopping or self._wanted.is_set() or loop.time() > turn_ends):
+            self._wanted.set()
 
     def _is_ours(self) -> bool:
         if self._directory is None or self._lock is not None:

@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 from geode_client.broker import Broker, ScanRequest
 from geode_client.clock import now_us
+from geode_client.conditions.zones import ScanCounts
 from geode_client.grammar.ast import TypeNode
 from geode_client.query import operators as nodes
 from geode_client.query import system
@@ -119,6 +120,7 @@ class Runner:
             return
         fields = Fields(node.outputs, declared(node), self._surroundings, whole=node.whole)
         left = node.limit
+        counts = ScanCounts()
         request = ScanRequest(
             node.topics,
             partition=node.within.partition,
@@ -127,6 +129,8 @@ class Runner:
             end_offset=node.within.end_offset,
             newest_first=node.newest_first,
             since_us=node.within.since_us,
+            condition=node.condition,
+            counts=counts,
         )
         async with aclosing(self._broker.scan(request)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
@@ -143,8 +147,11 @@ class Runner:
                 if places:
                     yield Batch(fields.of(chunk, places), len(places))
                 if left == 0:
-                    return
+                    break
                 await self._pace.breathe()
+        if self._measures is not None and counts.batches_skipped:
+            read, skipped = counts.batches_read, counts.batches_skipped
+            self._measures.of(node).note = f"statistics: {skipped:,} of {read + skipped:,} batches skipped"
 
     # ── rows one by one ──
     async def _filter(self, node: nodes.Filter) -> Batches:

@@ -5,10 +5,12 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from geode_client.broker import (
+    Broker,
     FromBeginning,
     FromEnd,
     FromOffset,
@@ -96,6 +98,17 @@ def _condition(filter: "str | Condition | None", params: Mapping[str, Any] | Non
     from geode_client import conditions
 
     return conditions.compile_filter(filter, params) if isinstance(filter, str) else filter
+
+
+async def declared(broker: Broker, request: SubscriptionRequest) -> SubscriptionRequest:
+    """The request with its condition compiled for the columns that its topic declares, as a statement's is."""
+    from geode_client.conditions import Condition
+
+    schema = (await broker.topic(request.pattern)).schema
+    if schema is None or not isinstance(request.condition, Condition):
+        return request
+    columns = {column.name: column.type for column in schema.columns}
+    return replace(request, condition=request.condition.declared(columns))
 
 
 def start_position(

@@ -7,8 +7,8 @@ and checkpoints are never held up. What a cursor has not reached may be removed 
 import contextlib
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import apsw
 import msgspec
@@ -23,6 +23,8 @@ from geode_client.store.writer import Append
 HEADERS_AT_ONCE = 64
 BYTES_AT_ONCE = 1024 * 1024
 FOLLOW_AT_ONCE = 512
+# Offsets whose statistics are read at once.
+WINDOW = 2**18
 # How far the wall clock may have been set back between two batches without `first_offset_since` missing any.
 CLOCK_STEP_US = 60_000_000
 
@@ -31,7 +33,8 @@ _RETAINED = (
     " partitions WHERE topic_id = ?1 AND partition = ?2), 0))"
 )
 _HEADERS_UP = (
-    f"SELECT batch_id, base_offset, count, stored_bytes{_RETAINED} ORDER BY base_offset LIMIT {HEADERS_AT_ONCE}"
+    f"SELECT batch_id, base_offset, count, stored_bytes{_RETAINED} AND base_offset < ?4 ORDER BY base_offset"
+    f" LIMIT {HEADERS_AT_ONCE}"
 )
 _HEADERS_DOWN = (
     f"SELECT batch_id, base_offset, count, stored_bytes{_RETAINED} AND base_offset < ?4 ORDER BY base_offset DESC"
@@ -167,6 +170,14 @@ class LogReader:
         found = self.rows(sql, (topic_id, partition))
         return int(found[0][0]) if found else 0
 
+    def start_offset(self, topic_id: int, partition: int) -> int:
+        """An offset before which nothing of the partition can be read."""
+        sql = (
+            "SELECT max(coalesce((SELECT start_offset FROM partitions WHERE topic_id = ?1 AND partition = ?2), 0),"
+            " coalesce((SELECT min(base_offset) FROM batches WHERE topic_id = ?1 AND partition = ?2), 0))"
+        )
+        return int(self.rows(sql, (topic_id, partition))[0][0])
+
     def first_offset_since(self, topic_id: int, partition: int, timestamp_us: int) -> int:
         """A base offset before which nothing was accepted at or after the time; what follows is still to be filtered."""
         sql = (
@@ -204,19 +215,37 @@ class LogReader:
         return int(first)
 
 
+class Skips(Protocol):
+    """Which offsets a reader need not look at."""
+
+    def runs(self, topic_id: int, partition: int, window: tuple[int, int]) -> Sequence[tuple[int, int]]:
+        """Runs of whole batches inside the window, ascending and apart from each other."""
+        ...
+
+
 class _Source:
-    """One partition of a cursor: headers read ahead, and rows read for the next of them."""
+    """One partition of a cursor: headers read ahead, and rows read for the next of them.
 
-    __slots__ = ("bound", "descending", "headers", "log", "next_base", "partition", "rows", "topic_id")
+    `spans` are runs of offsets that are still to be read, the next one last; without skips there is one. A header ends
+    with how many offsets were passed over before it, so that what was skipped is no gap.
+    """
 
-    def __init__(self, log: LogReader, topic_id: int, partition: int, first: int, *, descending: bool) -> None:
+    __slots__ = ("descending", "headers", "log", "partition", "rows", "skipped", "skips", "spans", "topic_id", "unseen")
+
+    def __init__(
+        self, log: LogReader, topic_id: int, partition: int, first: int, *, descending: bool, skips: Skips | None
+    ) -> None:
         self.log = log
         self.topic_id = topic_id
         self.partition = partition
-        self.next_base = first
-        self.bound = _END
         self.descending = descending
-        self.headers: list[tuple[int, int, int, int]] = []
+        self.skips = skips
+        self.skipped = 0
+        self.spans: list[tuple[int, int, int]] = []
+        self.unseen = (first, _END)
+        if skips is not None:
+            self.unseen = (max(first, log.start_offset(topic_id, partition)), log.next_offset(topic_id, partition))
+        self.headers: list[tuple[int, int, int, int, int]] = []
         self.rows: dict[int, tuple[Any, ...]] = {}
 
     def peek(self) -> int | None:
@@ -225,26 +254,66 @@ class _Source:
             self._read_headers()
         return self.headers[-1][0] if self.headers else None
 
-    def take(self) -> tuple[Any, ...] | None:
-        """The row of the next batch; None when it was removed meanwhile."""
+    def take(self) -> tuple[tuple[Any, ...] | None, int]:
+        """The row of the next batch, None when it was removed meanwhile; and how many offsets were skipped before it."""
         if not self.rows:
             self._read_rows()
         header = self.headers.pop()
-        return self.rows.pop(header[1], None)
+        row = self.rows.pop(header[1], None)
+        self.skipped += header[4]
+        skipped = self.skipped
+        if row is not None:
+            self.skipped = 0
+        return row, skipped
 
     def _read_headers(self) -> None:
-        key = (self.topic_id, self.partition, self.next_base)
-        if self.descending:
-            found = self.log.rows(_HEADERS_DOWN, (*key, self.bound))
-            if found:
-                self.bound = found[-1][1]
-        else:
-            found = self.log.rows(_HEADERS_UP, key)
-            if found:
-                self.next_base = found[-1][1] + found[-1][2]
-        found.reverse()
-        self.headers = found
+        """The next headers; none when nothing is left."""
         self.rows = {}
+        skipped = 0
+        while self.spans or self._open_window():
+            first, end, before = self.spans.pop()
+            skipped += before
+            sql = _HEADERS_DOWN if self.descending else _HEADERS_UP
+            found = self.log.rows(sql, (self.topic_id, self.partition, first, end))
+            if len(found) == HEADERS_AT_ONCE:
+                last = found[-1]
+                rest = (first, last[1]) if self.descending else (last[1] + last[2], end)
+                self.spans.append((*rest, 0))
+            if found:
+                self.headers = [(*row, 0) for row in found]
+                self.headers[0] = (*found[0], skipped)
+                self.headers.reverse()
+                return
+
+    def _open_window(self) -> bool:
+        """Fill `spans` with what is to be read of the next window; False when there is no other."""
+        low, high = self.unseen
+        while low < high and not self.spans:
+            if self.skips is None:
+                window = (low, high)
+            else:
+                window = (max(low, high - WINDOW), high) if self.descending else (low, min(low + WINDOW, high))
+            low, high = (low, window[0]) if self.descending else (window[1], high)
+            self._fill(window)
+        self.unseen = (low, high)
+        return bool(self.spans)
+
+    def _fill(self, window: tuple[int, int]) -> None:
+        runs = self.skips.runs(self.topic_id, self.partition, window) if self.skips is not None else ()
+        at, before = window[0], self.skipped
+        self.skipped = 0
+        for start, end in runs:
+            if at < start:
+                self.spans.append((at, start, before))
+                before = 0
+            before += end - start
+            at = end
+        if at < window[1]:
+            self.spans.append((at, window[1], before))
+        else:
+            self.skipped = before
+        if not self.descending:
+            self.spans.reverse()
 
     def _read_rows(self) -> None:
         size, last = 0, self.headers[-1]
@@ -261,7 +330,9 @@ class _Source:
 class LogCursor:
     """Batches of some partitions in commit order (or from the newest back), up to and with batch `through`.
 
-    `sources`: topic id, partition, first base offset. Not to be used by two tasks at once.
+    `sources`: topic id, partition, first base offset. `skips` tells what need not be read; `skipped` is then how many
+    offsets of its partition were passed over right before the chunk that was given last (only when ascending).
+    Not to be used by two tasks at once.
     """
 
     def __init__(
@@ -271,13 +342,16 @@ class LogCursor:
         *,
         through: int,
         descending: bool = False,
+        skips: Skips | None = None,
     ) -> None:
         self._log = log
         self._through = through
         self._sign = -1 if descending else 1
         self._heap: list[tuple[int, int, _Source]] = []
+        self.skipped = 0
         for number, (topic_id, partition, first) in enumerate(sources):
-            self._push(number, _Source(log, topic_id, partition, first, descending=descending))
+            source = _Source(log, topic_id, partition, first, descending=descending, skips=skips)
+            self._push(number, source)
         heapq.heapify(self._heap)
 
     @property
@@ -299,7 +373,7 @@ class LogCursor:
     def __next__(self) -> Chunk:
         while self._heap:
             _, number, source = heapq.heappop(self._heap)
-            row = source.take()
+            row, self.skipped = source.take()
             self._push(number, source)
             if row is not None:
                 return self._log.unpacked(row)
@@ -311,6 +385,8 @@ class CommitCursor:
 
     For a reader of very many partitions, which has less to do with the batches of others than with asking each of its own.
     """
+
+    skipped = 0  # it passes over nothing of what is wanted
 
     def __init__(self, log: LogReader, wanted: Callable[[Header], bool], *, after: int, through: int) -> None:
         self._log = log

@@ -82,7 +82,6 @@ CREATE TABLE batches (
     raw_bytes INTEGER NOT NULL,
     stored_bytes INTEGER NOT NULL,
     checksum INTEGER NOT NULL,
-    statistics BLOB,
     attributes BLOB,
     payload BLOB NOT NULL
 );
@@ -196,3 +195,27 @@ CREATE TABLE dead_letter_totals (
     messages INTEGER NOT NULL,
     PRIMARY KEY (name, topic, reason)
 ) WITHOUT ROWID;
+
+-- Statistics are apart from the batches: they are made later, in the background, and changing a batch's row would write its
+-- payload again. A zone is a run of whole batches of a partition; offsets from base_offset to before end_offset.
+CREATE TABLE zone_columns (
+    topic_id INTEGER NOT NULL,
+    column_id INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    declared INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, column_id),
+    UNIQUE (topic_id, path)
+) WITHOUT ROWID;
+
+CREATE TABLE zones (
+    zone_id INTEGER PRIMARY KEY,
+    topic_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    column_id INTEGER NOT NULL,
+    base_offset INTEGER NOT NULL,
+    end_offset INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    summary BLOB NOT NULL
+);
+
+CREATE UNIQUE INDEX zones_by_offset ON zones (topic_id, partition, column_id, base_offset, end_offset);

@@ -18,6 +18,7 @@ from geode_client.store.log import LogReader
 from geode_client.store.settling import bury, dead_letter
 from geode_client.store.topics import drop_topic, topic_by_id
 from geode_client.store.writer import Transaction
+from geode_client.store.zones import forget_zones
 
 SLICE_BATCHES = 500
 PAGE_TOPICS = 500
@@ -39,6 +40,7 @@ class RemoveBatches(msgspec.Struct, eq=False):
     def run(self, transaction: Transaction) -> None:
         assert self.counter in ("removed", "expired")
         cursor = transaction.database.cursor
+        touched: set[tuple[int, int]] = set()
         for batch_id in self.batch_ids:
             row = transaction.database.row(f"SELECT {_COLUMNS} FROM batches WHERE batch_id = ?", (batch_id,))
             if row is None:
@@ -52,6 +54,9 @@ class RemoveBatches(msgspec.Struct, eq=False):
                 (row[1], row[2], row[5], row[4]),
             )
             self.messages += row[4]
+            touched.add((row[1], row[2]))
+        for topic_id, partition in touched:
+            forget_zones(transaction, topic_id, partition)
         sql = "UPDATE store_state SET value = max(value, ?) WHERE name = 'batch_id_floor'"
         cursor.execute(sql, (transaction.next_batch_id,))
 
@@ -103,7 +108,7 @@ class ForgetTopics(msgspec.Struct, eq=False):
 
     def run(self, transaction: Transaction) -> None:
         # The rows of the topics go too, but their numbers are kept: AUTOINCREMENT never gives one again.
-        for table in ("partitions", "message_ids", "schema_versions", "topics"):
+        for table in ("partitions", "message_ids", "schema_versions", "zones", "zone_columns", "topics"):
             sql = f"DELETE FROM {table} WHERE topic_id = ?"
             transaction.database.cursor.executemany(sql, [(topic_id,) for topic_id in self.topic_ids])
 

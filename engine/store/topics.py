@@ -20,6 +20,7 @@ from geode_client.store import delays
 from geode_client.store.groups import pass_over, topic_appeared, topic_gone
 from geode_client.store.log import LogReader
 from geode_client.store.writer import Transaction
+from geode_client.store.zones import declare_columns, outdate_zones
 
 NAMES_COMPARED_MAX = 5_000
 NO_DEFAULTS: Mapping[str, JsonValue] = {}
@@ -89,6 +90,8 @@ class AlterTopic(msgspec.Struct, eq=False):
         if definition.schema != topic.schema:
             version += 1
             _write_schema(transaction, topic.topic_id, version, definition.schema)
+            if definition.schema is not None:
+                outdate_zones(transaction, topic.topic_id, definition.schema.defaults_beyond(topic.schema))
         transaction.database.cursor.execute(
             "UPDATE topics SET delivery = ?, revision = revision + 1, schema_version = ?, swept = ?, options = ?"
             " WHERE topic_id = ?",
@@ -323,6 +326,7 @@ def _write_schema(transaction: Transaction, topic_id: int, version: int, schema:
         transaction.database.cursor.execute(
             "INSERT INTO schema_versions VALUES (?, ?, ?)", (topic_id, version, schema.to_json())
         )
+        declare_columns(transaction, topic_id, schema)
 
 
 def _is_used(transaction: Transaction, topic: Topic) -> bool:

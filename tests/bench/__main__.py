@@ -17,7 +17,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import conditions, delivery, fanout, publishing, queries, requesting, starting, transactions
+from bench import (
+    conditions,
+    delivery,
+    fanout,
+    publishing,
+    queries,
+    requesting,
+    scanning,
+    starting,
+    subscribers,
+    transactions,
+)
 from bench.table import Row, Settings, shown
 
 GROUPS = {
@@ -25,6 +36,8 @@ GROUPS = {
     "fan-out": fanout.rows,
     "groups": delivery.rows,
     "conditions": conditions.rows,
+    "scan": scanning.rows,
+    "subscribers": subscribers.rows,
     "transactions": transactions.rows,
     "requests": requesting.rows,
     "queries": queries.rows,

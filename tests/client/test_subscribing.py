@@ -434,3 +434,17 @@ async def test_sub_is_not_open_yet() -> None:
             _ = client.subscribe("t").subscriber_id
         with pytest.raises(GqlError):
             client.subscribe("a b")
+
+
+async def test_a_filter_knows_the_columns_of_its_topic() -> None:
+    async with Client(":memory:") as client:
+        await client.execute("CREATE TOPIC paid SCHEMA (id STRING, total INT, at TIMESTAMP)")
+        with pytest.raises(GqlError) as caught:
+            await client.subscribe("paid", filter="id = 'x' AND total = '5'").open()
+        assert "column total is INT" in str(caught.value)
+        assert caught.value.position == (1, 14)
+        assert "^^^^^" in caught.value.render()
+        # The same time, written in another way: a statement and a filter agree on it.
+        async with client.subscribe("paid", filter="at = '2026-01-01T00:00:00Z'") as subscription:
+            await client.publish("paid", {"id": "a", "total": 1, "at": "2026-01-01T01:00:00+01:00"})
+            assert await taken(subscription, 1) == [{"id": "a", "total": 1, "at": "2026-01-01T01:00:00+01:00"}]

@@ -8,6 +8,7 @@ import pytest
 
 from geode_client import GqlError, GqlSyntaxError, compile_filter
 from geode_client.conditions.like import Like
+from geode_client.conditions.simplify import simplified
 
 MESSAGE: dict[str, Any] = {
     "status": "paid",
@@ -241,8 +242,45 @@ def test_bounds_are_errors_of_their_own(text: str) -> None:
 
 def test_what_is_within_the_bounds_works() -> None:
     assert compile_filter(" AND ".join(["a = 1"] * 400)).matches({"a": 1})
-    assert compile_filter("(" * 30 + "a = 1" + ")" * 30).matches({"a": 1})
     assert compile_filter("a IN (" + ", ".join(str(i) for i in range(10_000)) + ")").matches({"a": 9_999})
+    assert compile_filter("a = '" + "x" * (16 * 1024 - 6) + "'").matches({"a": "x" * (16 * 1024 - 6)})
+
+
+NESTED = {
+    "brackets": ("(", "a = 1", ")"),
+    "not": ("NOT (", "a = 1", ")"),
+    "functions": ("COALESCE(", "a", ", 2) = 1"),
+    "case": ("CASE WHEN ", "a = 1", " THEN a = 1 END"),
+    "arithmetic": ("(0 + ", "a", ")"),
+    "everything": ("(b = 2 OR c = 3 OR NOT b = 1 + 2 * 3 AND ", "a = 1", ")"),
+    "lists": ("a IN (2, ", "a", ")"),
+    "between": ("(a BETWEEN 0 AND ", "a", ")"),
+}
+
+
+@pytest.mark.parametrize("form", NESTED)
+def test_nesting_of_64_works_and_of_65_is_an_error(form: str) -> None:
+    before, inner, after = NESTED[form]
+    if form == "functions":
+        text = "COALESCE(" * 64 + "a" + ", 2)" * 64 + " = 1"
+        beyond = "COALESCE(" * 65 + "a" + ", 2)" * 65 + " = 1"
+    else:
+        text, beyond = before * 64 + inner + after * 64, before * 65 + inner + after * 65
+    assert compile_filter(text).evaluate({"a": 1, "b": 2}) in (True, False, None)
+    assert simplified(compile_filter(text).tree) is not None
+    with pytest.raises(GqlSyntaxError, match="nested more than 64 deep"):
+        compile_filter(beyond)
+
+
+def test_what_is_far_beyond_the_bounds_is_refused_before_it_is_parsed() -> None:
+    for text in (
+        "(" * 500_000 + "a",
+        "NOT " * 500_000 + "a",
+        "a IN ('" + "x" * 2_000_000 + "')",
+        "a = " + "9" * 50_000,
+    ):
+        with pytest.raises(GqlSyntaxError):
+            compile_filter(text)
 
 
 def test_no_condition_runs_code() -> None:

@@ -13,6 +13,7 @@ from delivery import ledger
 from delivery.ledger import AHEAD, CLAIMED, RETRY, Ledger, Place, Published
 
 from geode_client.catalog import Delivery, Topic, TopicDefinition
+from geode_client.conditions.requirements import ANYTHING, Requirement
 from geode_client.message import Attributes, Chunk
 from geode_client.options import TopicOptions
 from geode_client.store.database import Database, Layout, open_writer
@@ -38,6 +39,10 @@ class NotThirds:
 
     text: str = "n % 3 <> 0"
     bound_text: str = "n % 3 <> 0"
+    requirement: Requirement = ANYTHING
+
+    def select_among(self, chunk: Chunk, places: Sequence[int]) -> Sequence[int]:
+        return [index for index in self.select(chunk) if index in places]
 
     def select(self, chunk: Chunk) -> Sequence[int]:
         return [index for index in range(chunk.count) if int(chunk.bodies[index]) % 3 != 0]

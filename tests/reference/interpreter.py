@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -277,6 +277,34 @@ class Interpreter:
             return True if True in found else None if None in found else False
         return None
 
+    def call_substr(self, value: Any, start: Any, length: Any = 10**9) -> Any:
+        if not isinstance(value, str) or not is_whole(start) or not is_whole(length) or length < 0:
+            return None
+        # Places are counted from 1; those before the first count towards the length. From the end where negative.
+        begin = start if start >= 0 else max(len(value) + start + 1, 1)
+        return "".join(c for place, c in enumerate(value, start=1) if begin <= place < begin + length)
+
+    def call_date_trunc(self, unit: Any, value: Any) -> Any:
+        moment = moment_of(value)
+        forms = {
+            "microsecond": None,
+            "second": "%Y-%m-%dT%H:%M:%S",
+            "minute": "%Y-%m-%dT%H:%M:00",
+            "hour": "%Y-%m-%dT%H:00:00",
+            "day": "%Y-%m-%dT00:00:00",
+            "week": "",
+            "month": "%Y-%m-01T00:00:00",
+            "year": "%Y-01-01T00:00:00",
+        }
+        if moment is None or not isinstance(unit, str) or unit.lower() not in forms:
+            return None
+        utc = moment.astimezone(UTC)
+        if unit.lower() == "week":
+            monday = utc.date() - timedelta(days=utc.weekday())
+            return datetime(monday.year, monday.month, monday.day, tzinfo=UTC)
+        form = forms[unit.lower()]
+        return utc if form is None else datetime.fromisoformat(utc.strftime(form)).replace(tzinfo=UTC)
+
     def call_replace(self, value: Any, old: Any, new: Any) -> Any:
         if not all(isinstance(one, str) for one in (value, old, new)):
             return None
@@ -301,10 +329,14 @@ class Interpreter:
     def call_round(self, value: Any, digits: Any = 0) -> Any:
         if not is_number(value) or not isinstance(digits, int) or isinstance(digits, bool):
             return None
-        exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-        unit = Decimal(1).scaleb(-digits)
-        made = (exact / unit).quantize(Decimal(1), rounding=ROUND_HALF_UP) * unit
-        return float(made) if isinstance(value, float) else int(made)
+        exact = Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
+        scaled = exact * Fraction(10) ** digits
+        whole = math.floor(abs(scaled) + Fraction(1, 2)) * (1 if scaled >= 0 else -1)
+        made = whole / Fraction(10) ** digits
+        try:
+            return float(made) if isinstance(value, float) else int(made)
+        except OverflowError:
+            return None
 
     def call_least(self, *values: Any) -> Any:
         return self._extreme(values, -1)
@@ -363,8 +395,25 @@ class Interpreter:
     def to_timestamptz(self, value: Any) -> Any:
         return moment_of(value)
 
+    def to_date(self, value: Any) -> Any:
+        moment = moment_of(value)
+        return None if moment is None else moment.astimezone(UTC).date()
+
+    def to_decimal(self, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float | str) or "_" in str(value):
+            return None
+        made = Decimal(value.strip() if isinstance(value, str) else str(value))
+        return made if made.is_finite() else None
+
+    def to_varbinary(self, value: Any) -> Any:
+        return value if isinstance(value, str) else None
+
     def to_uuid(self, value: Any) -> Any:
         return str(uuid.UUID(value)) if isinstance(value, str) else None
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def moment_of(value: Any) -> Any:
@@ -385,6 +434,8 @@ def bounded_times(compute: Any) -> Any:
 def arithmetic(left: Any, right: Any, compute: Any) -> Any:
     if not is_number(left) or not is_number(right):
         return None
+    if Decimal in (type(left), type(right)) and float in (type(left), type(right)):
+        left, right = float(left), float(right)
     try:
         made = compute(left, right)
     except (ArithmeticError, ValueError):
