@@ -70,7 +70,8 @@ EVERYTHING = Range()
 class Scan:
     """The retained messages of topics, in commit order. `outputs` are computed where `condition` is TRUE.
 
-    `whole`: bodies are decoded whole, not only the fields that are read. `newest_first` turns the order round.
+    `whole`: bodies are decoded whole, not only the fields that are read. `newest_first` turns the order round. `skips`: the
+    statistics of a batch may show that nothing in it can match, and it is not read.
     """
 
     pattern: str
@@ -82,6 +83,7 @@ class Scan:
     within: Range = EVERYTHING
     newest_first: bool = False
     limit: int | None = None
+    skips: bool = False
 
     def text(self) -> str:
         from geode_client.query.columns import named
@@ -90,6 +92,8 @@ class Scan:
         if self.condition is not None:
             parts.append(f"where {self.condition.text}")
         parts += self.within.parts()
+        if self.skips:
+            parts.append("skipping by statistics")
         if self.newest_first:
             parts.append("newest first")
         fields = ", ".join(named(self.outputs, self.columns, ())) or "none"

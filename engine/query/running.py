@@ -129,7 +129,7 @@ class Runner:
             end_offset=node.within.end_offset,
             newest_first=node.newest_first,
             since_us=node.within.since_us,
-            condition=node.condition,
+            condition=node.condition if node.skips else None,
             counts=counts,
         )
         async with aclosing(self._broker.scan(request)) as chunks:  # type: ignore[type-var]
@@ -149,9 +149,10 @@ class Runner:
                 if left == 0:
                     break
                 await self._pace.breathe()
-        if self._measures is not None and counts.batches_skipped:
+        if self._measures is not None:
             read, skipped = counts.batches_read, counts.batches_skipped
-            self._measures.of(node).note = f"statistics: {skipped:,} of {read + skipped:,} batches skipped"
+            spared = f"statistics: {skipped:,} of {read + skipped:,} batches skipped"
+            self._measures.of(node).note = spared if skipped else f"{read:,} batch{'es' * (read != 1)} read"
 
     # ── rows one by one ──
     async def _filter(self, node: nodes.Filter) -> Batches:

@@ -13,6 +13,7 @@ from geode_client.query.rules import (
     prune_partitions,
     push_conditions,
     push_projections,
+    skip_by_statistics,
 )
 from geode_client.query.rules.context import Context
 
@@ -23,6 +24,7 @@ RULES: tuple[tuple[str, Callable[[Operator, Context], Operator]], ...] = (
     ("join by hash", join_by_hash.apply),
     ("push projections", push_projections.apply),
     ("prune partitions", prune_partitions.apply),
+    ("skip by statistics", skip_by_statistics.apply),
     ("limit early", limit_early.apply),
 )
 
