@@ -63,13 +63,25 @@ class TransactionAborted(GeodeError):
 
 
 class TopicNotFound(GeodeError):
-    """No topic has this name; `nearest` is the existing one that is closest, if one is close."""
+    """No topic has this name; `names` are those that there are.
 
-    def __init__(self, name: str, nearest: str | None = None) -> None:
-        hint = f": did you mean {nearest}?" if nearest else "; CREATE TOPIC makes one, SHOW TOPICS lists them"
-        super().__init__(f"there is no topic {name}{hint}")
+    Who publishes to a topic that makes itself meets this each time: the nearest name is looked for when somebody reads it.
+    """
+
+    def __init__(self, name: str, names: Sequence[str] = ()) -> None:
+        super().__init__(name)
         self.name = name
-        self.nearest = nearest
+        self._names = names
+
+    @property
+    def nearest(self) -> str | None:
+        """The existing name that is closest, if one is close."""
+        return nearest(self.name, self._names)
+
+    def __str__(self) -> str:
+        close = self.nearest
+        hint = f": did you mean {close}?" if close else "; CREATE TOPIC makes one, SHOW TOPICS lists them"
+        return f"there is no topic {self.name}{hint}"
 
 
 class TopicExists(GeodeError):

@@ -223,7 +223,7 @@ class LocalBroker:
         try:
             await self.write(work)
         except TopicNotFound as error:
-            raise TopicNotFound(error.name, self._topics.nearest(error.name)) from None
+            raise TopicNotFound(error.name, self._topics.names()) from None
         self._refresh_catalog()
 
     def _refresh_catalog(self) -> None:

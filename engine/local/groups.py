@@ -288,7 +288,6 @@ class Groups:
             pattern = found.dispatcher.group.pattern
             if not is_pattern(pattern) and self.topics.get(pattern) is None:
                 found.dispatcher.fail(gone(pattern))
-            found.dispatcher.look_again()
 
     def fail(self, error: GeodeError) -> None:
         for found in self._open.values():

@@ -4,7 +4,6 @@ The reader keeps what it has read until the catalog's version, which every chang
 dropped by a mark: its name is free at once, its rows are removed by the sweeper in slices.
 """
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
@@ -208,7 +207,7 @@ class TopicReader:
     def require(self, name: str) -> Topic:
         topic = self.get(name)
         if topic is None:
-            raise TopicNotFound(name, self.nearest(name))
+            raise TopicNotFound(name, self.names())
         return topic
 
     def by_id(self, topic_id: int) -> Topic | None:
@@ -252,11 +251,10 @@ class TopicReader:
             if matches(pattern, row[1]):
                 yield self._by_id.get(row[0]) or self._remember(row)
 
-    def nearest(self, name: str) -> str | None:
-        """The existing name that is closest to `name`, if one is close."""
+    def names(self) -> list[str]:
+        """The names of topics, as many as are worth comparing with one that is none."""
         rows = self._log.rows("SELECT name FROM topics WHERE dropped = 0 LIMIT ?", (NAMES_COMPARED_MAX,))
-        close = difflib.get_close_matches(name, [row[0] for row in rows], n=1)
-        return close[0] if close else None
+        return [row[0] for row in rows]
 
     def _read(self, condition: str, value: str | int) -> Topic | None:
         found = self._log.rows(f"SELECT {_COLUMNS} FROM topics WHERE {condition}", (value,))
@@ -290,7 +288,7 @@ def require_topic(transaction: Transaction, name: str) -> Topic:
     sql = f"SELECT {_COLUMNS} FROM topics WHERE name = ? AND dropped = 0"
     row = transaction.database.row(sql, (name,))
     if row is None:
-        raise TopicNotFound(name, None)
+        raise TopicNotFound(name)
     sql = "SELECT definition FROM schema_versions WHERE topic_id = ? AND version = ?"
     schema = transaction.database.row(sql, (row[0], row[5]))
     return _topic(row, schema[0] if schema else None)

@@ -422,3 +422,18 @@ async def test_own_keys_and_those_of_the_field_come_together(directory: Path) ->
         )
         async with client.subscribe("t", from_beginning=True) as subscription:
             assert [message.key async for message in subscription] == ["field", "own", None]
+
+
+async def test_a_topic_that_makes_itself_is_compared_with_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With thousands of topics the comparison took longer than everything else together."""
+
+    def compared(*_: Any, **__: Any) -> Any:
+        raise AssertionError("names were compared")
+
+    async with Client(":memory:") as client:
+        await client.publish("orders", 1)
+        monkeypatch.setattr("difflib.get_close_matches", compared)
+        await client.publish("order", 2)
+        monkeypatch.undo()
+        with pytest.raises(TopicNotFound, match="did you mean order"):
+            await client.query("SELECT * FROM ordr")
