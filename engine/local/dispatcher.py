@@ -56,6 +56,7 @@ class Dispatcher:
         self._waiting: deque[Waiting] = deque()
         self._news: set[int] | None = None
         self._look = True
+        self._has_suspect = False
         self._highest_news = False
         self._claiming: asyncio.Task[bool] | None = None
         self._flushing: asyncio.Task[None] | None = None
@@ -212,6 +213,7 @@ class Dispatcher:
         )
         await self._write_works([*self._settle_works(self.core.settlements()), claim])
         taken = sum(one.pending.count(1) for one in claim.claimed)
+        self._has_suspect |= any(one.attempts and not one.retried for one in claim.claimed)
         if taken >= wanted or claim.more:
             self._news = None if topics is None or self._news is None else self._news | topics
             self._look = self._look or looked
@@ -408,6 +410,8 @@ class Dispatcher:
                     self._wake_for_retries()
                 elif work.ordered and one.claim_id not in self.core.claims:
                     self._go_on(one.topic_id)
+                if self._has_suspect and one.claim_id not in self.core.claims:
+                    self._look, self._has_suspect = True, False  # the next piece of what was lost
         if self._through is not None:
             self._wake(len(self._waiting))  # perhaps that was the end
         elif self._look:
@@ -480,6 +484,7 @@ class Dispatcher:
                 self._around.reports.settled(one.claim.topic_id, 1, 0)
                 if self.group.order_by == "key":
                     self._go_on(one.claim.topic_id)
+            self._look |= self._has_suspect
         self._wake(1)
         self._expect_flush()
 

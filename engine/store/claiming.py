@@ -136,11 +136,17 @@ class Claim(msgspec.Struct, eq=False):
             (self.group_id, self.partition, self.boot_us, lane, *self.dead),
         )
         busy = self._lanes_in_hand(transaction) if self.group.order_by == KEY else None
+        suspects = self._holds_suspect(transaction) if rows else False
         taken = 0
         for row in rows:
-            place, retried = row[1:4], row[6]
+            place, attempts, retried, owner = row[1:4], row[5], row[6], row[9]
             if taken >= left:
                 break
+            if not retried and (attempts or owner is not None):
+                # What was lost with a consumer may be what ended it: one piece at a time, so that it ends alone.
+                if suspects:
+                    continue
+                suspects = True
             if busy is not None and not retried:
                 # Of a lane of an ordered group one piece at a time, the earliest first.
                 if place in busy:
@@ -148,6 +154,11 @@ class Claim(msgspec.Struct, eq=False):
                 busy.add(place)
             taken += self._take_over_one(transaction, row, left - taken)
         return taken
+
+    def _holds_suspect(self, transaction: Transaction) -> bool:
+        """Whether this owner has a piece in hand that was lost before."""
+        sql = "SELECT 1 FROM claims WHERE group_id = ? AND owner = ? AND attempts > 0 AND retried = 0 LIMIT 1"
+        return transaction.database.row(sql, (self.group_id, self.owner)) is not None
 
     def _lanes_in_hand(self, transaction: Transaction) -> set[tuple[int, int, int]]:
         """Lanes of which a living consumer holds a piece."""
@@ -175,7 +186,7 @@ class Claim(msgspec.Struct, eq=False):
         if pending.count(1, cut):
             rest = (place, first + cut, pending[cut:], attempts, bool(retried), key, error)
             self._insert(transaction, *rest, ours=False)
-            self.more = True
+            self.more |= not attempts
         return int(pending.count(1, 0, cut))
 
     # ── new ranges ──
