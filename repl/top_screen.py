@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 from contextlib import suppress
 
 from prompt_toolkit.application import Application
@@ -16,6 +17,7 @@ from geode_client.errors import GeodeError
 from geode_client.repl import top
 
 HEAD_LINES = 5
+LOOK_SHARE = 4.0
 KEYS = "q leave · t topics · g groups · s subscribers · ← → sort by · r reverse · ↑ ↓ PgUp PgDn scroll · space pause"
 
 
@@ -49,16 +51,20 @@ class TopScreen:
             await asyncio.wait({looking})
 
     async def _look_again(self) -> None:
+        taken = 0.0
         while True:
-            await asyncio.sleep(self._interval)
+            # Looking at very many topics takes a while, and must not become all that this machine does.
+            await asyncio.sleep(max(self._interval, LOOK_SHARE * taken))
             if self._is_paused:
                 continue
+            began = time.monotonic()
             try:
                 self._picture = await top.look(self._client.broker, self._pattern, self._picture)
                 self._error = None
             except GeodeError as error:
                 # A store that cannot be read for a moment is looked at again; what was seen stays on the screen.
                 self._error = error
+            taken = time.monotonic() - began
             self._application.invalidate()
 
     # ── drawing ──
