@@ -29,7 +29,7 @@ async def test_a_message_that_kills_its_consumers_ends_alone(directory: Path) ->
         await client.execute("CREATE TOPIC t WITH OPTIONS (max_retries: 6)")
         await client.execute("CREATE SUBSCRIPTION g ON t")
         await client.publish_batch("t", list(range(MESSAGES)))
-        codes = []
+        codes: list[int] = []
         while not codes or codes[-1] != 0:
             consumer = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", _CONSUMER, str(directory), str(POISON)
