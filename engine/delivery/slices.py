@@ -14,10 +14,24 @@ class Slice:
     """The places `indices[:end]` of `chunk`; `missed` messages were removed before they could be handed over.
 
     `attempt` counts from 1. With `settle_each` the reader waits for the settlement of a message before it takes the next;
-    with `is_fenced` it makes sure that the messages are still ours before it takes one.
+    with `is_fenced` it makes sure that the messages are still ours before it takes one. `counted` is how far the reader has
+    counted what it took, `skipped` how many behind that it took and passed over.
     """
 
-    __slots__ = ("attempt", "chunk", "done", "end", "indices", "is_fenced", "missed", "settle_each", "settler", "taken")
+    __slots__ = (
+        "attempt",
+        "chunk",
+        "counted",
+        "done",
+        "end",
+        "indices",
+        "is_fenced",
+        "missed",
+        "settle_each",
+        "settler",
+        "skipped",
+        "taken",
+    )
 
     def __init__(
         self,
@@ -39,6 +53,8 @@ class Slice:
         self.is_fenced = is_fenced
         self.taken = 0
         self.done = 0
+        self.counted = 0
+        self.skipped = 0
         self.end = len(indices)
 
     @property
