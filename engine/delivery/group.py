@@ -167,6 +167,10 @@ class GroupCore:
     def ready_count(self) -> int:
         return sum(len(piece.indices) for pieces in self._ready.values() for piece in pieces)
 
+    def has_ready(self) -> bool:
+        """Whether there is anything for a member to take."""
+        return self._first() is not None
+
     def wanted(self, now_us: int) -> int:
         """How many messages to claim now: more than the last time when those went quickly, less when they went slowly.
 

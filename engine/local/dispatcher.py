@@ -77,13 +77,13 @@ class Dispatcher:
         if self._news is not None:
             self._news.add(topic_id)
         self._highest_news = self.group.order_by == "priority"
-        self._wake(1)
+        self.attend()
 
     def look_again(self) -> None:
         """Retries may be due, claims without an owner be there, the group moved or resumed."""
         self._look = True
         self._news = None
-        self._wake(1)
+        self.attend()
 
     def fail(self, error: GeodeError) -> None:
         """End all members with an error."""
@@ -92,50 +92,50 @@ class Dispatcher:
 
     def _wake(self, count: int) -> None:
         while count > 0 and self._waiting:
-            self._waiting.popleft().wake()
-            count -= 1
+            count -= self._waiting.popleft().wake()
 
-    def _wake_one_with_room(self) -> None:
-        """Somebody who was woken has its hands full: what there is is for another one."""
-        for feed in self._waiting:
-            if feed.member.holds < feed.member.prefetch:
-                self._waiting.remove(feed)
-                feed.wake()
-                return
+    def attend(self) -> None:
+        """While there is something to take or to look for, nobody with room for it waits unwoken.
+
+        Asked after all that happens, so that it does not matter what became of those who were woken before: each of them
+        takes, waits again, or goes away, and that leads back to here.
+        """
+        if self._waiting and (self._has_news() or self.core.has_ready()):
+            for feed in self._waiting:
+                if feed.member.holds < feed.member.prefetch and feed.wake():
+                    self._waiting.remove(feed)
+                    return
 
     def wait(self, feed: Waiting) -> None:
-        """The feed waits to be woken; it has nothing to take."""
+        """The feed waits to be woken."""
         self._waiting.append(feed)
+        self.attend()
 
     def stop_waiting(self, feed: Waiting) -> None:
         with contextlib.suppress(ValueError):
             self._waiting.remove(feed)
 
-    def pass_on(self) -> None:
-        """Somebody who was woken goes away: let another one look."""
-        self._wake(1)
-
     # ── taking ──
     async def take(self, member: Member) -> GroupSlice | None:
-        """The next slice for a member, claiming what is needed; None when there is nothing for it now."""
-        while True:
+        """The next slice for a member, claiming what is needed; None when there is nothing for it now, or it has left."""
+        while member.member_id in self.core.members:
             self._raise_failure()
             if self._highest_news:
                 self._highest_news = False
                 await self._claim_now()
+                continue
             made = self.core.take(member, now_us())
             if made is not None:
                 self._expect_flush()
-                if self._waiting and self.core.ready_count:
-                    self._wake(1)
+            if made is not None or member.holds >= member.prefetch:
+                self.attend()
                 return made
-            if member.holds >= member.prefetch:
-                self._wake_one_with_room()
-                return None
             if await self._claim_now() or self._has_news():
                 continue
             if not self.core.steal(member):
-                return None
+                break
+        self.attend()
+        return None
 
     def _has_news(self) -> bool:
         """Whether something came that no claim has looked for, such as while one was under way."""
@@ -171,7 +171,7 @@ class Dispatcher:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
             # It would have taken of what comes: somebody else is to.
-            claiming.add_done_callback(lambda _: self._wake(1))
+            claiming.add_done_callback(lambda _: self.attend())
             raise
 
     def _claimed(self, task: "asyncio.Task[bool]") -> None:
@@ -305,7 +305,7 @@ class Dispatcher:
     def _retry_due(self) -> None:
         self._retry_timer = None
         self._look = True
-        self._wake(1)
+        self.attend()
 
     # ── settling ──
     async def settle(self) -> None:
@@ -325,6 +325,8 @@ class Dispatcher:
         self._fail_with(task)
         if self._flush_waiters:
             self._start_flush()
+        elif self.core.has_unwritten() and self.failure is None:
+            self._expect_flush()  # said while that was under way
 
     async def _flush(self) -> None:
         waiters, self._flush_waiters = self._flush_waiters, []
@@ -414,8 +416,7 @@ class Dispatcher:
                     self._look, self._has_suspect = True, False  # the next piece of what was lost
         if self._through is not None:
             self._wake(len(self._waiting))  # perhaps that was the end
-        elif self._look:
-            self._wake(1)
+        self.attend()
 
     def _go_on(self, topic_id: int) -> None:
         """What waited behind a claim of an ordered group may go on: retries of its key, and what lies ahead in its lane."""
@@ -436,6 +437,7 @@ class Dispatcher:
             self._look = True
         if self._waiting and self._has_orphans():
             self.look_again()
+        self.attend()
 
     # ── leases ──
     def _expect_renewal(self) -> None:
@@ -485,7 +487,7 @@ class Dispatcher:
                 if self.group.order_by == "key":
                     self._go_on(one.claim.topic_id)
             self._look |= self._has_suspect
-        self._wake(1)
+        self.attend()
         self._expect_flush()
 
     async def extend(self, claim: HeldClaim, until_us: int) -> None:
@@ -503,6 +505,7 @@ class Dispatcher:
                     await asyncio.shield(under_way)
         if self.core.members:  # others, or one that joined while we waited
             self._wake(min(len(self._waiting), self.core.ready_count))
+            self.attend()
             self._expect_flush()
             return
         for timer in (self._flush_timer, self._retry_timer, self._renew_timer):

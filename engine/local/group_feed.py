@@ -80,7 +80,7 @@ class GroupFeed:
         return made
 
     async def _wait(self) -> None:
-        """Until woken; somebody who is cancelled after it was woken wakes another one instead."""
+        """Until woken."""
         if self._is_closed or self.dispatcher.failure is not None:
             return
         if self._waiter is not None:
@@ -90,16 +90,20 @@ class GroupFeed:
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.dispatcher.pass_on()
+            self._waiter = None
+            self.dispatcher.stop_waiting(self)
+            self.dispatcher.attend()  # it may have been woken, and will not look
             raise
         finally:
             self._waiter = None
             self.dispatcher.stop_waiting(self)
 
-    def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def wake(self) -> bool:
+        """Whether it was waiting and nobody had woken or cancelled it yet."""
+        if self._waiter is None or self._waiter.done():
+            return False
+        self._waiter.set_result(None)
+        return True
 
     async def caught_up(self) -> bool:
         await self._owner.settle_pending()
@@ -153,7 +157,7 @@ class GroupFeed:
     def room_was_made(self) -> None:
         """A message was settled: the member, or another one, may have something to take now."""
         self.wake()
-        self.dispatcher.pass_on()
+        self.dispatcher.attend()
 
     async def close(self) -> None:
         """Give back what is not settled and go; who is cancelled meanwhile stops waiting for that, no more. Repeating it

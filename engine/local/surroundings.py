@@ -22,7 +22,9 @@ class Waiting(Protocol):
     @property
     def member(self) -> Member: ...
 
-    def wake(self) -> None: ...
+    def wake(self) -> bool:
+        """Whether it was waiting, and nobody had woken or cancelled it yet."""
+        ...
 
 
 class Surroundings(Protocol):

@@ -46,8 +46,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
 class Settlement(msgspec.Struct, frozen=True):
     """What became of messages of one claim: those where `settled` is 1, counted from the claim's first offset.
 
-    Nothing else is said of the claim, so that settlements of different messages may be written in any order; the claim
-    ends with its last message. `let_go`: what is left belongs to nobody from now on. `tail_from`: what is left from this
+    Nothing else is said of the claim, so that settlements of different messages may be written in any order (but in a group
+    with `ordered` in which they were said: what is held behind a failed message must not come before it); the claim ends
+    with its last message. `let_go`: what is left belongs to nobody from now on. `tail_from`: what is left from this
     place on does, while what stands before it stays ours.
     """
 

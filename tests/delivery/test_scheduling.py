@@ -16,6 +16,7 @@ from settings import rounds
 
 from geode_client import AlreadySettled, Client, LeaseLost
 from geode_client.local import broker
+from geode_client.local.dispatcher import Dispatcher
 
 PROMPT_SECONDS = 30
 MESSAGES = 120
@@ -142,13 +143,28 @@ async def test_cancelled_at_every_await_nothing_is_lost(
     target: str, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker, "LOOK_SECONDS", 3600.0)
-    for seed in range(rounds(3)):
+    for seed in range(rounds(6)):
         await _round(target, form, seed)
+
+
+def answer_late(client: Client, chance: random.Random) -> None:
+    """From now on some commits are heard of only after much else has happened."""
+    groups: Any = client._broker._subscriptions.groups  # type: ignore[attr-defined]
+    write = groups.write
+
+    async def heard_of_late(works: Any) -> None:
+        await write(works)
+        if chance.random() < 0.3:
+            await asyncio.sleep(chance.random() * 0.01)
+
+    groups.write = heard_of_late
 
 
 async def _round(target: str, form: str, seed: int) -> None:
     crowd = Crowd(seed, form)
     async with Client(target) as client:
+        if seed % 2:
+            answer_late(client, crowd.chance)
         await client.execute("DROP TOPIC IF EXISTS jobs")
         await client.execute("CREATE TOPIC jobs WITH OPTIONS (partitions: 2, retry_backoff: '1ms', max_retries: 1000)")
         joined = asyncio.Event()
@@ -174,3 +190,37 @@ async def _round(target: str, form: str, seed: int) -> None:
     assert found.published == crowd.published == sums, f"seed {seed}: {found}"
     wanted = {n for n in range(crowd.published) if form != "filtered" or n % 3}
     assert crowd.handed == wanted, f"seed {seed}: never handed over: {sorted(wanted - crowd.handed)}"
+
+
+async def test_whoever_is_cancelled_in_the_turn_of_its_wake_up_does_not_swallow_it(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "LOOK_SECONDS", 3600.0)
+    async with Client(target) as client:
+        await client.execute("CREATE TOPIC jobs")
+        async with (
+            client.subscribe("jobs", consumer_group="g") as first,
+            client.subscribe("jobs", consumer_group="g") as second,
+        ):
+            leaving = asyncio.create_task(first.get())
+            staying = asyncio.create_task(second.get(timeout=PROMPT_SECONDS))
+            dispatcher: Any = first._feed.dispatcher  # type: ignore[union-attr]
+            while len(dispatcher._waiting) < 2:
+                await asyncio.sleep(0)
+            monkeypatch.setattr(Dispatcher, "topic_has_news", _cancelling(leaving))
+            await client.publish("jobs", {"n": 1})
+            message = await staying
+            assert message is not None
+            assert message["n"] == 1
+            assert leaving.cancelled()
+
+
+def _cancelling(task: "asyncio.Task[Any]") -> Any:
+    """News that come in the very turn in which a task that waits for them is cancelled."""
+    told = Dispatcher.topic_has_news
+
+    def topic_has_news(self: Dispatcher, topic_id: int) -> None:
+        task.cancel()
+        told(self, topic_id)
+
+    return topic_has_news
