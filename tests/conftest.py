@@ -1,12 +1,19 @@
 """What all tests share: a directory for a store, golden files, and the settings of the rounds."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
+
+
+def pytest_configure() -> None:
+    """A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
