@@ -239,9 +239,12 @@ class Subscription:
         feed = self._opened()
         try:
             while True:
-                # A timeout cancels the wait only: a feed takes nothing out before it returns it.
-                async with asyncio.timeout(timeout):
+                if timeout is None:
                     found = await feed.next()
+                else:
+                    # It cancels the wait only: a feed takes nothing out before it returns it.
+                    async with asyncio.timeout(timeout):
+                        found = await feed.next()
                 if found is None:
                     self._ended = True
                     return False

@@ -245,7 +245,7 @@ class LocalBroker:
         for _ in range(STALE_RETRIES):
             topic = self._topics.remembered(message.topic) or await self.topic(message.topic)
             try:
-                receipt = await self._outbox.post(topic, message)
+                receipt = self._outbox.publish_now(topic, message) or await self._outbox.post(topic, message)
             except StaleTopic:
                 self._refresh_catalog()
                 continue

@@ -228,7 +228,7 @@ class Dispatcher:
         known = log.rows("SELECT revision FROM groups WHERE group_id = ?", (group.group_id,))
         if known != [(group.revision,)] or self.core.has_unwritten():
             return True
-        return outlook.is_ahead(log, group.group_id) or outlook.is_due(log, group.group_id)
+        return outlook.is_ahead(log, group) or outlook.is_due(log, group.group_id)
 
     async def _take_in(self, claim: Claim) -> None:
         assert claim.group is not None
@@ -523,8 +523,8 @@ class Dispatcher:
             return True
         if self._claiming is not None or self.core.ready_count or any(one.rest for _, one in self.core.in_hand()):
             return False
-        log, group_id = self._around.log, self.group.group_id
-        return not outlook.is_ahead(log, group_id) and not outlook.is_due(log, group_id)
+        log, group = self._around.log, self.group
+        return not outlook.is_ahead(log, group) and not outlook.is_due(log, group.group_id)
 
 
 def _told(error: BaseException) -> GeodeError:

@@ -1,6 +1,7 @@
 """The way of works to the writer, and of their outcomes back to those who wait.
 
-Single messages that are published in the same turn of the event loop gather here and become one work a topic. A group is
+Single messages that are published in the same turn of the event loop gather here and become one work a topic; where they
+come one by one they are committed in the very call. A group is
 committed in this thread when nobody else writes and the disk is quick, else by the writer's thread. When the writer is
 behind, what is published waits here in one queue, in its order and not yet encoded, until commits have made room: so the
 memory that waits for the disk is bounded, and whoever awaits a publish is slowed to the speed of the disk. Who gives up
@@ -12,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from geode_client.broker import BatchReceipt, OutgoingBatch, OutgoingMessage, Receipt
@@ -31,6 +32,8 @@ INLINE_SECONDS_MAX = 0.005
 # JSON text that waits for its commit; exceeded by no more than one batch, or by SINGLES_AT_ONCE_MAX single messages.
 BYTES_UNDER_WAY_MAX = 64 * 1024 * 1024
 SINGLES_AT_ONCE_MAX = 1024
+# For so long at most messages that come one by one are committed without a turn of the event loop in between.
+WITHOUT_A_TURN_SECONDS = 0.001
 
 OnAppended = Callable[[Sequence[Append]], None]
 OnDelayed = Callable[[int], None]
@@ -60,6 +63,8 @@ class Outbox:
         self._router = publisher.Router()
         self._queue: deque[publisher.Waiting | publisher.WaitingBatch] = deque()
         self._flush_scheduled = False
+        self._comes_alone = False
+        self._turn_ends = 0.0
         self._inline_seconds = 0.0
         self._works: dict[int, tuple[Work, asyncio.Future[Any]]] = {}
         self._groups: dict[int, publisher.Group] = {}
@@ -78,6 +83,21 @@ class Outbox:
         return self._bytes_under_way
 
     # ── what is to be written ──
+    def publish_now(self, topic: Topic, message: OutgoingMessage) -> Receipt | None:
+        """Store one message in this very call; None, and nothing done, when it should be posted. Raises what refuses it.
+
+        Only when the last turn of the loop had just one (those that come together are cheaper together), and not for long
+        on end, since nothing else runs meanwhile.
+        """
+        if not self._comes_alone or self._queue or time.perf_counter() > self._turn_ends:
+            return None
+        work = publisher.prepare_single(topic, message, self.catalog_version, self._router)
+        if not self._write_now([work]):
+            return None
+        if work.error is not None:
+            raise work.error
+        return next(_receipts(work, [message], self._id_prefix))[1]
+
     def post(self, topic: Topic, message: OutgoingMessage) -> "asyncio.Future[Receipt]":
         """Store one message together with all others that are posted in this turn of the loop."""
         done: asyncio.Future[Receipt] = self._loop.create_future()
@@ -95,6 +115,7 @@ class Outbox:
     def flush(self) -> None:
         """Hand what has gathered to the writer, in its order, as long as there is room; the rest waits for commits."""
         self._flush_scheduled = False
+        self._comes_alone = len(self._queue) == 1
         works: list[Work] = []
         while self._queue and self._bytes_under_way < BYTES_UNDER_WAY_MAX:
             item = self._queue[0]
@@ -105,6 +126,7 @@ class Outbox:
                 works = []
                 self._hand_over_batch(item)
         self._hand_over(works)
+        self._turn_ends = time.perf_counter() + WITHOUT_A_TURN_SECONDS
 
     def _flush_soon(self) -> None:
         if not self._flush_scheduled:
@@ -258,7 +280,7 @@ class Outbox:
             self._on_delayed(committed.first_due_us)
         for work in committed.works:
             self._bytes_under_way -= self._sizes.pop(id(work), 0)
-            refusal = committed.error or work.error
+            refusal = work.error = committed.error or work.error
             made = self._groups.pop(id(work), None)
             if made is not None:
                 _tell_group(made, refusal, self._id_prefix)
@@ -311,21 +333,27 @@ def _tell_group(made: publisher.Group, error: GeodeError | None, id_prefix: str)
             if not item.done.done():
                 item.done.set_exception(_own_copy(error))
         return
-    for part in made.work.parts:
+    for position, receipt in _receipts(made.work, [item.message for item in made.waiting], id_prefix):
+        done = made.waiting[position].done
+        if not done.done():
+            done.set_result(receipt)
+
+
+def _receipts(work: PublishWork, messages: Sequence[OutgoingMessage], id_prefix: str) -> Iterator[tuple[int, Receipt]]:
+    """What became of each message of a committed work, and its position in it."""
+    for part in work.parts:
         append = part.append
         accepted = datetime_of(append.timestamp_us)
         prefix = f"{id_prefix}{append.topic_id}-{append.partition}-"
         ids = append.attributes.ids
         for index, position in enumerate(part.positions):
-            item = made.waiting[position]
-            if not item.done.done():
-                offset = append.base_offset + index if made.work.due_us is None else None
-                message_id = (ids[index] if ids is not None else None) or f"{prefix}{offset}"
-                item.done.set_result(Receipt(message_id, append.topic, append.partition, offset, accepted))
-    for position, known in made.work.known.items():
-        item = made.waiting[position]
-        if not item.done.done():
-            now = datetime_of(now_us())
-            message_id = item.message.message_id or ""
-            receipt = Receipt(message_id, item.topic.name, known.partition, known.offset, now, duplicate=True)
-            item.done.set_result(receipt)
+            offset = append.base_offset + index if work.due_us is None else None
+            message_id = (ids[index] if ids is not None else None) or f"{prefix}{offset}"
+            yield position, Receipt(message_id, append.topic, append.partition, offset, accepted)
+    for position, known in work.known.items():
+        message = messages[position]
+        now = datetime_of(now_us())
+        yield (
+            position,
+            Receipt(message.message_id or "", message.topic, known.partition, known.offset, now, duplicate=True),
+        )

@@ -340,7 +340,8 @@ def _grouped(run: list[Waiting], router: Router) -> list[Group]:
     try:
         # As of the oldest: when the catalog has moved on since, the writer looks whether the topic is still the same.
         version = run[0].catalog_version  # they came in this order, and versions only grow
-        return [Group(prepare(run[0].topic, _batch_of(run), version, router), run)]
+        batch = _batch_of([item.message for item in run])
+        return [Group(prepare(run[0].topic, batch, version, router), run)]
     except InvalidMessage as error:
         if len(run) == 1:
             run[0].done.set_exception(error)
@@ -349,9 +350,13 @@ def _grouped(run: list[Waiting], router: Router) -> list[Group]:
     return [made for item in run for made in _grouped([item], router)]
 
 
-def _batch_of(run: list[Waiting]) -> OutgoingBatch:
-    first = run[0].message
-    messages = [item.message for item in run]
+def prepare_single(topic: Topic, message: OutgoingMessage, catalog_version: int, router: Router) -> PublishWork:
+    """The work that stores one message; raises InvalidMessage when it is refused."""
+    return prepare(topic, _batch_of([message]), catalog_version, router)
+
+
+def _batch_of(messages: list[OutgoingMessage]) -> OutgoingBatch:
+    first = messages[0]
     ids = [message.message_id for message in messages]
     if first.delay_us:
         ids = [message_id or made_id() for message_id in ids]

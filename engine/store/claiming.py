@@ -14,13 +14,14 @@ import msgspec
 
 from geode_client.errors import GeodeError, GroupNotFound
 from geode_client.store import groups
-from geode_client.store.groups import KEY, PRIORITY, Group, lane_members
+from geode_client.store.groups import DEFAULT_PRIORITY, KEY, PRIORITY, Group, lane_members
 from geode_client.store.writer import Transaction
 
 CLAIM_OFFSETS_MAX = 4096
 CLAIM_BYTES_MAX = 8 * 1024 * 1024
 LANES_AT_ONCE = 64
 ROWS_AT_ONCE = 256
+BATCHES_AT_ONCE = 4096
 PIECES_OF_LOST = 8
 HELD_MAX = 1024
 
@@ -228,6 +229,19 @@ class Claim(msgspec.Struct, eq=False):
         held = transaction.database.rows(f"SELECT count(*) FROM retries WHERE {where}", place)[0][0]
         return bool(held >= HELD_MAX)
 
+    def _look_end(self, transaction: Transaction, place: tuple[int, int, int], frontier: int, end: int) -> int:
+        """How far to look at once: the lane of the default priority has no index, and may have many others in between."""
+        assert self.group is not None
+        topic_id, partition, lane = place
+        if self.group.order_by != PRIORITY or lane != DEFAULT_PRIORITY:
+            return end
+        sql = (
+            "SELECT base_offset FROM batches WHERE topic_id = ? AND partition = ? AND base_offset > ? ORDER BY base_offset"
+            f" LIMIT 1 OFFSET {BATCHES_AT_ONCE}"
+        )
+        found = transaction.database.row(sql, (topic_id, partition, frontier))
+        return end if found is None else min(end, int(found[0]))
+
     def _advance(
         self, transaction: Transaction, place: tuple[int, int, int], frontier: int, end: int, left: int
     ) -> int:
@@ -236,6 +250,7 @@ class Claim(msgspec.Struct, eq=False):
         topic_id, partition, lane = place
         taken, first, size = 0, frontier, 0
         pending = bytearray()
+        lane_end, end = end, self._look_end(transaction, place, frontier, end)
         reached = end
         rows = lane_members(
             transaction.database, self.group.order_by, lane, topic_id, partition, frontier, end, rows_max=ROWS_AT_ONCE
@@ -254,7 +269,7 @@ class Claim(msgspec.Struct, eq=False):
             if room < len(members) or taken >= left or number == ROWS_AT_ONCE:
                 reached = start + room
                 break
-        self.more |= reached < end
+        self.more |= reached < lane_end
         transaction.database.cursor.execute(
             "UPDATE lanes SET frontier = ? WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ?",
             (reached, self.group_id, *place),

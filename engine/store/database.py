@@ -5,6 +5,7 @@ Nothing here knows what the tables mean. A directory holds `geode.db` (with SQLi
 `geode.turn` for the fair lock, `presence.db`, and `wake/` with one pipe a process; all of mode 0600 in a 0700 directory.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -26,6 +27,9 @@ BUSY_TIMEOUT_MILLISECONDS = 10_000
 # A commit writes each page that it touches, whole: with small pages single messages are half as dear, and batches no dearer.
 PAGE_BYTES = 1024
 CHECKPOINT_PAGES = 8_000
+FRAME_HEADER_BYTES = 24
+LOG_HEADER_BYTES = 32
+EXTEND_BYTES = 1024 * 1024
 CACHE_KIBIBYTES = 32_768
 MEMORY = ":memory:"
 
@@ -124,6 +128,24 @@ class Database:
     def row(self, sql: str, bindings: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         found = self.connection.execute(sql, bindings).fetchall()
         return found[0] if found else None
+
+    def extend_log(self) -> bool:
+        """Make the write-ahead log longer, ahead of what is written; False when it is as long as it may become.
+
+        A commit that itself makes the file longer waits half as long again for the disk, which writes down the new length
+        too. A piece at a time, so that nobody waits for all of it. Zeros at its end are no frames. Only under the fair
+        lock, since whoever writes may make it longer as well.
+        """
+        if self.layout.directory is None:
+            return False
+        wanted = LOG_HEADER_BYTES + CHECKPOINT_PAGES * (PAGE_BYTES + FRAME_HEADER_BYTES)
+        with contextlib.suppress(OSError), open(f"{self.layout.database}-wal", "r+b", buffering=0) as log:
+            length = log.seek(0, os.SEEK_END)
+            try:
+                return bool(log.write(bytes(max(0, min(EXTEND_BYTES, wanted - length)))))
+            except OSError:
+                log.truncate(length)  # there is no room to spare
+        return False
 
     def close(self) -> None:
         if os.getpid() == self._process:

@@ -20,6 +20,8 @@ from geode_client.store.batch import unpack_attributes
 from geode_client.store.writer import Transaction
 
 PLAIN, PRIORITY, KEY = "none", "priority", "key"
+# The one that `batches_by_priority` leaves out.
+DEFAULT_PRIORITY = 5
 SLOTS = 16
 LANES: Mapping[str, range] = {PLAIN: range(1), PRIORITY: range(10), KEY: range(SLOTS)}
 
@@ -422,7 +424,11 @@ def lane_members(
 
     For priority lanes only batches of that priority come.
     """
-    only, bindings = ("AND priority = ?5", (lane,)) if order_by == PRIORITY else ("", ())
+    only, bindings = "", ()  # type: str, tuple[int, ...]
+    if order_by == PRIORITY:
+        only, bindings = "AND priority = ?5", (lane,)
+        if lane != DEFAULT_PRIORITY:
+            only += f" AND priority <> {DEFAULT_PRIORITY}"  # so that SQLite sees that the index has them
     inside = ", codec, attributes" if order_by == KEY else ""
     sql = (
         f"SELECT base_offset, count, raw_bytes{inside} FROM batches WHERE topic_id = ?1 AND partition = ?2 {only}"

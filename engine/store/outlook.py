@@ -2,13 +2,13 @@
 
 from geode_client.clock import boot_us, now_us
 from geode_client.store.claiming import FREE_IN_ORDER
-from geode_client.store.groups import KEY, Group
+from geode_client.store.groups import DEFAULT_PRIORITY, KEY, PRIORITY, Group
 from geode_client.store.log import LogReader
 
 
-def is_ahead(log: LogReader, group_id: int) -> bool:
+def is_ahead(log: LogReader, group: Group) -> bool:
     """Whether messages lie beyond a frontier of the group, and it is not paused."""
-    return bool(log.rows(_AHEAD, (group_id,)))
+    return bool(log.rows(_AHEAD_BY_PRIORITY if group.order_by == PRIORITY else _AHEAD, (group.group_id,)))
 
 
 def is_due(log: LogReader, group_id: int) -> bool:
@@ -33,11 +33,25 @@ def next_retry_us(log: LogReader, group: Group) -> int | None:
     return None if found is None else int(found)
 
 
-_AHEAD = (
+_LANES_AHEAD = (
     "SELECT 1 FROM lanes AS l JOIN partitions AS p USING (topic_id, partition) JOIN groups AS g USING (group_id)"
-    " WHERE l.group_id = ?1 AND l.frontier < p.next_offset AND g.paused = 0 AND EXISTS (SELECT 1 FROM batches AS b"
-    " WHERE b.topic_id = l.topic_id AND b.partition = l.partition AND b.base_offset + b.count > l.frontier"
-    " AND (g.order_by <> 'priority' OR b.priority = l.lane)) LIMIT 1"
+    " WHERE l.group_id = ?1 AND l.frontier < p.next_offset AND g.paused = 0"
+)
+# The batches from the frontier on, or the one that reaches beyond it: what the group has behind it is never looked at.
+_STORED_AHEAD = (
+    " AND (EXISTS (SELECT 1 FROM batches AS b WHERE b.topic_id = l.topic_id AND b.partition = l.partition"
+    " AND b.base_offset >= l.frontier AND {only})"
+    " OR l.frontier < (SELECT CASE WHEN {only} THEN b.base_offset + b.count ELSE 0 END FROM batches AS b"
+    " WHERE b.topic_id = l.topic_id AND b.partition = l.partition AND b.base_offset < l.frontier"
+    " ORDER BY b.base_offset DESC LIMIT 1))"
+)
+_AHEAD = f"{_LANES_AHEAD}{_STORED_AHEAD.format(only='true')} LIMIT 1"
+# The default priority has no index: it comes last, when the others have nothing and its frontier moves on by a claim.
+_AHEAD_BY_PRIORITY = (
+    f"{_LANES_AHEAD} AND l.lane <> {DEFAULT_PRIORITY}"
+    f"{_STORED_AHEAD.format(only=f'b.priority = l.lane AND b.priority <> {DEFAULT_PRIORITY}')}"
+    f" UNION ALL {_LANES_AHEAD} AND l.lane = {DEFAULT_PRIORITY}"
+    f"{_STORED_AHEAD.format(only=f'b.priority = {DEFAULT_PRIORITY}')} LIMIT 1"
 )
 _DUE = (
     "SELECT 1 FROM retries AS r JOIN groups AS g USING (group_id) WHERE r.group_id = ?1 AND not_before_us <= ?2"

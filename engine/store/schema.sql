@@ -87,7 +87,8 @@ CREATE TABLE batches (
 );
 
 CREATE UNIQUE INDEX batches_by_offset ON batches (topic_id, partition, base_offset);
-CREATE INDEX batches_by_priority ON batches (topic_id, partition, priority, base_offset);
+-- Not of the default priority: most messages have it, and an index less is a page less in every commit.
+CREATE INDEX batches_by_priority ON batches (topic_id, partition, priority, base_offset) WHERE priority <> 5;
 CREATE INDEX batches_by_expiry ON batches (expires_last_us) WHERE expires_last_us IS NOT NULL;
 
 -- Of a message that waits in `delayed` the offset is -1 - delayed_id.

@@ -25,6 +25,8 @@ from geode_client.store.database import Database, explain
 from geode_client.store.locks import FairLock, NoLock
 
 ENDS_CACHED_MAX = 20_000
+# After every so many commits that wait for the disk its log is made longer, until it is as long as it may become.
+COMMITS_BEFORE_EXTENDING = 32
 
 _INSERT_BATCH = (
     "INSERT INTO batches (batch_id, topic_id, partition, base_offset, count, priority, timestamp_us, expires_first_us,"
@@ -232,6 +234,7 @@ class Writer:
         self._next_batch_id = 1
         self._catalog_version = 0
         self._synchronous = True
+        self._durable_commits = 0
         self._thread: threading.Thread | None = None
         self._borrowed_transaction: Transaction | None = None
 
@@ -426,6 +429,9 @@ class Writer:
 
     def _begin(self, *, durable: bool) -> Transaction:
         self._choose_durability(durable)
+        self._durable_commits += durable
+        if durable and self._durable_commits == COMMITS_BEFORE_EXTENDING and self._database.extend_log():
+            self._durable_commits = 0
         self._database.cursor.execute("BEGIN IMMEDIATE")
         self._refresh()
         return Transaction(self._database, self._ends, self._next_batch_id, self._catalog_version)

@@ -115,6 +115,7 @@ def test_history_is_searched_and_suggested_in_the_next_shell(opened: Open) -> No
     second.sees("SELECT 11 * 11;")
     second.type(RIGHT)
     second.run("", "121")
+    second.is_reading()
     second.type(CTRL_R + "11")
     second.sees("(reverse-i-search)`11': SELECT 11 * 11;")
 
