@@ -22,7 +22,7 @@ from geode_client.errors import CorruptData, StoreError
 from geode_client.store.locks import FairLock, NoLock
 
 APPLICATION_ID = 0x47454F44
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BUSY_TIMEOUT_MILLISECONDS = 10_000
 # A commit writes each page that it touches, whole: with small pages single messages are half as dear, and batches no dearer.
 PAGE_BYTES = 1024

@@ -424,9 +424,10 @@ def lane_members(
 
     For priority lanes only batches of that priority come.
     """
-    only, bindings = "", ()  # type: str, tuple[int, ...]
+    only, bindings = "", [topic_id, partition, first, end]
     if order_by == PRIORITY:
-        only, bindings = "AND priority = ?5", (lane,)
+        only = "AND priority = ?5"
+        bindings.append(lane)
         if lane != DEFAULT_PRIORITY:
             only += f" AND priority <> {DEFAULT_PRIORITY}"  # so that SQLite sees that the index has them
     inside = ", codec, attributes" if order_by == KEY else ""
@@ -435,7 +436,7 @@ def lane_members(
         f" AND {_REACHES} AND base_offset < ?4 AND base_offset + count > ?3"
         f" ORDER BY base_offset LIMIT {rows_max}"
     )
-    for row in database.each(sql, (topic_id, partition, first, end, *bindings)):
+    for row in database.each(sql, bindings):
         base, stop = row[0], min(row[0] + row[1], end)
         start = max(base, first)
         if order_by == KEY:

@@ -33,10 +33,7 @@ def next_retry_us(log: LogReader, group: Group) -> int | None:
     return None if found is None else int(found)
 
 
-_LANES_AHEAD = (
-    "SELECT 1 FROM lanes AS l JOIN partitions AS p USING (topic_id, partition) JOIN groups AS g USING (group_id)"
-    " WHERE l.group_id = ?1 AND l.frontier < p.next_offset AND g.paused = 0"
-)
+_LANES_AHEAD = "SELECT 1 FROM lanes AS l JOIN groups AS g USING (group_id) WHERE l.group_id = ?1 AND g.paused = 0"
 # The batches from the frontier on, or the one that reaches beyond it: what the group has behind it is never looked at.
 _STORED_AHEAD = (
     " AND (EXISTS (SELECT 1 FROM batches AS b WHERE b.topic_id = l.topic_id AND b.partition = l.partition"

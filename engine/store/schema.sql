@@ -33,12 +33,15 @@ CREATE TABLE schema_versions (
     PRIMARY KEY (topic_id, version)
 ) WITHOUT ROWID;
 
-CREATE TABLE partitions (
+-- One row a partition from its first message on. Publishing does not touch it: the newest batch tells where the log ends and
+-- how many bytes were ever stored. Here is what no batch tells any more: that of those which were removed.
+CREATE TABLE partition_marks (
     topic_id INTEGER NOT NULL,
     partition INTEGER NOT NULL,
     start_offset INTEGER NOT NULL DEFAULT 0,
-    next_offset INTEGER NOT NULL DEFAULT 0,
-    stored_bytes INTEGER NOT NULL DEFAULT 0,
+    end_offset INTEGER NOT NULL DEFAULT 0,
+    appended_bytes INTEGER NOT NULL DEFAULT 0,
+    removed_bytes INTEGER NOT NULL DEFAULT 0,
     removed INTEGER NOT NULL DEFAULT 0,
     expired INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (topic_id, partition)
@@ -81,6 +84,7 @@ CREATE TABLE batches (
     codec INTEGER NOT NULL,
     raw_bytes INTEGER NOT NULL,
     stored_bytes INTEGER NOT NULL,
+    appended_bytes INTEGER NOT NULL, -- of the partition, up to the end of this batch
     checksum INTEGER NOT NULL,
     attributes BLOB,
     payload BLOB NOT NULL
@@ -90,6 +94,22 @@ CREATE UNIQUE INDEX batches_by_offset ON batches (topic_id, partition, base_offs
 -- Not of the default priority: most messages have it, and an index less is a page less in every commit.
 CREATE INDEX batches_by_priority ON batches (topic_id, partition, priority, base_offset) WHERE priority <> 5;
 CREATE INDEX batches_by_expiry ON batches (expires_last_us) WHERE expires_last_us IS NOT NULL;
+
+CREATE VIEW partitions AS SELECT
+    m.topic_id,
+    m.partition,
+    m.start_offset,
+    max(m.end_offset, coalesce((
+        SELECT b.base_offset + b.count FROM batches AS b WHERE b.topic_id = m.topic_id AND b.partition = m.partition
+        ORDER BY b.base_offset DESC LIMIT 1
+    ), 0)) AS next_offset,
+    max(m.appended_bytes, coalesce((
+        SELECT b.appended_bytes FROM batches AS b WHERE b.topic_id = m.topic_id AND b.partition = m.partition
+        ORDER BY b.base_offset DESC LIMIT 1
+    ), 0)) - m.removed_bytes AS stored_bytes,
+    m.removed,
+    m.expired
+FROM partition_marks AS m;
 
 -- Of a message that waits in `delayed` the offset is -1 - delayed_id.
 CREATE TABLE message_ids (

@@ -23,11 +23,11 @@ from geode_client.store.zones import forget_zones
 SLICE_BATCHES = 500
 PAGE_TOPICS = 500
 
-_COLUMNS = "batch_id, topic_id, partition, base_offset, count, stored_bytes, codec, attributes"
+_COLUMNS = "batch_id, topic_id, partition, base_offset, count, stored_bytes, codec, attributes, appended_bytes"
 
 
 class RemoveBatches(msgspec.Struct, eq=False):
-    """Remove these batches; `counter` is the column of `partitions` that counts them: removed or expired."""
+    """Remove these batches; `counter` is the column of `partition_marks` that counts them: removed or expired."""
 
     batch_ids: Sequence[int]
     counter: str
@@ -49,9 +49,10 @@ class RemoveBatches(msgspec.Struct, eq=False):
             _forget_ids(transaction, row)
             cursor.execute("DELETE FROM batches WHERE batch_id = ?", (batch_id,))
             cursor.execute(
-                f"UPDATE partitions SET stored_bytes = stored_bytes - ?3, {self.counter} = {self.counter} + ?4"
+                f"UPDATE partition_marks SET removed_bytes = removed_bytes + ?3, {self.counter} = {self.counter} + ?4,"
+                " end_offset = max(end_offset, ?5), appended_bytes = max(appended_bytes, ?6)"
                 " WHERE topic_id = ?1 AND partition = ?2",
-                (row[1], row[2], row[5], row[4]),
+                (row[1], row[2], row[5], row[4], row[3] + row[4], row[8]),
             )
             self.messages += row[4]
             touched.add((row[1], row[2]))
@@ -108,7 +109,7 @@ class ForgetTopics(msgspec.Struct, eq=False):
 
     def run(self, transaction: Transaction) -> None:
         # The rows of the topics go too, but their numbers are kept: AUTOINCREMENT never gives one again.
-        for table in ("partitions", "message_ids", "schema_versions", "zones", "zone_columns", "topics"):
+        for table in ("partition_marks", "message_ids", "schema_versions", "zones", "zone_columns", "topics"):
             sql = f"DELETE FROM {table} WHERE topic_id = ?"
             transaction.database.cursor.executemany(sql, [(topic_id,) for topic_id in self.topic_ids])
 
@@ -177,8 +178,9 @@ def existing(log: LogReader, topic_ids: Sequence[int]) -> set[int]:
 def unreachable(log: LogReader) -> list[int]:
     """Batches below the start of their partition, which PURGE has moved: at most a slice."""
     sql = (
-        "SELECT b.batch_id FROM partitions AS p JOIN batches AS b ON b.topic_id = p.topic_id AND b.partition = p.partition"
-        f" AND b.base_offset < p.start_offset WHERE p.start_offset > 0 LIMIT {SLICE_BATCHES}"
+        "SELECT b.batch_id FROM partition_marks AS m CROSS JOIN batches AS b ON b.topic_id = m.topic_id"
+        " AND b.partition = m.partition AND b.base_offset < m.start_offset"
+        f" WHERE m.start_offset > 0 LIMIT {SLICE_BATCHES}"
     )
     return [row[0] for row in log.rows(sql)]
 

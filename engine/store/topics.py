@@ -165,7 +165,9 @@ class PurgeTopic(msgspec.Struct, eq=False):
             pass_over(transaction, topic.topic_id, partition, 0, end, "removed")
         self.purged += delays.purge(transaction, topic.topic_id)
         transaction.database.cursor.execute(
-            "UPDATE partitions SET start_offset = next_offset WHERE topic_id = ?", (topic.topic_id,)
+            "UPDATE partition_marks AS m SET start_offset = (SELECT next_offset FROM partitions AS p"
+            " WHERE p.topic_id = m.topic_id AND p.partition = m.partition) WHERE topic_id = ?",
+            (topic.topic_id,),
         )
 
 

@@ -30,13 +30,19 @@ COMMITS_BEFORE_EXTENDING = 32
 
 _INSERT_BATCH = (
     "INSERT INTO batches (batch_id, topic_id, partition, base_offset, count, priority, timestamp_us, expires_first_us,"
-    " expires_last_us, schema_version, codec, raw_bytes, stored_bytes, checksum, attributes, payload)"
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " expires_last_us, schema_version, codec, raw_bytes, stored_bytes, appended_bytes, checksum, attributes, payload)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
-_MOVE_END = (
-    "INSERT INTO partitions (topic_id, partition, next_offset, stored_bytes) VALUES (?1, ?2, ?3, ?4)"
-    " ON CONFLICT DO UPDATE SET next_offset = ?3, stored_bytes = stored_bytes + ?4"
+_FIRST_OF_PARTITION = "INSERT OR IGNORE INTO partition_marks (topic_id, partition) VALUES (?, ?)"
+
+
+_END = (
+    "SELECT next_offset, stored_bytes + m.removed_bytes FROM partitions JOIN partition_marks AS m USING (topic_id, partition)"
+    " WHERE topic_id = ? AND partition = ?"
 )
+
+Ends = dict[tuple[int, int], tuple[int, int]]
+"""By topic id and partition the next offset, and the bytes that were ever stored."""
 
 
 class Append(msgspec.Struct):
@@ -85,9 +91,7 @@ class Transaction:
         "first_due_us",
     )
 
-    def __init__(
-        self, database: Database, ends: dict[tuple[int, int], int], next_batch_id: int, catalog_version: int
-    ) -> None:
+    def __init__(self, database: Database, ends: "Ends", next_batch_id: int, catalog_version: int) -> None:
         self.database = database
         self.catalog_version = catalog_version
         self.appended: list[Append] = []
@@ -105,7 +109,7 @@ class Transaction:
     def append(self, append: Append) -> None:
         """Write one row and give it its offsets."""
         packed = append.pack()
-        base = self.next_offset(append.topic_id, append.partition)
+        base, appended_bytes = self._end_of(append.topic_id, append.partition)
         number = self._next_batch_id
         identity = (
             number,
@@ -122,11 +126,13 @@ class Transaction:
         )
         check = batch.checksum(identity, packed.attributes, packed.payload)
         size = packed.stored_bytes
-        row = (*identity[:10], packed.codec, packed.raw_bytes, size, check, packed.attributes, packed.payload)
+        appended_bytes += size
+        sizes = (packed.codec, packed.raw_bytes, size, appended_bytes)
+        row = (*identity[:10], *sizes, check, packed.attributes, packed.payload)
         self.database.cursor.execute(_INSERT_BATCH, row)
-        end = base + append.count
-        self.database.cursor.execute(_MOVE_END, (append.topic_id, append.partition, end, size))
-        self._ends[append.topic_id, append.partition] = end
+        if not base:
+            self.database.cursor.execute(_FIRST_OF_PARTITION, (append.topic_id, append.partition))
+        self._ends[append.topic_id, append.partition] = (base + append.count, appended_bytes)
         self._next_batch_id = number + 1
         append.base_offset, append.batch_id = base, number
         self.appended.append(append)
@@ -154,11 +160,13 @@ class Transaction:
 
     def next_offset(self, topic_id: int, partition: int) -> int:
         """The offset that the next message of the partition will have."""
+        return self._end_of(topic_id, partition)[0]
+
+    def _end_of(self, topic_id: int, partition: int) -> tuple[int, int]:
         end = self._ends.get((topic_id, partition))
         if end is None:
-            sql = "SELECT next_offset FROM partitions WHERE topic_id = ? AND partition = ?"
-            found = self.database.row(sql, (topic_id, partition))
-            end = self._ends[topic_id, partition] = found[0] if found else 0
+            found = self.database.row(_END, (topic_id, partition))
+            end = self._ends[topic_id, partition] = (0, 0) if found is None else (found[0], found[1])
         return end
 
 
@@ -229,7 +237,7 @@ class Writer:
         self._borrowers: deque[Borrower] = deque()
         self._stopping = False
         self._failure: StoreError | None = None
-        self._ends: dict[tuple[int, int], int] = {}
+        self._ends: Ends = {}
         self._data_version = -1
         self._next_batch_id = 1
         self._catalog_version = 0

@@ -70,7 +70,7 @@ REFUSED = [
     ("WITH n AS (SELECT name FROM topics) SELECT * FROM n", ENGINE),
     ("INSERT INTO topics DEFAULT VALUES", ENGINE),
     ("INSERT INTO own (a, b) SELECT topic_id, name FROM topics", ENGINE),
-    ("UPDATE partitions SET next_offset = 0", ENGINE),
+    ("UPDATE partition_marks SET end_offset = 0", ENGINE),
     ("UPDATE own SET b = name FROM topics", ENGINE),
     ("DELETE FROM batches", ENGINE),
     ("REPLACE INTO store_state VALUES ('batch_id_floor', 0)", ENGINE),
