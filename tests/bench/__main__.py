@@ -21,6 +21,7 @@ from bench import (
     conditions,
     delivery,
     fanout,
+    memory,
     publishing,
     queries,
     requesting,
@@ -42,6 +43,7 @@ GROUPS = {
     "requests": requesting.rows,
     "queries": queries.rows,
     "start": starting.rows,
+    "memory": memory.rows,
 }
 
 
