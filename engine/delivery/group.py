@@ -182,10 +182,24 @@ class GroupCore:
             self._window *= 2
         elif since_us > SLOW_US:
             self._window //= 2
-        limit = sum(max(0, member.prefetch - member.holds) for member in self.members.values())
+        limit = self._room() if self.only_above() is not None else self._room() - self.ready_count
         self._window = min(max(self._window, members), max(limit, 1))
         self._claimed_us = now_us
         return min(self._window, limit)
+
+    def only_above(self) -> int | None:
+        """The lane beyond which alone to claim, in a priority group that has as much at hand as its members have room for:
+        what comes in later may go before all of that."""
+        if self.order_by != PRIORITY or self.ready_count < self._room():
+            return None
+        return self.highest_ready()
+
+    def highest_ready(self) -> int | None:
+        """The highest lane of which something is ready; 0 without priorities."""
+        return max((lane for lane, pieces in self._ready.items() if pieces), default=None)
+
+    def _room(self) -> int:
+        return sum(max(0, member.prefetch - member.holds) for member in self.members.values())
 
     def take(self, member: Member, now_us: int) -> GroupSlice | None:
         """Messages for a member; None when nothing is ready for it."""

@@ -245,7 +245,8 @@ class LocalBroker:
         for _ in range(STALE_RETRIES):
             topic = self._topics.remembered(message.topic) or await self.topic(message.topic)
             try:
-                receipt = self._outbox.publish_now(topic, message) or await self._outbox.post(topic, message)
+                posted = self._outbox.post(topic, message)
+                receipt = posted if isinstance(posted, Receipt) else await posted
             except StaleTopic:
                 self._refresh_catalog()
                 continue

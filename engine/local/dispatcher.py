@@ -120,13 +120,13 @@ class Dispatcher:
         """The next slice for a member, claiming what is needed; None when there is nothing for it now, or it has left."""
         while member.member_id in self.core.members:
             self._raise_failure()
-            if self._highest_news:
-                self._highest_news = False
+            if self._may_be_outranked():
                 await self._claim_now()
-                continue
+                if member.member_id not in self.core.members:
+                    break
             made = self.core.take(member, now_us())
-            if made is not None:
-                self._expect_flush()
+            if made is not None or self.core.has_unwritten():
+                self._expect_flush()  # also of what has expired before anybody took it
             if made is not None or member.holds >= member.prefetch:
                 self.attend()
                 return made
@@ -136,6 +136,12 @@ class Dispatcher:
                 break
         self.attend()
         return None
+
+    def _may_be_outranked(self) -> bool:
+        """Whether something has come that goes before all that is ready (priority groups)."""
+        highest = self.core.highest_ready()
+        news, self._highest_news = self._highest_news, False
+        return news and highest is not None and outlook.is_ahead(self._around.log, self.group, above=highest)
 
     def _has_news(self) -> bool:
         """Whether something came that no claim has looked for, such as while one was under way."""
@@ -186,6 +192,7 @@ class Dispatcher:
             self.fail(_told(error))
 
     async def _claim(self) -> bool:
+        above = self.core.only_above()
         wanted = self.core.wanted(now_us())
         if wanted <= 0 or self.failure is not None:
             return False
@@ -206,6 +213,7 @@ class Dispatcher:
             boot_us=boot_us(),
             lease_us=self._lease_us(),
             dead=dead,
+            above=above,
             partition=self.partition,
             topic_ids=None if topics is None or len(topics) > 500 else sorted(topics),
             turn=self._turn,
@@ -214,7 +222,7 @@ class Dispatcher:
         await self._write_works([*self._settle_works(self.core.settlements()), claim])
         taken = sum(one.pending.count(1) for one in claim.claimed)
         self._has_suspect |= any(one.attempts and not one.retried for one in claim.claimed)
-        if taken >= wanted or claim.more:
+        if taken >= wanted or claim.more or above is not None:
             self._news = None if topics is None or self._news is None else self._news | topics
             self._look = self._look or looked
         else:

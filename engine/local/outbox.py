@@ -83,26 +83,29 @@ class Outbox:
         return self._bytes_under_way
 
     # ── what is to be written ──
-    def publish_now(self, topic: Topic, message: OutgoingMessage) -> Receipt | None:
-        """Store one message in this very call; None, and nothing done, when it should be posted. Raises what refuses it.
+    def post(self, topic: Topic, message: OutgoingMessage) -> "Receipt | asyncio.Future[Receipt]":
+        """Store one message: in this very call, or together with all others that are posted in this turn of the loop.
 
-        Only when the last turn of the loop had just one (those that come together are cheaper together), and not for long
-        on end, since nothing else runs meanwhile.
+        At once only when the last turn had just one (those that come together are cheaper together), and not for long on
+        end, since nothing else runs meanwhile. Raises, or the future does, what refuses the message.
         """
-        if not self._comes_alone or self._queue or time.perf_counter() > self._turn_ends:
-            return None
-        work = publisher.prepare_single(topic, message, self.catalog_version, self._router)
-        if not self._write_now([work]):
-            return None
-        if work.error is not None:
-            raise work.error
-        return next(_receipts(work, [message], self._id_prefix))[1]
-
-    def post(self, topic: Topic, message: OutgoingMessage) -> "asyncio.Future[Receipt]":
-        """Store one message together with all others that are posted in this turn of the loop."""
+        if self._comes_alone and not self._queue and time.perf_counter() <= self._turn_ends:
+            return self._post_alone(topic, message)
         done: asyncio.Future[Receipt] = self._loop.create_future()
         self._queue.append(publisher.Waiting(topic, message, self.catalog_version, done))
         self._flush_soon()
+        return done
+
+    def _post_alone(self, topic: Topic, message: OutgoingMessage) -> "Receipt | asyncio.Future[Receipt]":
+        work = publisher.prepare_single(topic, message, self.catalog_version, self._router)
+        if self._write_now([work]):
+            if work.error is not None:
+                raise _own_copy(work.error)
+            return next(_receipts(work, [message], self._id_prefix))[1]
+        done: asyncio.Future[Receipt] = self._loop.create_future()
+        self._groups[id(work)] = publisher.Group(work, [publisher.Waiting(topic, message, self.catalog_version, done)])
+        self._take_room(work)
+        self._submit(work)
         return done
 
     def post_batch(self, topic: Topic, batch: OutgoingBatch) -> "asyncio.Future[PublishWork]":

@@ -22,6 +22,7 @@ CLAIM_BYTES_MAX = 8 * 1024 * 1024
 LANES_AT_ONCE = 64
 ROWS_AT_ONCE = 256
 BATCHES_AT_ONCE = 4096
+LAG_OF_LANE = 1024
 PIECES_OF_LOST = 8
 HELD_MAX = 1024
 
@@ -51,8 +52,8 @@ class Claim(msgspec.Struct, eq=False):
     gone.
 
     Times: `now_us` of the wall clock (retries), `boot_us` of the clock that only stops with the machine (leases).
-    `dead`: owners that are known to be gone. `partition` limits it to one. `above`: only lanes beyond this one, and no
-    retries. `topic_ids` limits the look at frontiers (None: all lanes). `turn` decides which lane is looked at first.
+    `dead`: owners that are known to be gone. `partition` limits it to one. `above`: only lanes beyond this one.
+    `topic_ids` limits the look at frontiers (None: all lanes). `turn` decides which lane is looked at first.
     `through`: offset by (topic id, partition) at which a private group ends. `more`: a look at a frontier ended before its
     end. `lost`: claims that were taken from a dead or silent owner. `name` and `pattern` of the group are for errors.
     """
@@ -113,6 +114,27 @@ class Claim(msgspec.Struct, eq=False):
             # A lane that was left before its end has more for the next claim, before any lower one.
             if left > 0 and lane > lowest and not self.more:
                 left -= self._take(transaction, left, lane)
+            else:
+                self._pass_over_others(transaction, lane)
+
+    def _pass_over_others(self, transaction: Transaction, lane: int) -> None:
+        """Move the frontier of a lane that had no turn over messages that are not of it: while the higher ones keep the group
+        busy they would become ever more to look at, and hold back the retention of what was consumed."""
+        assert self.group is not None
+        for _, topic_id, partition, frontier, end in self._open_lanes(transaction, lane)[:LANES_AT_ONCE]:
+            if end - frontier < LAG_OF_LANE:
+                continue
+            end = self._look_end(transaction, (topic_id, partition, lane), frontier, end)
+            arguments = (transaction.database, self.group.order_by, lane, topic_id, partition, frontier, end)
+            reached = next((start for start, _, _ in lane_members(*arguments, rows_max=1)), end)
+            if reached > frontier:
+                self._move_frontier(transaction, (topic_id, partition, lane), reached)
+
+    def _move_frontier(self, transaction: Transaction, place: tuple[int, int, int], reached: int) -> None:
+        transaction.database.cursor.execute(
+            "UPDATE lanes SET frontier = ? WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ?",
+            (reached, self.group_id, *place),
+        )
 
     # ── retries that are due ──
     def _take_retries(self, transaction: Transaction, left: int, lane: int | None) -> int:
@@ -270,10 +292,7 @@ class Claim(msgspec.Struct, eq=False):
                 reached = start + room
                 break
         self.more |= reached < lane_end
-        transaction.database.cursor.execute(
-            "UPDATE lanes SET frontier = ? WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ?",
-            (reached, self.group_id, *place),
-        )
+        self._move_frontier(transaction, place, reached)
         if taken:
             self._insert(transaction, place, first, bytes(pending), 0, False, None, None)
         return int(taken)

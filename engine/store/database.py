@@ -30,6 +30,7 @@ CHECKPOINT_PAGES = 8_000
 FRAME_HEADER_BYTES = 24
 LOG_HEADER_BYTES = 32
 EXTEND_BYTES = 1024 * 1024
+SPARE_BYTES = 64 * 1024 * 1024
 CACHE_KIBIBYTES = 32_768
 MEMORY = ":memory:"
 
@@ -133,18 +134,24 @@ class Database:
         """Make the write-ahead log longer, ahead of what is written; False when it is as long as it may become.
 
         A commit that itself makes the file longer waits half as long again for the disk, which writes down the new length
-        too. A piece at a time, so that nobody waits for all of it. Zeros at its end are no frames. Only under the fair
-        lock, since whoever writes may make it longer as well.
+        too. A piece at a time, so that nobody waits for all of it. Zeros at its end are no frames. Only inside a write
+        transaction, since whoever writes may make it longer as well; and only where the disk has plenty of room.
         """
         if self.layout.directory is None:
             return False
         wanted = LOG_HEADER_BYTES + CHECKPOINT_PAGES * (PAGE_BYTES + FRAME_HEADER_BYTES)
         with contextlib.suppress(OSError), open(f"{self.layout.database}-wal", "r+b", buffering=0) as log:
             length = log.seek(0, os.SEEK_END)
+            missing = min(EXTEND_BYTES, wanted - length)
+            disk = os.fstatvfs(log.fileno())
+            if missing <= 0 or disk.f_bavail * disk.f_frsize < SPARE_BYTES:
+                return False
             try:
-                return bool(log.write(bytes(max(0, min(EXTEND_BYTES, wanted - length)))))
+                if log.write(bytes(missing)) == missing:
+                    return True
             except OSError:
-                log.truncate(length)  # there is no room to spare
+                pass
+            log.truncate(length)
         return False
 
     def close(self) -> None:

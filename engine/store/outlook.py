@@ -6,9 +6,14 @@ from geode_client.store.groups import DEFAULT_PRIORITY, KEY, PRIORITY, Group
 from geode_client.store.log import LogReader
 
 
-def is_ahead(log: LogReader, group: Group) -> bool:
-    """Whether messages lie beyond a frontier of the group, and it is not paused."""
-    return bool(log.rows(_AHEAD_BY_PRIORITY if group.order_by == PRIORITY else _AHEAD, (group.group_id,)))
+def is_ahead(log: LogReader, group: Group, above: int = -1) -> bool:
+    """Whether messages lie beyond a frontier of the group, and it is not paused.
+
+    `above`: in a priority group only in lanes beyond this one.
+    """
+    if group.order_by != PRIORITY:
+        return bool(log.rows(_AHEAD, (group.group_id,)))
+    return bool(log.rows(_AHEAD_BY_PRIORITY, (group.group_id, above)))
 
 
 def is_due(log: LogReader, group_id: int) -> bool:
@@ -43,11 +48,11 @@ _STORED_AHEAD = (
     " ORDER BY b.base_offset DESC LIMIT 1))"
 )
 _AHEAD = f"{_LANES_AHEAD}{_STORED_AHEAD.format(only='true')} LIMIT 1"
-# The default priority has no index: it comes last, when the others have nothing and its frontier moves on by a claim.
+# The default priority has no index: it comes last, and claims keep its frontier near where the first of them may be.
 _AHEAD_BY_PRIORITY = (
-    f"{_LANES_AHEAD} AND l.lane <> {DEFAULT_PRIORITY}"
+    f"{_LANES_AHEAD} AND l.lane > ?2 AND l.lane <> {DEFAULT_PRIORITY}"
     f"{_STORED_AHEAD.format(only=f'b.priority = l.lane AND b.priority <> {DEFAULT_PRIORITY}')}"
-    f" UNION ALL {_LANES_AHEAD} AND l.lane = {DEFAULT_PRIORITY}"
+    f" UNION ALL {_LANES_AHEAD} AND l.lane > ?2 AND l.lane = {DEFAULT_PRIORITY}"
     f"{_STORED_AHEAD.format(only=f'b.priority = {DEFAULT_PRIORITY}')} LIMIT 1"
 )
 _DUE = (

@@ -312,9 +312,9 @@ class Writer:
             with self._wanted:
                 while not self._waiting and not self._borrowers and not self._stopping:
                     self._wanted.wait()
+                self._taken = True  # first: nothing that comes later may be committed before these
                 works, self._waiting = self._waiting, []
                 borrower = self._borrowers.popleft() if self._borrowers else None
-                self._taken = True  # nothing that comes later may be committed before these
                 if not works and borrower is None:
                     return
             if works:
@@ -438,9 +438,9 @@ class Writer:
     def _begin(self, *, durable: bool) -> Transaction:
         self._choose_durability(durable)
         self._durable_commits += durable
+        self._database.cursor.execute("BEGIN IMMEDIATE")
         if durable and self._durable_commits == COMMITS_BEFORE_EXTENDING and self._database.extend_log():
             self._durable_commits = 0
-        self._database.cursor.execute("BEGIN IMMEDIATE")
         self._refresh()
         return Transaction(self._database, self._ends, self._next_batch_id, self._catalog_version)
 

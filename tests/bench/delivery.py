@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,13 @@ async def rows(settings: Settings, found: list[Row]) -> None:
     found.append(await _between_processes(settings.directory))
 
 
-async def _best(client: Client, count: int, work: object, repeats: int = 3) -> float:
+async def _best(
+    client: Client, count: int, work: Callable[[int], Coroutine[Any, Any, None]], repeats: int = 3
+) -> float:
     best = 0.0
     for number in range(repeats):
         started = time.perf_counter()
-        await work(number)  # type: ignore[operator]
+        await work(number)
         best = max(best, count / (time.perf_counter() - started))
     return best
 
@@ -83,7 +86,7 @@ async def _exactly_once(client: Client, some: list[dict[str, Any]]) -> float:
                 async with client.transaction() as tx:
                     for message in batch:
                         message.data  # noqa: B018
-                        tx.ack(message)
+                        await tx.ack(message)
                 left -= len(batch)
                 if not left:
                     return

@@ -101,6 +101,7 @@ class Worker:
     def claim(self, at_most: int, turn: int = 0) -> int:
         """Claim as many messages as the core wants, but no more than this; how many came. Raises GroupNotFound."""
         world, group = self.world, self.group
+        above = self.core.only_above()
         wanted = min(self.core.wanted(world.boot_us), at_most)
         self.commit()
         self.flush()
@@ -116,6 +117,7 @@ class Worker:
             boot_us=world.boot_us,
             lease_us=max(100_000, world.options.ack_timeout_us),
             dead=world.dead,
+            above=above,
             turn=turn,
         )
         before = self._claims()

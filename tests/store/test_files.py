@@ -154,6 +154,35 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(directory: Path) -> No
         client.publish("t", "goes on")
 
 
+CRAMPED = """
+import os, resource, sys
+from geode_client.store import database
+layout = database.prepare(sys.argv[1])
+opened = database.open_writer(layout)
+opened.connection.execute("CREATE TABLE own (a)")
+log = sys.argv[1] + "/geode.db-wal"
+before = os.path.getsize(log)
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (before + 100_000, limits[1]))
+print(opened.extend_log(), os.path.getsize(log) - before)
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+grown = []
+while opened.extend_log():
+    grown.append(os.path.getsize(log))
+print(len(grown), grown[-1], database.open_reader(layout, opened).rows("SELECT count(*) FROM own"))
+opened.connection.execute("INSERT INTO own VALUES (1)")
+print(database.open_reader(layout, opened).rows("SELECT count(*) FROM own"))
+"""
+
+
+def test_the_log_is_made_longer_a_piece_at_a_time_and_only_where_there_is_room(directory: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CRAMPED, str(directory)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines()[0] == "False 0", done.stdout + done.stderr
+    assert done.stdout.splitlines()[1:] == ["8 8384032 [(0,)]", "[(1,)]"], done.stdout + done.stderr
+
+
 async def test_damaged_batches_are_named_and_nothing_is_deleted(directory: Path) -> None:
     await fill(directory)
     connection = apsw.Connection(str(directory / "geode.db"))
