@@ -13,7 +13,10 @@ from geode_client.errors import GeodeError, GqlError, InvalidMessage
 from geode_client.options import COMPRESSIONS, parse_priority
 
 SECONDS_MAX = 1000 * 366 * 86_400
+# With the broker at a time: four batches, and of small ones more, since each has to wait for the disk.
 BATCHES_ON_THE_WAY = 4
+BATCHES_ON_THE_WAY_MAX = 16
+MESSAGES_ON_THE_WAY = 4_000
 
 Key = str | int | uuid.UUID | None
 
@@ -139,8 +142,12 @@ class BatchSender:
         self._on_the_way.append((first, task))
         # Let it encode and hand itself over before the next one is made: batches are stored in their order.
         await asyncio.sleep(0)
-        if len(self._on_the_way) >= BATCHES_ON_THE_WAY or task.done():
+        if len(self._on_the_way) >= self._at_once(len(batch.bodies)) or task.done():
             await self._await_oldest()
+
+    @staticmethod
+    def _at_once(size: int) -> int:
+        return min(max(BATCHES_ON_THE_WAY, MESSAGES_ON_THE_WAY // size), BATCHES_ON_THE_WAY_MAX)
 
     async def _await_oldest(self) -> None:
         first, task = self._on_the_way[0]
