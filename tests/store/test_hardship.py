@@ -184,3 +184,62 @@ async def test_a_damaged_batch_is_told_once_and_reading_goes_on(directory: Path)
         with pytest.raises(CorruptData, match=r"offsets 1 to 1"):
             await promptly(subscription.get())
         assert getattr(await promptly(subscription.get()), "data", None) == 2
+
+
+UNSYNCED = """
+import asyncio, sys
+import apsw
+from geode_client import Client, GeodeError
+
+
+class Log(apsw.VFSFile):
+    def xSync(self, flags):
+        if Disk.refuses:
+            raise apsw.IOError("the disk does not answer")
+        super().xSync(flags)
+
+
+class Disk(apsw.VFS):
+    refuses = False
+
+    def __init__(self):
+        super().__init__("refusing", "unix", makedefault=True)
+
+    def xOpen(self, name, flags):
+        is_log = isinstance(name, str) and name.endswith("-wal")
+        return (Log if is_log else apsw.VFSFile)("unix", name, flags)
+
+
+async def main():
+    disk = Disk()
+    acknowledged, told = [], set()
+    async with Client(sys.argv[1]) as client:
+        for n in range(60):
+            Disk.refuses = 40 <= n < 50  # a disk that answers again is not believed
+            try:
+                await client.publish("t", n)
+                acknowledged.append(n)
+            except GeodeError as error:
+                told.add(str(error))
+    async with Client(sys.argv[1]) as client:
+        async with client.subscribe("t", from_beginning=True) as subscription:
+            found = [message.data async for message in subscription]
+        await client.publish("t", "goes on")
+    print(acknowledged == list(range(40)), found[:40] == acknowledged, found[40:] in ([], [40]))
+    print(*told, sep="\\n")
+    del disk
+
+
+asyncio.run(main())
+"""
+
+
+def test_what_the_disk_did_not_confirm_is_not_acknowledged(directory: Path) -> None:
+    """An fsync fails, truly, below SQLite: nothing is said to be stored from there on until the store is opened again."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNSYNCED, str(directory)], capture_output=True, text=True, timeout=60, check=False
+    )
+    held, *told = done.stdout.splitlines()
+    assert held == "True True True", done.stdout + done.stderr
+    assert len(told) == 1
+    assert "writes nothing more until it is opened again" in told[0]
