@@ -134,6 +134,12 @@ class Chunk:
             self._rows = codec.decode_lines(self.lines)
         return self._rows
 
+    def forget_decoded(self) -> None:
+        """Let go of what was decoded; whoever asks for it decodes anew."""
+        self.projections = {}
+        self._bodies = None
+        self._rows = None
+
     def message_id(self, index: int) -> str:
         """The id its publisher gave, or one made of store, topic, partition and offset."""
         ids = self.attributes.ids

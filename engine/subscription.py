@@ -148,7 +148,8 @@ class Subscription:
 
     async def get(self, timeout: float | None = None) -> Any:
         """The next message, or None when none came within `timeout` seconds or the subscription has ended."""
-        await self.open()
+        if self._feed is None:
+            await self.open()
         while (one := await self._next_with_rest(timeout)) is not None:
             found = self._taken(one, 1)
             if found:

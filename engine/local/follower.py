@@ -8,6 +8,7 @@ processes. Runs on the event loop only.
 """
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -22,6 +23,10 @@ from geode_client.store.log import FOLLOW_AT_ONCE, Header, LogReader
 from geode_client.store.writer import Append
 
 RECENT_BYTES_MAX = 64 * 1024 * 1024
+# What a chunk takes besides its text: of small ones that is most.
+CHUNK_BYTES = 1_400
+# Only those that were read last keep what was decoded of them, which is several times as much.
+FRESH_BYTES_MAX = 8 * 1024 * 1024
 # With fewer conditions on a topic than this each reader looks for itself, when it reads.
 FILED_MIN = 4
 
@@ -69,8 +74,10 @@ class LogFollower:
         self._adopt = adopt
         self._audiences: dict[int, _Audience] = {}
         self._strangers: set[int] = set()
-        self._recent: dict[int, _Recent] = {}
+        self._recent: OrderedDict[int, _Recent] = OrderedDict()
         self._recent_bytes = 0
+        self._fresh: OrderedDict[int, _Recent] = OrderedDict()
+        self._fresh_bytes = 0
         self.watermark = log.last_batch_id()
 
     def follow(self, topic_id: int, follower: Follower, *, keeps_up: bool) -> None:
@@ -115,7 +122,10 @@ class LogFollower:
     def chunk(self, batch_id: int) -> Chunk | None:
         """A batch that was told of, or None when it has been removed since; raises CorruptData."""
         recent = self._recent.get(batch_id)
-        return self._log.chunk(batch_id) if recent is None else recent.chunk
+        if recent is None:
+            return self._log.chunk(batch_id)
+        self._refresh(recent)
+        return recent.chunk
 
     def candidates(self, batch_id: int, follower: Follower) -> Candidates | None:
         """Which messages of a batch may be for a follower that was told of it; None: that is not known."""
@@ -167,8 +177,7 @@ class LogFollower:
                 with contextlib.suppress(GeodeError):
                     matches = index.match(chunk)
             self._keep(chunk, matches)
-        told = [*index.unfiled, *matches.subscribers()] if matches is not None else list(index.subscribers())
-        for follower in told:
+        for follower in [*index.unfiled, *(index.filed if matches is None else matches.subscribers())]:
             follower.notice(header)
 
     def _audience_of(self, topic_id: int) -> _Audience | None:
@@ -180,8 +189,22 @@ class LogFollower:
         return audience
 
     def _keep(self, chunk: Chunk, matches: Matches | None) -> None:
-        size = len(chunk.lines) + (0 if matches is None else matches.size_bytes)
-        self._recent[chunk.batch_id] = _Recent(chunk, matches, size)
+        size = CHUNK_BYTES + len(chunk.lines) + (0 if matches is None else matches.size_bytes)
+        recent = self._recent[chunk.batch_id] = _Recent(chunk, matches, size)
         self._recent_bytes += size
         while self._recent_bytes > RECENT_BYTES_MAX:
-            self._recent_bytes -= self._recent.pop(next(iter(self._recent))).size_bytes
+            self._recent_bytes -= self._recent.popitem(last=False)[1].size_bytes
+        self._refresh(recent)
+
+    def _refresh(self, recent: _Recent) -> None:
+        """A chunk is about to be decoded: those that were longest ago let go of what was decoded of them."""
+        number = recent.chunk.batch_id
+        if number in self._fresh:
+            self._fresh.move_to_end(number)
+            return
+        self._fresh[number] = recent
+        self._fresh_bytes += recent.size_bytes
+        while self._fresh_bytes > FRESH_BYTES_MAX and len(self._fresh) > 1:
+            _, old = self._fresh.popitem(last=False)
+            self._fresh_bytes -= old.size_bytes
+            old.chunk.forget_decoded()

@@ -26,6 +26,7 @@ from geode_client.store.writer import Append
 KEY_CHARACTERS_MAX = 1024
 MESSAGE_ID_CHARACTERS_MAX = 256
 HEADERS_BYTES_MAX = 64 * 1024
+_ONLY = range(1)
 
 
 def made_id() -> str:
@@ -352,7 +353,36 @@ def _grouped(run: list[Waiting], router: Router) -> list[Group]:
 
 def prepare_single(topic: Topic, message: OutgoingMessage, catalog_version: int, router: Router) -> PublishWork:
     """The work that stores one message; raises InvalidMessage when it is refused."""
-    return prepare(topic, _batch_of([message]), catalog_version, router)
+    if not _is_bare(topic, message):
+        return prepare(topic, _batch_of([message]), catalog_version, router)
+    lines = codec.encode_lines((message.body,))
+    _check_sizes(topic, lines)
+    timestamp_us = now_us()
+    partition = 0 if topic.partitions == 1 else router.next_partition(topic)
+    columns = _Columns(topic, message.priority, message.compression, timestamp_us)
+    return PublishWork(
+        topic_id=topic.topic_id,
+        topic_revision=topic.revision,
+        catalog_version=catalog_version,
+        durable=topic.delivery.durable,
+        parts=[columns.part(partition, lines, NO_ATTRIBUTES, _ONLY)],
+        dedupe_after_us=None,
+    )
+
+
+def _is_bare(topic: Topic, message: OutgoingMessage) -> bool:
+    """Whether nothing is to be stored of the message but its body, and nothing asked of that."""
+    options = topic.options
+    return (
+        message.key is None
+        and message.message_id is None
+        and message.headers is None
+        and message.ttl_us is None
+        and not message.delay_us
+        and topic.schema is None
+        and options.partition_key is None
+        and options.message_ttl_us is None
+    )
 
 
 def _batch_of(messages: list[OutgoingMessage]) -> OutgoingBatch:

@@ -3,7 +3,8 @@
 Every process that opens a store makes a named pipe in `wake/` and holds it open. After a commit one byte goes to each
 other pipe; whoever finds a byte looks at the log. A pipe that nobody reads belongs to a process that is gone (the kernel
 closes it whatever way the process ends) and is removed by whoever finds it so. A lost byte costs no message: readers look
-at the log once a second anyway.
+at the log once a second anyway. The folder is looked at only so often; whoever makes a pipe waits for longer than
+that before it reads the log, so that whatever it does not find there it is woken for.
 """
 
 import contextlib
@@ -17,6 +18,9 @@ from geode_client.store.locks import PrivateFile
 READ_BYTES = 4096
 # Two changes of a folder within one tick of the kernel's clock leave the same time.
 CLOCK_TICK_NS = 100_000_000
+# So long the others may be taken to be the same; who joins them waits for longer before it counts on being woken.
+LOOK_EVERY_NS = 500_000
+JOIN_SECONDS = 0.001
 
 
 class WakePipe:
@@ -34,6 +38,7 @@ class WakePipe:
         # takes it for the pipe of a dead process.
         self._file = PrivateFile(os.open(unnamed, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
         unnamed.rename(self.path)
+        time.sleep(JOIN_SECONDS)
 
     @property
     def descriptor(self) -> int:
@@ -54,23 +59,22 @@ class WakePipe:
 class Peers:
     """The pipes of the other processes, for `wake` after a commit; used by one thread at a time."""
 
-    __slots__ = ("_changed_ns", "_folder", "_own", "_pipes")
+    __slots__ = ("_changed_ns", "_folder", "_looked_ns", "_own", "_pipes")
 
     def __init__(self, folder: Path, own: str) -> None:
         self._folder = folder
         self._own = own
         self._changed_ns = -1
+        self._looked_ns = 0
         self._pipes: dict[str, int] = {}
 
     def wake(self) -> None:
         """Send a byte to every other process that is alive; one that cannot be reached finds out by itself within a second."""
-        with contextlib.suppress(OSError):
-            changed_ns = os.stat(self._folder).st_mtime_ns
-            if changed_ns != self._changed_ns:
-                self._changed_ns = -1
-                self._look_again()
-                if time.time_ns() - changed_ns > CLOCK_TICK_NS:
-                    self._changed_ns = changed_ns
+        now_ns = time.monotonic_ns()
+        if now_ns - self._looked_ns > LOOK_EVERY_NS:
+            self._looked_ns = now_ns
+            with contextlib.suppress(OSError):
+                self._look()
         for name, descriptor in list(self._pipes.items()):
             try:
                 os.write(descriptor, b"\n")
@@ -80,6 +84,14 @@ class Peers:
                 os.close(self._pipes.pop(name))
                 with contextlib.suppress(OSError):
                     (self._folder / name).unlink()
+
+    def _look(self) -> None:
+        changed_ns = os.stat(self._folder).st_mtime_ns
+        if changed_ns != self._changed_ns:
+            self._changed_ns = -1
+            self._look_again()
+            if time.time_ns() - changed_ns > CLOCK_TICK_NS:
+                self._changed_ns = changed_ns
 
     def _look_again(self) -> None:
         names = {name for name in os.listdir(self._folder) if not name.startswith(".") and name != self._own}

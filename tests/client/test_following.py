@@ -217,3 +217,23 @@ async def test_conditions_of_several_kinds_share_one_look(directory: Path) -> No
                 got += [] if message is None else [message.data]
             assert got == wanted
             await subscription.close()
+
+
+async def test_what_is_kept_for_those_who_keep_up_is_bounded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "RECENT_BYTES_MAX", 200_000)
+    monkeypatch.setattr(follower, "FRESH_BYTES_MAX", 20_000)
+    async with Client(directory) as client:
+        async with client.subscribe("t", filter="n >= 0") as subscription:
+            for n in range(400):
+                await client.publish("t", {"n": n})
+                message = await subscription.get()
+                assert message["n"] == n
+            kept = list(client.broker._subscriptions.follower._recent.values())  # type: ignore[attr-defined]
+            assert len(kept) <= 200_000 // follower.CHUNK_BYTES
+            decoded = [one for one in kept if one.chunk._rows is not None or one.chunk.projections]
+            assert 0 < len(decoded) <= 20_000 // follower.CHUNK_BYTES
+            held = [message]
+            for n in range(100):
+                await client.publish("t", {"n": n})
+            assert held[0]["n"] == 399
+            assert held[0].data == {"n": 399}
