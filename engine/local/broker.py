@@ -8,6 +8,7 @@ No read lasts longer than a call.
 import asyncio
 import contextlib
 import os
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -88,6 +89,7 @@ class LocalBroker:
         if self._open:
             return
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         layout = files.prepare(self._target)
         with _named_errors(layout), contextlib.ExitStack() as undo:
             self._database = files.open_writer(layout)
@@ -179,7 +181,8 @@ class LocalBroker:
 
     def _check_loop(self) -> None:
         """Refuse another event loop, where nothing that is awaited here would ever come."""
-        if asyncio.get_running_loop() is not self._loop:
+        # Of one thread only one loop runs at a time; to ask which it is costs a system call.
+        if not self._loop.is_running() or threading.get_ident() != self._thread:
             self._database.check_process()
             raise StoreError(
                 "the client was opened in another event loop (another asyncio.run, or another thread): open one in each"
