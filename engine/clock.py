@@ -13,7 +13,7 @@ def now_us() -> int:
 
 def datetime_of(timestamp_us: int) -> datetime:
     """UTC datetime of microseconds since 1970."""
-    return datetime.fromtimestamp(timestamp_us / 1_000_000, UTC)
+    return EPOCH + timedelta(microseconds=timestamp_us)
 
 
 def microseconds_of(moment: datetime) -> int:

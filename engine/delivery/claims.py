@@ -38,6 +38,7 @@ _WORDS = {
 }
 _SAID = bytes(1 if PENDING < state <= DEAD else 0 for state in range(256))
 _NOT_OURS = bytes(ABSENT if state in (PENDING, UNDONE) else state for state in range(256))
+_NOT_WANTED = bytes(FILTERED if state == PENDING else state for state in range(256))
 _MARK_WRITTEN = bytes(state + WRITTEN if PENDING < state <= DEAD else state for state in range(256))
 
 
@@ -175,6 +176,16 @@ class HeldClaim:
         for index in indices:
             if self.state[base + index] == PENDING:
                 self.state[base + index] = word
+
+    def pass_over(self, first: int, end: int) -> int:
+        """What is pending at these offsets is not wanted by the condition; how many messages those are."""
+        start, stop = max(first - self.first, 0), max(end - self.first, 0)
+        run = self.state[start:stop]
+        count = run.count(PENDING)
+        if count:
+            self.state[start:stop] = run.translate(_NOT_WANTED)
+            self.is_unwritten = True
+        return count
 
     def check(self, offset: int, word: int, shown: str) -> bool:
         """Whether `word` may be said of a message; False when it was said already.

@@ -25,7 +25,6 @@ from geode_client.delivery.claims import (
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.judged import Judged
 from geode_client.delivery.members import Found, GroupSlice, KeysInHand, Member, Piece
-from geode_client.errors import LeaseLost
 from geode_client.message import Chunk
 from geode_client.store.settling import Settlement
 
@@ -77,9 +76,13 @@ class GroupCore:
         self.members.pop(member.member_id, None)
 
     # ── what was claimed ──
-    def received(self, claim: HeldClaim, found: Iterable[Found], now_us: int) -> list[Piece]:
+    def received(
+        self, claim: HeldClaim, found: Iterable[Found], now_us: int, unmet: Sequence[tuple[int, int]] = ()
+    ) -> list[Piece]:
         """Take in a claim and what the log holds of it: what can be delivered comes back as pieces, for `offer`.
 
+        `unmet` are runs of offsets of which is known, without reading them, that the condition wants none; they need not be
+        in `found`.
         Pending messages of which nothing was found have been removed; expired ones and those the condition does not want
         are settled as such; those that were lost with their consumers too often become dead letters. What is damaged stays
         pending.
@@ -87,6 +90,8 @@ class GroupCore:
         self.claims[claim.claim_id] = claim
         pieces: list[Piece] = []
         reached = claim.first
+        for run in unmet:
+            self.judged.note(claim.topic_id, 0, 0, claim.pass_over(*run))
         for base, end_offset, chunk in found:
             start = max(base, claim.first)
             end = min(end_offset, claim.first + len(claim.state))
@@ -196,7 +201,10 @@ class GroupCore:
 
     def highest_ready(self) -> int | None:
         """The highest lane of which something is ready; 0 without priorities."""
-        return max((lane for lane, pieces in self._ready.items() if pieces), default=None)
+        pieces = self._first()
+        if pieces is None:
+            return None
+        return pieces[0].claim.lane if self.order_by == PRIORITY else 0
 
     def _room(self) -> int:
         return sum(max(0, member.prefetch - member.holds) for member in self.members.values())
@@ -298,7 +306,7 @@ class GroupCore:
     def acknowledge(self, one: GroupSlice, index: int) -> bool:
         """An explicit acknowledgement; False when it had been said before. Raises LeaseLost, AlreadySettled."""
         offset = one.chunk.base_offset + index
-        if not _check(one, index, ACKNOWLEDGED):
+        if not one.may_say(index, ACKNOWLEDGED):
             return False
         one.claim.say(offset, ACKNOWLEDGED)
         self._free_key_of(one, index)
@@ -318,7 +326,7 @@ class GroupCore:
         claim, offset = one.claim, one.chunk.base_offset + index
         attempts, limit = claim.attempts + 1, claim.rules.attempts_max
         last = not requeue or (limit is not None and attempts >= limit)
-        if not _check(one, index, DEAD if last else FAILED):
+        if not one.may_say(index, DEAD if last else FAILED):
             return False
         if last:
             why = "max_retries" if requeue else "rejected"
@@ -333,7 +341,7 @@ class GroupCore:
 
     def reserve(self, one: GroupSlice, index: int) -> bool:
         """An acknowledgement within an open transaction; as `acknowledge` otherwise."""
-        if one.claim.is_reserved(one.chunk.base_offset + index) or not _check(one, index, ACKNOWLEDGED):
+        if one.claim.is_reserved(one.chunk.base_offset + index) or not one.may_say(index, ACKNOWLEDGED):
             return False
         one.claim.reserve(one.chunk.base_offset + index)
         return True
@@ -545,12 +553,3 @@ class GroupCore:
     def _lane_of(self, claim: HeldClaim) -> "deque[Piece]":
         lane = claim.lane if self.order_by == PRIORITY else 0
         return self._ready.setdefault(lane, deque())
-
-
-def _check(one: GroupSlice, index: int, word: int) -> bool:
-    """Whether a member may say a word of a message; False when it was said already. Raises LeaseLost, AlreadySettled."""
-    if index in one.given_back:
-        raise LeaseLost(
-            f"message {one.chunk.message_id(index)} is not ours any more: it was given back when the subscription was closed"
-        )
-    return one.claim.check(one.chunk.base_offset + index, word, one.chunk.message_id(index))

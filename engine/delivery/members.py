@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from geode_client.delivery.claims import HeldClaim
 from geode_client.delivery.slices import Slice
+from geode_client.errors import LeaseLost
 from geode_client.message import Chunk
 
 Place = tuple[int, int, str]
@@ -54,6 +55,13 @@ class GroupSlice(Slice):
             return False
         first = self.chunk.base_offset
         return not any(self.claim.is_open(first + index) for index in self.indices[self.said : self.end])
+
+    def may_say(self, index: int, word: int) -> bool:
+        """Whether a member may say a word of a message; False when it was said already. Raises LeaseLost, AlreadySettled."""
+        shown = self.chunk.message_id(index)
+        if index in self.given_back:
+            raise LeaseLost(f"message {shown} is not ours any more: it was given back when the subscription was closed")
+        return self.claim.check(self.chunk.base_offset + index, word, shown)
 
 
 class Member:

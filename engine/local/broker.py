@@ -49,6 +49,7 @@ from geode_client.local.zones import ZoneMaker, ZoneWishes
 from geode_client.message import Chunk, Message
 from geode_client.replying import answer
 from geode_client.store import database as files
+from geode_client.store import locks
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import TRAFFIC_SECONDS, Presence, Traffic
 from geode_client.store.publishing import StaleTopic, partition_of
@@ -90,6 +91,7 @@ class LocalBroker:
             return
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self._forks = locks.forks()
         layout = files.prepare(self._target)
         with _named_errors(layout), contextlib.ExitStack() as undo:
             self._database = files.open_writer(layout)
@@ -182,7 +184,7 @@ class LocalBroker:
     def _check_loop(self) -> None:
         """Refuse another event loop, where nothing that is awaited here would ever come."""
         # Of one thread only one loop runs at a time; to ask which it is costs a system call.
-        if not self._loop.is_running() or threading.get_ident() != self._thread:
+        if locks.forks() != self._forks or not self._loop.is_running() or threading.get_ident() != self._thread:
             self._database.check_process()
             raise StoreError(
                 "the client was opened in another event loop (another asyncio.run, or another thread): open one in each"

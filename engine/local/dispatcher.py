@@ -20,16 +20,20 @@ from geode_client.delivery.group import GroupCore
 from geode_client.delivery.members import Found, GroupSlice, Member, Piece
 from geode_client.errors import CorruptData, GeodeError, StoreError
 from geode_client.local.joining import JoinedAcknowledgements
+from geode_client.local.leases import Leases
 from geode_client.local.surroundings import Surroundings, Waiting
 from geode_client.store import outlook
 from geode_client.store.claiming import Claim, Claimed
 from geode_client.store.groups import Group
-from geode_client.store.settling import Renew, Settle, Settlement
+from geode_client.store.log import Skips
+from geode_client.store.settling import Settle, Settlement
 from geode_client.store.writer import Work
 
 FLUSH_SECONDS = 0.02
-LEASE_RENEWALS = 3
-RENEWAL_SECONDS_MAX = 10.0
+# Statistics are of thousands of messages; which there are is looked up anew every so many claims.
+ASK_FROM_MESSAGES = 1024
+ASKS_WITH_ONE_VIEW = 64
+LANES_END = 10
 
 
 class Dispatcher:
@@ -57,7 +61,7 @@ class Dispatcher:
         self._news: set[int] | None = None
         self._look = True
         self._has_suspect = False
-        self._highest_news = False
+        self._none_above = LANES_END
         self._claiming: asyncio.Task[bool] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._flush_waiters: list[asyncio.Future[None]] = []
@@ -67,8 +71,9 @@ class Dispatcher:
         self._turn = random.randrange(1 << 16)
         self._damage: CorruptData | None = None
         self._joined: dict[int, JoinedAcknowledgements] = {}
-        self._renew_timer: asyncio.TimerHandle | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._skips: Skips | None = None
+        self._asked = 0
+        self.leases = Leases(self.core, around, self._lost)
         self.failure: GeodeError | None = None
 
     # ── news ──
@@ -76,13 +81,14 @@ class Dispatcher:
         """A topic of the group has a new batch."""
         if self._news is not None:
             self._news.add(topic_id)
-        self._highest_news = self.group.order_by == "priority"
+        self._none_above = LANES_END
         self.attend()
 
     def look_again(self) -> None:
         """Retries may be due, claims without an owner be there, the group moved or resumed."""
         self._look = True
         self._news = None
+        self._none_above = LANES_END
         self.attend()
 
     def fail(self, error: GeodeError) -> None:
@@ -138,10 +144,21 @@ class Dispatcher:
         return None
 
     def _may_be_outranked(self) -> bool:
-        """Whether something has come that goes before all that is ready (priority groups)."""
+        """Whether there is something to claim that goes before all that is ready (priority groups).
+
+        It is looked for when something has come, and again whenever what is ready is of a lower lane than before.
+        """
+        if self.group.order_by != "priority":
+            return False
         highest = self.core.highest_ready()
-        news, self._highest_news = self._highest_news, False
-        return news and highest is not None and outlook.is_ahead(self._around.log, self.group, above=highest)
+        if highest is None or highest >= self._none_above:
+            return False
+        log, group = self._around.log, self.group
+        if outlook.is_ahead(log, group, above=highest) or outlook.is_due(log, group.group_id, above=highest):
+            self._look |= not self._has_news()
+            return True
+        self._none_above = highest
+        return False
 
     def _has_news(self) -> bool:
         """Whether something came that no claim has looked for, such as while one was under way."""
@@ -247,8 +264,9 @@ class Dispatcher:
         for one in claim.claimed:
             topic = self._around.topics.by_id(one.topic_id)
             if topic is not None:
-                pieces += self.core.received(self._held(one, topic, claim), self._found(one), now)
-        self._expect_renewal()
+                unmet = self._unmet(one, topic)
+                pieces += self.core.received(self._held(one, topic, claim), self._found(one, unmet), now, unmet)
+        self.leases.expect()
         first = [piece for piece in pieces if piece.claim.rules.settle_first]
         if first:
             self.core.settle_first(first)
@@ -273,12 +291,28 @@ class Dispatcher:
             deadline_us=claim.boot_us + claim.lease_us,
         )
 
-    def _found(self, one: Claimed) -> list[Found]:
-        """What the log holds of a claim; a damaged batch is told to the next reader."""
+    def _unmet(self, one: Claimed, topic: Topic) -> Sequence[tuple[int, int]]:
+        """Runs of a large claim that need not be read: statistics say that the condition wants nothing there.
+
+        Not where expired messages become dead letters, since only reading tells which have.
+        """
+        if self.core.condition is None or len(one.pending) < ASK_FROM_MESSAGES or topic.options.dead_letter_expired:
+            return ()
+        if self._asked % ASKS_WITH_ONE_VIEW == 0:
+            self._skips = self._around.skips(self.core.condition)
+        self._asked += 1
+        window = (one.first, one.first + len(one.pending))
+        return () if self._skips is None else self._skips.runs(one.topic_id, one.partition, window)
+
+    def _found(self, one: Claimed, unmet: Sequence[tuple[int, int]]) -> list[Found]:
+        """What the log holds of a claim but for the runs; a damaged batch is told to the next reader."""
         found: list[Found] = []
         end = one.first + len(one.pending)
         for header in self._around.log.reaching_into(one.topic_id, one.partition, one.first, end):
             stop = header.base_offset + header.count
+            start, last = max(one.first, header.base_offset), min(end, stop)
+            if any(first <= start and last <= behind for first, behind in unmet):
+                continue
             try:
                 chunk = self._around.follower.chunk(header.batch_id)
             except CorruptData as damage:
@@ -313,6 +347,7 @@ class Dispatcher:
     def _retry_due(self) -> None:
         self._retry_timer = None
         self._look = True
+        self._none_above = LANES_END
         self.attend()
 
     # ── settling ──
@@ -447,32 +482,6 @@ class Dispatcher:
             self.look_again()
         self.attend()
 
-    # ── leases ──
-    def _expect_renewal(self) -> None:
-        lease_us = self.core.shortest_lease_us()
-        if self._renew_timer is None and lease_us is not None:
-            wait = min(lease_us / LEASE_RENEWALS / 1e6, RENEWAL_SECONDS_MAX)
-            self._renew_timer = self._loop.call_later(wait, self._renewal_due)
-
-    def _renewal_due(self) -> None:
-        self._renew_timer = None
-        if self._renewing is None:
-            self._renewing = self._loop.create_task(self.renew(), name="geode-renew")
-            self._renewing.add_done_callback(self._renewal_done)
-
-    def _renewal_done(self, task: "asyncio.Task[None]") -> None:
-        self._renewing = None
-        if not task.cancelled():
-            task.exception()  # what cannot be renewed is lost, and whoever settles it is told
-        self._expect_renewal()
-
-    async def renew(self) -> None:
-        """Move the deadlines of all that is held; what has passed to somebody else is found to be lost."""
-        renew = Renew(self.core.deadlines(boot_us()))
-        await self._around.write([renew])
-        self._lost(renew.lost)
-        self.core.renewed(renew.deadlines)
-
     def _has_orphans(self) -> bool:
         found = outlook.has_orphans(self._around.log, self.group.group_id)
         return found or bool(self._around.dead_owners(self.group.group_id))
@@ -498,16 +507,11 @@ class Dispatcher:
         self.attend()
         self._expect_flush()
 
-    async def extend(self, claim: HeldClaim, until_us: int) -> None:
-        """Hold a claim at least until a time of the boot clock."""
-        claim.extended_us = max(claim.extended_us, until_us)
-        await self.renew()
-
     # ── the end ──
     async def leave(self, member: Member) -> None:
         """A member goes; when it was the last one, everything that is held is let go of."""
         self.core.leave(member)
-        for under_way in (self._claiming, self._flushing, self._renewing):
+        for under_way in (self._claiming, self._flushing, self.leases.renewing):
             if under_way is not None and not self.core.members:
                 with contextlib.suppress(GeodeError):
                     await asyncio.shield(under_way)
@@ -516,10 +520,11 @@ class Dispatcher:
             self.attend()
             self._expect_flush()
             return
-        for timer in (self._flush_timer, self._retry_timer, self._renew_timer):
+        self.leases.stop()
+        for timer in (self._flush_timer, self._retry_timer):
             if timer is not None:
                 timer.cancel()
-        self._flush_timer = self._retry_timer = self._renew_timer = None
+        self._flush_timer = self._retry_timer = None
         if self.failure is None:
             made = self.core.let_go()
             self.look_again()  # who joins while this is written finds what is let go of here

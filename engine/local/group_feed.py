@@ -130,7 +130,7 @@ class GroupFeed:
         """Asks the store when the lease may have ended unnoticed: this process stood still for so long."""
         assert isinstance(one, GroupSlice)
         if boot_us() >= one.claim.deadline_us:
-            await self.dispatcher.renew()
+            await self.dispatcher.leases.renew()
         return not one.claim.is_lost
 
     def expired(self, one: Slice, index: int) -> None:
@@ -246,7 +246,7 @@ class Ticket:
     async def extend(self, message: Message, seconds: float) -> None:
         claim = self._slice.claim
         claim.check(message.offset, 0, message.id)
-        await self._feed.dispatcher.extend(claim, boot_us() + int(seconds * 1e6))
+        await self._feed.dispatcher.leases.extend(claim, boot_us() + int(seconds * 1e6))
         if claim.is_lost:
             claim.check(message.offset, 0, message.id)
 

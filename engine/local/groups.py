@@ -29,6 +29,7 @@ from geode_client.local.dispatcher import Dispatcher
 from geode_client.local.follower import LogFollower
 from geode_client.local.group_feed import GroupFeed
 from geode_client.local.reports import Reports
+from geode_client.local.zones import ZoneWishes
 from geode_client.message import Message
 from geode_client.store import wake
 from geode_client.store.groups import (
@@ -89,6 +90,7 @@ class Groups:
         topics: TopicReader,
         follower: LogFollower,
         reports: Reports,
+        zones: ZoneWishes,
         write: Write,
         settle_pending: Callable[[], Awaitable[None]],
         reply: Callable[[Message, object], Awaitable[None]],
@@ -100,6 +102,8 @@ class Groups:
         self.topics = topics
         self.follower = follower
         self.reports = reports
+        self.skips = zones.skips
+        self._zones = zones
         self.write = write
         self.process = process
         self.settle_pending = settle_pending
@@ -144,6 +148,8 @@ class Groups:
         await self.write([join])
         assert join.group is not None
         through = None if request.follow else self._ends(covered)
+        if not isinstance(request.start, FromEnd):
+            self._zones.want(self.skips(request.condition), [topic.topic_id for topic in covered])
         found = self._dispatcher(join.group, request, through)
         member = Member(member_id, prefetch=request.prefetch, auto_ack=request.auto_ack)
         feed = GroupFeed(found.dispatcher, member, request, self)

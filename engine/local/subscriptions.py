@@ -60,7 +60,17 @@ class Subscriptions:
         self._feeds: dict[str, FanoutFeed] = {}
         self.follower = LogFollower(log, self._adopt)
         self.groups = Groups(
-            log, topics, self.follower, reports, write, settle, reply, refuse_past, reports.presence.process, directory
+            log,
+            topics,
+            self.follower,
+            reports,
+            zones,
+            write,
+            settle,
+            reply,
+            refuse_past,
+            reports.presence.process,
+            directory,
         )
 
     # ── opening ──

@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.members import Member
 from geode_client.local.follower import LogFollower
-from geode_client.store.log import LogReader
+from geode_client.store.log import LogReader, Skips
 from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Work
 
@@ -44,6 +45,11 @@ class Surroundings(Protocol):
 
     @property
     def process(self) -> str: ...
+
+    @property
+    def skips(self) -> Callable[[ConditionLike | None], Skips | None]:
+        """What statistics say of a condition: which batches need not be read for it."""
+        ...
 
     @property
     def write(self) -> Callable[[Sequence[Work]], Awaitable[None]]: ...

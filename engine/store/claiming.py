@@ -22,7 +22,9 @@ CLAIM_BYTES_MAX = 8 * 1024 * 1024
 LANES_AT_ONCE = 64
 ROWS_AT_ONCE = 256
 BATCHES_AT_ONCE = 4096
+# How far lanes may stay behind the log, and how many claims lie between two looks at those that do.
 LAG_OF_LANE = 1024
+CLAIMS_BETWEEN = 32
 PIECES_OF_LOST = 8
 HELD_MAX = 1024
 
@@ -110,20 +112,28 @@ class Claim(msgspec.Struct, eq=False):
             "  AND l.frontier < p.next_offset ORDER BY lane DESC"
         )
         lowest = -1 if self.above is None else self.above
+        idle = []
         for (lane,) in transaction.database.rows(sql, (self.group_id, self.now_us)):
             # A lane that was left before its end has more for the next claim, before any lower one.
             if left > 0 and lane > lowest and not self.more:
                 left -= self._take(transaction, left, lane)
             else:
-                self._pass_over_others(transaction, lane)
+                idle.append(lane)
+        if idle and self.turn % CLAIMS_BETWEEN == 0:
+            self._pass_over_others(transaction, idle)
 
-    def _pass_over_others(self, transaction: Transaction, lane: int) -> None:
-        """Move the frontier of a lane that had no turn over messages that are not of it: while the higher ones keep the group
-        busy they would become ever more to look at, and hold back the retention of what was consumed."""
+    def _pass_over_others(self, transaction: Transaction, lanes: Sequence[int]) -> None:
+        """Move the frontiers of lanes that had no turn over messages that are not of them: while the higher ones keep the
+        group busy they would become ever more to look at, and hold back the retention of what was consumed."""
         assert self.group is not None
-        for _, topic_id, partition, frontier, end in self._open_lanes(transaction, lane)[:LANES_AT_ONCE]:
-            if end - frontier < LAG_OF_LANE:
-                continue
+        rows = transaction.database.rows(
+            "SELECT l.lane, l.topic_id, l.partition, max(l.frontier, p.start_offset), p.next_offset FROM lanes AS l"
+            " JOIN partitions AS p USING (topic_id, partition) WHERE l.group_id = ?1 AND (?2 IS NULL OR l.partition = ?2)"
+            f" AND l.frontier + {LAG_OF_LANE} <= p.next_offset AND l.lane IN ({', '.join('?' * len(lanes))})",
+            (self.group_id, self.partition, *lanes),
+        )
+        turned = self.turn // CLAIMS_BETWEEN * LANES_AT_ONCE % len(rows) if rows else 0
+        for lane, topic_id, partition, frontier, end in (rows[turned:] + rows[:turned])[:LANES_AT_ONCE]:
             end = self._look_end(transaction, (topic_id, partition, lane), frontier, end)
             arguments = (transaction.database, self.group.order_by, lane, topic_id, partition, frontier, end)
             reached = next((start for start, _, _ in lane_members(*arguments, rows_max=1)), end)

@@ -31,7 +31,19 @@ class PrivateFile:
             os.close(descriptor)
 
 
+class _Forks:
+    """How often this process was made by a fork of one that had this module: told without a system call."""
+
+    count = 0
+
+
+def forks() -> int:
+    """A number that is another one in a forked child."""
+    return _Forks.count
+
+
 def _close_in_child() -> None:
+    _Forks.count += 1
     for file in list(_private_files):
         file.close()
 

@@ -16,9 +16,9 @@ def is_ahead(log: LogReader, group: Group, above: int = -1) -> bool:
     return bool(log.rows(_AHEAD_BY_PRIORITY, (group.group_id, above)))
 
 
-def is_due(log: LogReader, group_id: int) -> bool:
-    """Whether retries are due, or claims are nobody's."""
-    return bool(log.rows(_DUE, (group_id, now_us(), boot_us())))
+def is_due(log: LogReader, group_id: int, above: int = -1) -> bool:
+    """Whether retries are due, or claims are nobody's; `above`: only of lanes beyond this one."""
+    return bool(log.rows(_DUE, (group_id, now_us(), boot_us(), above)))
 
 
 def has_orphans(log: LogReader, group_id: int) -> bool:
@@ -57,7 +57,8 @@ _AHEAD_BY_PRIORITY = (
 )
 _DUE = (
     "SELECT 1 FROM retries AS r JOIN groups AS g USING (group_id) WHERE r.group_id = ?1 AND not_before_us <= ?2"
-    " AND g.paused = 0 UNION ALL SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?3) LIMIT 1"
+    " AND r.lane > ?4 AND g.paused = 0 UNION ALL SELECT 1 FROM claims WHERE group_id = ?1"
+    " AND (owner IS NULL OR deadline_us < ?3) AND lane > ?4 LIMIT 1"
 )
 _NEXT_RETRY = "SELECT min(not_before_us) FROM retries WHERE group_id = ?1"
 _NEXT_RETRY_IN_ORDER = f"SELECT min(not_before_us) FROM retries AS r WHERE group_id = ?1 AND {FREE_IN_ORDER}"

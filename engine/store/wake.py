@@ -10,6 +10,7 @@ that before it reads the log, so that whatever it does not find there it is woke
 import contextlib
 import errno
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -57,33 +58,38 @@ class WakePipe:
 
 
 class Peers:
-    """The pipes of the other processes, for `wake` after a commit; used by one thread at a time."""
+    """The pipes of the other processes, for `wake` after a commit; used by several threads."""
 
-    __slots__ = ("_changed_ns", "_folder", "_looked_ns", "_own", "_pipes")
+    __slots__ = ("_changed_ns", "_folder", "_looked_ns", "_mutex", "_own", "_pipes")
 
     def __init__(self, folder: Path, own: str) -> None:
         self._folder = folder
         self._own = own
         self._changed_ns = -1
         self._looked_ns = 0
+        self._mutex = threading.Lock()  # the loop's thread commits, and the writer's
         self._pipes: dict[str, int] = {}
 
     def wake(self) -> None:
         """Send a byte to every other process that is alive; one that cannot be reached finds out by itself within a second."""
-        now_ns = time.monotonic_ns()
-        if now_ns - self._looked_ns > LOOK_EVERY_NS:
-            self._looked_ns = now_ns
-            with contextlib.suppress(OSError):
-                self._look()
-        for name, descriptor in list(self._pipes.items()):
-            try:
-                os.write(descriptor, b"\n")
-            except BlockingIOError:
-                continue  # full: its process has more than enough reason to wake already
-            except OSError:
-                os.close(self._pipes.pop(name))
+        with self._mutex:
+            now_ns = time.monotonic_ns()
+            if now_ns - self._looked_ns > LOOK_EVERY_NS:
+                self._looked_ns = now_ns
                 with contextlib.suppress(OSError):
-                    (self._folder / name).unlink()
+                    self._look()
+            for name, descriptor in list(self._pipes.items()):
+                self._send(name, descriptor)
+
+    def _send(self, name: str, descriptor: int) -> None:
+        try:
+            os.write(descriptor, b"\n")
+        except BlockingIOError:
+            pass  # full: its process has more than enough reason to wake already
+        except OSError:
+            os.close(self._pipes.pop(name))
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink()
 
     def _look(self) -> None:
         changed_ns = os.stat(self._folder).st_mtime_ns
@@ -103,9 +109,10 @@ class Peers:
                 self._pipes[name] = descriptor
 
     def close(self) -> None:
-        for descriptor in self._pipes.values():
-            os.close(descriptor)
-        self._pipes.clear()
+        with self._mutex:
+            for descriptor in self._pipes.values():
+                os.close(descriptor)
+            self._pipes.clear()
 
 
 def open_for_waking(path: Path) -> int | None:

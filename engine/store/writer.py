@@ -439,8 +439,9 @@ class Writer:
         self._choose_durability(durable)
         self._durable_commits += durable
         self._database.cursor.execute("BEGIN IMMEDIATE")
-        if durable and self._durable_commits == COMMITS_BEFORE_EXTENDING and self._database.extend_log():
+        if self._durable_commits >= COMMITS_BEFORE_EXTENDING:
             self._durable_commits = 0
+            self._database.extend_log()
         self._refresh()
         return Transaction(self._database, self._ends, self._next_batch_id, self._catalog_version)
 

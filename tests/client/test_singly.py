@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from geode_client import Client, SchemaViolation, TopicNotFound
+from geode_client import Client, MessageTooLarge, SchemaViolation, TopicNotFound
 from geode_client.store import claiming
 from geode_client.store.database import Layout
 
@@ -152,3 +152,36 @@ async def test_lanes_without_messages_do_not_stay_behind(directory: Path, monkey
             await client.publish("t", {"low": True}, priority=2)
             found = [(await subscription.get()).data for _ in range(41)]
     assert found[-1] == {"low": True}
+
+
+async def test_a_higher_lane_comes_first_also_where_a_claim_took_a_part_of_it(directory: Path) -> None:
+    async with Client(directory) as client:
+        await client.execute("CREATE TOPIC t")
+        await client.publish_batch("t", [{"n": 5}] * 1000, batch_size=10, priority=5)
+        options: dict[str, Any] = {"priority_order": True, "auto_ack": False, "prefetch": 500, "from_beginning": True}
+        async with client.subscribe("t", consumer_group="g", **options) as subscription:
+            core = subscription._feed.dispatcher.core  # type: ignore[union-attr]
+
+            async def next_one() -> int:
+                message = await subscription.get(timeout=20)
+                await message.ack()
+                number: int = message["n"]
+                return number
+
+            while core.ready_count < 100:
+                await next_one()
+            await client.publish_batch("t", [{"n": 9}] * 1000, batch_size=10, priority=9)
+            found = [await next_one() for _ in range(1100)]
+            # What is in the reader's hand already comes before: one slice, of one batch.
+            first = found.index(9)
+            assert first <= 10
+            assert found[first : first + 1000] == [9] * 1000
+
+
+async def test_nothing_is_stored_behind_a_batch_that_is_refused(directory: Path) -> None:
+    async with Client(directory) as client:
+        await client.execute("CREATE TOPIC t WITH OPTIONS (max_message_bytes: 100)")
+        messages = [{"n": n} if n != 100 else {"n": "x" * 200} for n in range(1000)]
+        with pytest.raises(MessageTooLarge, match="message 101"):
+            await client.publish_batch("t", messages, batch_size=10)
+        assert (await client.query("SELECT count(*) FROM t")).rows == [(100,)]

@@ -287,3 +287,26 @@ async def test_explain_analyze_says_how_much_was_passed_over(broker: LocalBroker
         (note,) = [row["notes"] for row in shown if row["notes"]]
         assert note.startswith("statistics: ")
         assert note.endswith(f" of {2 * MESSAGES // BATCH + 2} batches skipped")
+
+
+@pytest.mark.parametrize("how", [{}, {"ordering": True}, {"priority_order": True}])
+async def test_a_group_passes_over_what_cannot_do_and_misses_nothing(
+    broker: LocalBroker, directory: Path, how: dict[str, Any]
+) -> None:
+    """With two members, so that claims begin and end inside batches and zones."""
+    async with Client(directory) as client:
+        for number, text in enumerate(("n >= 9000 AND n < 9010", "id = 'u24000'", "n < 3", "id = 'nobody'", "late")):
+            wanted, _ = await found(broker, text, may_skip=False)
+            group = f"g{number}"
+            options: dict[str, Any] = {"consumer_group": group, "filter": text, "from_beginning": True, **how}
+            chosen = []
+            async with client.subscribe("t", **options) as one, client.subscribe("t", **options) as other:
+                while await client.get_consumer_lag("t", group):
+                    for member in (one, other):
+                        while (message := await member.get(timeout=0.01)) is not None:
+                            chosen.append((message.partition, message.offset))
+            assert sorted(chosen) == sorted(wanted), text
+            (row,) = [one for one in await client.broker.group_statistics("t") if one.name == group]
+            assert row.published == row.filtered + row.acknowledged == 2 * MESSAGES
+        (counted,) = await client.broker.topic_counters("t")
+        assert counted.filter_skipped > 0

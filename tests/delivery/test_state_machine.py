@@ -26,6 +26,7 @@ from geode_client.store.groups import KEY, PLAIN, PRIORITY
 NUMBERS = st.integers(0, 5)
 KEYS = st.sampled_from(["a", "a", "b", None])
 LINES_SHOWN = 60
+DRAINED_AT_MOST = 1000
 
 
 class GroupMachine(RuleBasedStateMachine):
@@ -297,7 +298,14 @@ class GroupMachine(RuleBasedStateMachine):
 
     def _work_off(self, worker: Worker) -> None:
         worker.renew()
-        worker.claim(1000)
+        for _ in range(DRAINED_AT_MOST):
+            if not worker.claim(1000):
+                break
+            self._hand_over_all(worker)
+        self._hand_over_all(worker)
+        worker.flush()
+
+    def _hand_over_all(self, worker: Worker) -> None:
         for reader in list(worker.readers):
             while reader.take() or any(one.rest for one in reader.slices):
                 while reader.read():
@@ -305,7 +313,6 @@ class GroupMachine(RuleBasedStateMachine):
                         reader.say(len(reader.open) - 1, ledger.ACKNOWLEDGED)
             for _ in list(reader.open):
                 reader.say(0, ledger.ACKNOWLEDGED)
-        worker.flush()
 
 
 TestGroups = GroupMachine.TestCase

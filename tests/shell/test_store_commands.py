@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import apsw
@@ -68,6 +69,23 @@ def test_damage_is_found_and_named(store: Path, check: str, sql: str) -> None:
     assert check in {problem["check"] for problem in found}
     assert all(problem["place"].startswith("topic ") for problem in found)
     assert f"{len(found)} problem" in err
+
+
+PURGED = """
+import asyncio, os, sys
+from geode_client import Client
+async def main():
+    async with Client(sys.argv[1]) as client:
+        await client.publish_batch("t", range(5))
+        await client.execute("PURGE TOPIC t")
+        os._exit(0)
+asyncio.run(main())
+"""
+
+
+def test_what_purge_left_to_be_removed_is_no_damage(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", PURGED, str(tmp_path / "store")], check=True)
+    assert verify(tmp_path / "store").problems == ()
 
 
 def test_no_store_is_made_by_looking(tmp_path: Path) -> None:

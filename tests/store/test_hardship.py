@@ -17,6 +17,7 @@ import pytest
 from geode_client import Client, CorruptData, StoreError
 from geode_client.store import batch
 from geode_client.store.locks import FairLock
+from geode_client.store.wake import Peers, WakePipe
 
 PROMPT_SECONDS = 20
 
@@ -243,3 +244,64 @@ def test_what_the_disk_did_not_confirm_is_not_acknowledged(directory: Path) -> N
     assert held == "True True True", done.stdout + done.stderr
     assert len(told) == 1
     assert "writes nothing more until it is opened again" in told[0]
+
+
+def test_peers_are_woken_by_several_threads_while_others_go(directory: Path) -> None:
+    directory.mkdir()
+    folder = directory / "wake"
+    errors: list[BaseException] = []
+    peers = Peers(folder, "here")
+    stopping = threading.Event()
+
+    def wake() -> None:
+        try:
+            while not stopping.is_set():
+                peers.wake()
+        except BaseException as error:  # noqa: BLE001 - told below
+            errors.append(error)
+
+    threads = [threading.Thread(target=wake) for _ in range(2)]
+    pipes = [WakePipe(folder, f"p{n}") for n in range(50)]
+    for thread in threads:
+        thread.start()
+    for pipe in pipes:
+        pipe.close()
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    peers.close()
+    assert errors == []
+
+
+CHILD = """
+import asyncio, os, sys
+from geode_client import Client, StoreError
+
+async def told(client):
+    try:
+        await client.publish("t", 2)
+    except StoreError as error:
+        return str(error)
+
+async def main():
+    async with Client(sys.argv[1]) as client:
+        for n in range(10):
+            await client.publish("t", n)
+        if os.fork() == 0:
+            asyncio._set_running_loop(None)
+            print(asyncio.run(told(client)), flush=True)
+            os._exit(0)
+        os.wait()
+asyncio.run(main())
+"""
+
+
+def test_a_child_forked_in_the_loop_is_refused_by_name(directory: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CHILD, str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "this process was forked after the store was opened" in done.stdout, done.stdout + done.stderr
