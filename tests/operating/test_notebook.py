@@ -11,7 +11,8 @@ from IPython.utils.capture import capture_output
 
 
 @pytest.fixture
-def shell(directory: Path) -> Iterator[Any]:
+def shell(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # whoever runs the tests may have no home
     kind: Any = InteractiveShell
     found = kind.instance()
     found.history_manager.enabled = False
