@@ -24,7 +24,7 @@ from geode_client.local.leases import Leases
 from geode_client.local.surroundings import Surroundings, Waiting
 from geode_client.store import outlook
 from geode_client.store.claiming import Claim, Claimed
-from geode_client.store.groups import Group
+from geode_client.store.groups import KEY, LANES, PRIORITY, Group
 from geode_client.store.log import Skips
 from geode_client.store.settling import Settle, Settlement
 from geode_client.store.writer import Work
@@ -33,7 +33,7 @@ FLUSH_SECONDS = 0.02
 # Statistics are of thousands of messages; which there are is looked up anew every so many claims.
 ASK_FROM_MESSAGES = 1024
 ASKS_WITH_ONE_VIEW = 64
-LANES_END = 10
+LANES_END = LANES[PRIORITY].stop
 
 
 class Dispatcher:
@@ -148,7 +148,7 @@ class Dispatcher:
 
         It is looked for when something has come, and again whenever what is ready is of a lower lane than before.
         """
-        if self.group.order_by != "priority":
+        if self.group.order_by != PRIORITY:
             return False
         highest = self.core.highest_ready()
         if highest is None or highest >= self._none_above:
@@ -435,7 +435,7 @@ class Dispatcher:
                 dead_letter_topics={
                     number: dead_letter_topic_of(topic.name, topic.options) for number, topic in topics.items() if topic
                 },
-                ordered=self.group.order_by == "key",
+                ordered=self.group.order_by == KEY,
                 durable=any(topic is not None and topic.delivery is Delivery.EXACTLY_ONCE for topic in topics.values()),
             )
         ]
@@ -501,7 +501,7 @@ class Dispatcher:
         if stored:
             for one, _ in joined.held:
                 self._around.reports.settled(one.claim.topic_id, 1, 0)
-                if self.group.order_by == "key":
+                if self.group.order_by == KEY:
                     self._go_on(one.claim.topic_id)
             self._look |= self._has_suspect
         self.attend()

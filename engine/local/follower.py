@@ -177,7 +177,8 @@ class LogFollower:
                 with contextlib.suppress(GeodeError):
                     matches = index.match(chunk)
             self._keep(chunk, matches)
-        for follower in [*index.unfiled, *(index.filed if matches is None else matches.subscribers())]:
+        told = [*index.unfiled, *matches.subscribers()] if matches is not None else list(index.subscribers())
+        for follower in told:
             follower.notice(header)
 
     def _audience_of(self, topic_id: int) -> _Audience | None:

@@ -127,9 +127,7 @@ class Claim(msgspec.Struct, eq=False):
         group busy they would become ever more to look at, and hold back the retention of what was consumed."""
         assert self.group is not None
         rows = transaction.database.rows(
-            "SELECT l.lane, l.topic_id, l.partition, max(l.frontier, p.start_offset), p.next_offset FROM lanes AS l"
-            " JOIN partitions AS p USING (topic_id, partition) WHERE l.group_id = ?1 AND (?2 IS NULL OR l.partition = ?2)"
-            f" AND l.frontier + {LAG_OF_LANE} <= p.next_offset AND l.lane IN ({', '.join('?' * len(lanes))})",
+            f"{_FRONTIERS} AND l.frontier + {LAG_OF_LANE} <= p.next_offset AND l.lane IN ({', '.join('?' * len(lanes))})",
             (self.group_id, self.partition, *lanes),
         )
         turned = self.turn // CLAIMS_BETWEEN * LANES_AT_ONCE % len(rows) if rows else 0
@@ -244,9 +242,7 @@ class Claim(msgspec.Struct, eq=False):
             topics = f"AND l.topic_id IN ({', '.join('?' * len(self.topic_ids))})"
             bindings = list(self.topic_ids)
         rows = transaction.database.rows(
-            "SELECT l.lane, l.topic_id, l.partition, max(l.frontier, p.start_offset), p.next_offset FROM lanes AS l"
-            " JOIN partitions AS p USING (topic_id, partition) WHERE l.group_id = ?1 AND l.frontier < p.next_offset"
-            f" AND (?2 IS NULL OR l.partition = ?2) AND (?3 IS NULL OR l.lane = ?3) {topics}",
+            f"{_FRONTIERS} AND l.frontier < p.next_offset AND (?3 IS NULL OR l.lane = ?3) {topics}",
             (self.group_id, self.partition, only, *bindings),
         )
         turned = self.turn % len(rows) if rows else 0
@@ -360,6 +356,11 @@ def _blocked_keys(transaction: Transaction, group_id: int, place: tuple[int, int
     return frozenset(row[0] for row in transaction.database.rows(sql, (group_id, *place)))
 
 
+# Where each lane of a group (or of one partition of it) stands, and the end of its log.
+_FRONTIERS = (
+    "SELECT l.lane, l.topic_id, l.partition, max(l.frontier, p.start_offset), p.next_offset FROM lanes AS l"
+    " JOIN partitions AS p USING (topic_id, partition) WHERE l.group_id = ?1 AND (?2 IS NULL OR l.partition = ?2)"
+)
 _DUE = (
     "SELECT topic_id, partition, offset, lane, key, attempts, error FROM retries"
     " WHERE group_id = ?1 AND not_before_us <= ?2 AND (?3 IS NULL OR partition = ?3) AND (?5 IS NULL OR lane = ?5)"
