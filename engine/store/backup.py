@@ -13,6 +13,7 @@ import apsw
 
 from geode_client.errors import StoreError
 from geode_client.store import database as files
+from geode_client.store.migration import FORMAT_OLDEST
 
 FILE_NAME = "geode.db"
 PAGES_AT_ONCE = 2_000
@@ -68,10 +69,10 @@ def _opened_copy(copy: Path) -> apsw.Connection:
     if not copy.is_file():
         raise StoreError(f"{copy}: there is no such file")
     connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
-    found = (connection.pragma("application_id"), connection.pragma("user_version"))
-    if found != (files.APPLICATION_ID, files.FORMAT_VERSION):
+    application, version = connection.pragma("application_id"), connection.pragma("user_version")
+    if application != files.APPLICATION_ID or not FORMAT_OLDEST <= version <= files.FORMAT_VERSION:
         connection.close()
-        raise StoreError(f"{copy} is no copy of a Geode store of format {files.FORMAT_VERSION}")
+        raise StoreError(f"{copy} is not a copy of a Geode store of format {FORMAT_OLDEST} to {files.FORMAT_VERSION}")
     return connection
 
 

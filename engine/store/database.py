@@ -19,10 +19,12 @@ from typing import Any
 import apsw
 
 from geode_client.errors import CorruptData, StoreError
+from geode_client.store import wake
 from geode_client.store.locks import FairLock, NoLock
+from geode_client.store.migration import FORMAT_OLDEST, migrate
 
 APPLICATION_ID = 0x47454F44
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 BUSY_TIMEOUT_MILLISECONDS = 10_000
 # A commit writes each page that it touches, whole: with small pages single messages are half as dear, and batches no dearer.
 PAGE_BYTES = 1024
@@ -231,9 +233,9 @@ def _found(database: Database) -> None:
         raise StoreError(
             f"{database.layout.database} is another program's SQLite file, no Geode store: name another directory"
         )
-    if application == APPLICATION_ID and version != FORMAT_VERSION:
+    if application == APPLICATION_ID and not FORMAT_OLDEST <= version <= FORMAT_VERSION:
         raise StoreError(
-            f"{database.layout.database} has store format {version}; this program reads and writes format"
+            f"{database.layout.database} has store format {version}; this program reads formats {FORMAT_OLDEST} to"
             f" {FORMAT_VERSION}: use the version of Geode that made it"
         )
     if application == 0:
@@ -244,6 +246,29 @@ def _found(database: Database) -> None:
     connection.pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
     if application == 0:
         _create_tables(connection)
+    elif version < FORMAT_VERSION:
+        _migrate(database, version)
+
+
+def _migrate(database: Database, version: int) -> None:
+    """Bring an older store to the format of this program; nobody else may have it open meanwhile."""
+    if database.layout.directory is not None:
+        busy = [name for name in _names_in(database.layout.directory / "wake") if wake.alive(*name)]
+        if busy:
+            processes = ", ".join(name.partition("-")[0] for _, name in busy)
+            raise StoreError(
+                f"{database.layout.database} has store format {version} and is open in another process (process id"
+                f" {processes}): close it there, then open it here to migrate it to format {FORMAT_VERSION}"
+            )
+    with database.connection:
+        migrate(database.connection, version, _schema(), FORMAT_VERSION)
+
+
+def _names_in(folder: Path) -> list[tuple[Path, str]]:
+    try:
+        return [(folder, name) for name in os.listdir(folder) if not name.startswith(".")]
+    except FileNotFoundError:
+        return []
 
 
 @functools.cache

@@ -172,7 +172,9 @@ CREATE TABLE claims (
     error TEXT,
     owner TEXT,
     deadline_us INTEGER NOT NULL,
-    pending BLOB NOT NULL
+    pending BLOB NOT NULL,
+    losses INTEGER NOT NULL DEFAULT 0, -- how often the messages were lost with a consumer
+    begun INTEGER NOT NULL DEFAULT 0 -- 1: a message that was lost before was handed over while its owner held nothing else
 );
 
 CREATE INDEX claims_by_group ON claims (group_id, topic_id, partition, lane);
@@ -193,6 +195,18 @@ CREATE TABLE retries (
 
 CREATE INDEX retries_by_time ON retries (group_id, not_before_us);
 CREATE INDEX retries_by_key ON retries (group_id, topic_id, partition, key, offset) WHERE key IS NOT NULL;
+
+-- Messages of an ordered group that wait behind an earlier one of their key. `pending` as in `claims`; at most 4,096 offsets.
+CREATE TABLE parked (
+    group_id INTEGER NOT NULL,
+    topic_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    pending BLOB NOT NULL,
+    PRIMARY KEY (group_id, topic_id, partition, key, first)
+) WITHOUT ROWID;
 
 -- Counted since the group was made, whatever is sought or dropped meanwhile; what metrics show.
 CREATE TABLE group_totals (
