@@ -77,15 +77,18 @@ async def test_groups_go_on_where_they_were(old: Path, group: str) -> None:
         assert after.in_flight == 0
 
 
+def highest_claim(path: Path) -> int:
+    reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    found = int(str(reader.execute("SELECT max(claim_id) FROM claims").fetchall()[0][0]))
+    reader.close()
+    return found
+
+
 async def test_claim_numbers_are_not_given_again(old: Path) -> None:
-    before = apsw.Connection(str(old / "geode.db"))
-    highest = before.execute("SELECT max(claim_id) FROM claims").fetchall()[0][0]
-    before.close()
+    highest = highest_claim(old / "geode.db")
     async with Client(old) as client, client.subscribe("orders", consumer_group="waiting") as subscription:
         assert await subscription.get(timeout=5) is not None
-        reader = apsw.Connection(str(old / "geode.db"), flags=apsw.SQLITE_OPEN_READONLY)
-        assert reader.execute("SELECT max(claim_id) FROM claims").fetchall()[0][0] > highest
-        reader.close()
+        assert highest_claim(old / "geode.db") > highest
 
 
 async def test_a_store_that_is_open_elsewhere_is_not_migrated(old: Path) -> None:
