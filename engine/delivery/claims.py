@@ -18,10 +18,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from geode_client.catalog import Delivery, Topic
+from geode_client.delivery.settlement import DeadLetter, Failed, Settlement, dead_letter
 from geode_client.errors import AlreadySettled, LeaseLost
 from geode_client.message import Chunk
 from geode_client.options import RETRY_FOR_EVER
-from geode_client.store.settling import DeadLetter, Failed, Settlement, dead_letter
 
 ABSENT, PENDING, ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED, FAILED, DEAD, RESERVED, UNDONE = range(10)
 WRITTEN = 16

@@ -24,11 +24,10 @@ from geode_client.delivery.claims import (
 )
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.judged import Judged
+from geode_client.delivery.lanes import KEY, PRIORITY
 from geode_client.delivery.members import Found, GroupSlice, KeysInHand, Member, Piece
+from geode_client.delivery.settlement import Settlement
 from geode_client.message import Chunk
-from geode_client.store.settling import Settlement
-
-PLAIN, PRIORITY, KEY = "none", "priority", "key"
 
 QUICK_US = 50_000
 SLOW_US = 500_000

@@ -48,11 +48,12 @@ from geode_client.local.transactions import LocalTransaction, Transactions
 from geode_client.local.zones import ZoneMaker, ZoneWishes
 from geode_client.message import Chunk, Message
 from geode_client.replying import answer
+from geode_client.routing import partition_of
 from geode_client.store import database as files
 from geode_client.store import locks
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import TRAFFIC_SECONDS, Presence, Traffic
-from geode_client.store.publishing import StaleTopic, partition_of
+from geode_client.store.publishing import StaleTopic
 from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader
 from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work

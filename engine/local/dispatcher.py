@@ -17,16 +17,18 @@ from geode_client.clock import boot_us, now_us
 from geode_client.delivery.claims import LEASE_SHORTEST_US, HeldClaim, rules_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.group import GroupCore
+from geode_client.delivery.lanes import KEY, LANES, PRIORITY
 from geode_client.delivery.members import Found, GroupSlice, Member, Piece
+from geode_client.delivery.settlement import Settlement
 from geode_client.errors import CorruptData, GeodeError, StoreError
 from geode_client.local.joining import JoinedAcknowledgements
 from geode_client.local.leases import Leases
 from geode_client.local.surroundings import Surroundings, Waiting
 from geode_client.store import outlook
 from geode_client.store.claiming import Claim, Claimed
-from geode_client.store.groups import KEY, LANES, PRIORITY, Group
+from geode_client.store.groups import Group
 from geode_client.store.log import Skips
-from geode_client.store.settling import Settle, Settlement
+from geode_client.store.settling import Settle
 from geode_client.store.writer import Work
 
 FLUSH_SECONDS = 0.02

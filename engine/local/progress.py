@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from geode_client.broker import GroupStatistics, GroupTotals
 from geode_client.catalog import Topic, dead_letter_topic_of
-from geode_client.store.groups import GROUP_COLUMNS, KEY, PRIORITY, Group, group_of, slot_bytes
+from geode_client.delivery.lanes import KEY, PRIORITY
+from geode_client.store.groups import GROUP_COLUMNS, Group, group_of, slot_bytes
 from geode_client.store.log import LogReader
 from geode_client.store.topics import TopicReader
 

@@ -19,8 +19,9 @@ from geode_client.catalog import Delivery, Topic
 from geode_client.clock import now_us
 from geode_client.errors import InvalidMessage, MessageTooLarge
 from geode_client.message import NO_ATTRIBUTES, Attributes, expiry_bounds
+from geode_client.routing import partition_of
 from geode_client.store.batch import RAW_BYTES_MAX, ROW_BYTES_TARGET, ROW_MESSAGES_MAX
-from geode_client.store.publishing import Part, PublishWork, partition_of
+from geode_client.store.publishing import Part, PublishWork
 from geode_client.store.writer import Append
 
 KEY_CHARACTERS_MAX = 1024

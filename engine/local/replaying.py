@@ -14,6 +14,7 @@ from geode_client.catalog import Topic
 from geode_client.clock import boot_us, now_us
 from geode_client.delivery.claims import ACKNOWLEDGED, HeldClaim, rules_of
 from geode_client.delivery.fanout import ConditionLike
+from geode_client.delivery.settlement import Settlement
 from geode_client.errors import LeaseLost
 from geode_client.local.combining import CommitWork, Entry, publications
 from geode_client.local.publisher import Router
@@ -21,7 +22,7 @@ from geode_client.message import Chunk
 from geode_client.store.claiming import Claim, Claimed
 from geode_client.store.groups import GroupDefinition, JoinGroup
 from geode_client.store.log import LogReader
-from geode_client.store.settling import Settle, Settlement
+from geode_client.store.settling import Settle
 from geode_client.store.writer import Work
 
 REPLAY_GROUP = "_replay"

@@ -12,6 +12,7 @@ from geode_client.broker import Feed, FromBeginning, FromEnd, FromOffset, FromTi
 from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.delivery.claims import Rules, rules_of
 from geode_client.delivery.fanout import FanoutCursor
+from geode_client.delivery.settlement import dead_letter
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError, GqlError, TopicNotFound
 from geode_client.grammar.names import is_pattern, matches, validate_topic_name, validate_topic_pattern
@@ -21,9 +22,9 @@ from geode_client.local.groups import Groups, Write
 from geode_client.local.reports import Reports
 from geode_client.local.zones import ZoneWishes
 from geode_client.message import Chunk, Message
+from geode_client.routing import partition_of
 from geode_client.store.log import CommitCursor, Header, LogCursor, LogReader
-from geode_client.store.publishing import partition_of
-from geode_client.store.settling import Bury, dead_letter
+from geode_client.store.settling import Bury
 from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Append
 

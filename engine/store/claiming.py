@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
+from geode_client.delivery.lanes import DEFAULT_PRIORITY, KEY, PRIORITY
 from geode_client.errors import GeodeError, GroupNotFound
 from geode_client.store import groups
-from geode_client.store.groups import DEFAULT_PRIORITY, KEY, PRIORITY, Group, lane_members
+from geode_client.store.groups import Group, lane_members
 from geode_client.store.writer import Transaction
 
 CLAIM_OFFSETS_MAX = 4096

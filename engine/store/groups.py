@@ -6,24 +6,19 @@ appears or changes its partitions, so that what retention removes is always coun
 docs/delivery.md has the tables and the law that every work here keeps.
 """
 
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from geode_client.clock import now_us
+from geode_client.delivery.lanes import DEFAULT_PRIORITY, KEY, LANES, PLAIN, PRIORITY
 from geode_client.errors import GeodeError, GroupMismatch, GroupNotFound
 from geode_client.grammar.names import literal_prefix, matches
 from geode_client.options import TopicOptions
+from geode_client.routing import SLOTS, slot_of
 from geode_client.store.batch import unpack_attributes
 from geode_client.store.writer import Transaction
-
-PLAIN, PRIORITY, KEY = "none", "priority", "key"
-# The one that `batches_by_priority` leaves out.
-DEFAULT_PRIORITY = 5
-SLOTS = 16
-LANES: Mapping[str, range] = {PLAIN: range(1), PRIORITY: range(10), KEY: range(SLOTS)}
 
 # Where a new group starts in a partition: at the end (None), or at this offset; by (topic id, partition) or for all.
 Starts = None | int | Mapping[tuple[int, int], int]
@@ -60,11 +55,6 @@ class GroupDefinition(msgspec.Struct, frozen=True):
     key: str | None = None
     order_by: str = PLAIN
     private_to: str | None = None
-
-
-def slot_of(key: str | None, offset: int) -> int:
-    """The lane of a message in an ordered group; messages without a key have no order and are spread by offset."""
-    return offset % SLOTS if key is None else (zlib.crc32(key.encode()) >> 16) % SLOTS
 
 
 class JoinGroup(msgspec.Struct, eq=False):

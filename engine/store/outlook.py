@@ -1,8 +1,9 @@
 """What a group could claim, asked without claiming: a look costs no lock, and most looks find nothing."""
 
 from geode_client.clock import boot_us, now_us
+from geode_client.delivery.lanes import DEFAULT_PRIORITY, KEY, PRIORITY
 from geode_client.store.claiming import FREE_IN_ORDER
-from geode_client.store.groups import DEFAULT_PRIORITY, KEY, PRIORITY, Group
+from geode_client.store.groups import Group
 from geode_client.store.log import LogReader
 
 

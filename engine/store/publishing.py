@@ -1,6 +1,5 @@
 """The work of storing messages: known ids are passed over, the rest is appended, all in one transaction."""
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +9,6 @@ from geode_client.errors import GeodeError
 from geode_client.message import NO_ATTRIBUTES, Attributes
 from geode_client.store import delays
 from geode_client.store.writer import Append, Transaction
-
-
-def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key: CRC-32 of its UTF-8 text, modulo the number of partitions. Never to be changed."""
-    return zlib.crc32(key.encode()) % partitions
 
 
 class StaleTopic(GeodeError):

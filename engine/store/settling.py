@@ -6,67 +6,19 @@ letters are published to the dead-letter topic, which is made when it is first n
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
-from geode_client.catalog import DEAD_LETTER_ORIGIN, TopicDefinition
+from geode_client.catalog import TopicDefinition
 from geode_client.clock import datetime_of, now_us
+from geode_client.delivery.settlement import DeadLetter, Settlement, without
 from geode_client.errors import GeodeError
-from geode_client.message import Attributes, Chunk
+from geode_client.message import Attributes
 from geode_client.options import TopicOptions
+from geode_client.routing import partition_of
 from geode_client.store.groups import TOTAL
-from geode_client.store.publishing import partition_of
 from geode_client.store.topics import CreateTopic, require_topic
 from geode_client.store.writer import Append, Transaction
-
-ERROR_CHARACTERS_MAX = 1000
-
-
-class Failed(msgspec.Struct, frozen=True):
-    """A message that is to be tried again; in an ordered group also one that waits behind such a message (`attempts` 0)."""
-
-    offset: int
-    key: str | None
-    attempts: int
-    not_before_us: int
-    error: str | None
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """A message that goes to the dead-letter topic: its body as stored, and what is said of it there."""
-
-    offset: int
-    body: bytes
-    key: str | None
-    priority: int
-    headers: Mapping[str, Any]
-
-
-class Settlement(msgspec.Struct, frozen=True):
-    """What became of messages of one claim: those where `settled` is 1, counted from the claim's first offset.
-
-    Nothing else is said of the claim, so that settlements of different messages may be written in any order (but in a group
-    with `ordered` in which they were said: what is held behind a failed message must not come before it); the claim ends
-    with its last message. `let_go`: what is left belongs to nobody from now on. `tail_from`: what is left from this
-    place on does, while what stands before it stays ours.
-    """
-
-    claim_id: int
-    topic_id: int
-    partition: int
-    lane: int
-    settled: bytes
-    acknowledged: int = 0
-    filtered: int = 0
-    expired: int = 0
-    removed: int = 0
-    redelivered: int = 0
-    failed: int = 0
-    failures: Sequence[Failed] = ()
-    dead_letters: Sequence[DeadLetter] = ()
-    let_go: bool = False
-    tail_from: int | None = None
 
 
 class Settle(msgspec.Struct, eq=False):
@@ -146,12 +98,6 @@ class Settle(msgspec.Struct, eq=False):
             bury(transaction, self.dead_letter_topics[one.topic_id], one.dead_letters)
 
 
-def without(pending: bytes, settled: bytes) -> bytes:
-    """What is pending and not settled: bytes of 0 and 1, of which `settled` may be the shorter one."""
-    mask = int.from_bytes(settled, "little")
-    return (int.from_bytes(pending, "little") & ~mask).to_bytes(len(pending), "little")
-
-
 _LET_GO_OF_TAIL = (
     "INSERT INTO claims (group_id, topic_id, partition, lane, first, attempts, retried, key, error, owner, deadline_us,"
     " pending) SELECT group_id, topic_id, partition, lane, ?1, attempts, retried, key, error, NULL, 0, ?2 FROM claims"
@@ -175,28 +121,6 @@ class Bury(msgspec.Struct, eq=False):
 
     def run(self, transaction: Transaction) -> None:
         bury(transaction, self.dead_letter_topic, self.letters)
-
-
-def dead_letter(chunk: Chunk, index: int, *, group: str, reason: str, attempts: int, error: str | None) -> DeadLetter:
-    """The dead letter of a message: its headers, and which message it was, of which group, and why it is here."""
-    headers = chunk.attributes.headers
-    return DeadLetter(
-        offset=chunk.base_offset + index,
-        body=chunk.bodies[index],
-        key=chunk.attributes.key(index),
-        priority=chunk.priority,
-        headers={
-            **((headers[index] or {}) if headers is not None else {}),
-            "dead_letter_reason": reason,
-            DEAD_LETTER_ORIGIN: chunk.topic,
-            "dead_letter_partition": chunk.partition,
-            "dead_letter_offset": chunk.base_offset + index,
-            "dead_letter_id": chunk.message_id(index),
-            "dead_letter_group": group,
-            "dead_letter_attempts": attempts,
-            "dead_letter_error": None if error is None else error[:ERROR_CHARACTERS_MAX],
-        },
-    )
 
 
 def bury(transaction: Transaction, dead_letter_topic: str, letters: Sequence[DeadLetter]) -> None:

@@ -11,11 +11,12 @@ import msgspec
 
 from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.clock import now_us
+from geode_client.delivery.settlement import dead_letter
 from geode_client.errors import GeodeError
 from geode_client.store.batch import READ_COLUMNS, unpack, unpack_attributes
 from geode_client.store.groups import lane_members, pass_over
 from geode_client.store.log import LogReader
-from geode_client.store.settling import bury, dead_letter
+from geode_client.store.settling import bury
 from geode_client.store.topics import drop_topic, topic_by_id
 from geode_client.store.writer import Transaction
 from geode_client.store.zones import forget_zones

@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from geode_client.delivery.lanes import KEY, PLAIN
 from geode_client.errors import CorruptData, StoreError
+from geode_client.routing import slot_of
 from geode_client.store import database as files
-from geode_client.store import delays, groups
+from geode_client.store import delays
 from geode_client.store.batch import READ_COLUMNS, unpack, unpack_attributes
 
 ROWS_AT_ONCE = 64
@@ -215,11 +217,11 @@ class _Verification:
         for base, count, priority, codec, attributes in self._database.rows(
             sql, (topic_id, partition, min(frontiers.values()))
         ):
-            if order_by == groups.PLAIN:
+            if order_by == PLAIN:
                 ahead += base + count - max(base, frontiers[0])
                 continue
-            described = unpack_attributes(codec, attributes) if order_by == groups.KEY else None
+            described = unpack_attributes(codec, attributes) if order_by == KEY else None
             for offset in range(base, base + count):
-                lane = priority if described is None else groups.slot_of(described.key(offset - base), offset)
+                lane = priority if described is None else slot_of(described.key(offset - base), offset)
                 ahead += offset >= frontiers.get(lane, 0)
         return ahead

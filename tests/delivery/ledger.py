@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from geode_client.store.groups import KEY, PRIORITY, slot_of
+from geode_client.delivery.lanes import KEY, PRIORITY
+from geode_client.routing import slot_of
 
 AHEAD, CLAIMED, RETRY = "ahead", "claimed", "retry"
 ACKNOWLEDGED, FILTERED, DEAD, EXPIRED, REMOVED = "acknowledged", "filtered", "dead_lettered", "expired", "removed"

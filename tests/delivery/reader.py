@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from delivery import ledger
 from delivery.ledger import CLAIMED, RETRY, Hand, Published, wanted_by
 
+from geode_client.delivery.lanes import KEY, PRIORITY
 from geode_client.delivery.members import GroupSlice, Member, Piece
 from geode_client.errors import AlreadySettled, LeaseLost
-from geode_client.store.groups import KEY, PRIORITY
 
 if TYPE_CHECKING:
     from delivery.worker import Worker

@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from settings import long_settings
 
 from geode_client.catalog import Delivery
+from geode_client.delivery.lanes import KEY, PLAIN, PRIORITY
 from geode_client.errors import GroupNotFound
 from geode_client.options import TopicOptions
-from geode_client.store.groups import KEY, PLAIN, PRIORITY
 
 NUMBERS = st.integers(0, 5)
 KEYS = st.sampled_from(["a", "a", "b", None])

@@ -17,11 +17,12 @@ from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.delivery import claims
 from geode_client.delivery.claims import HeldClaim, rules_of
 from geode_client.delivery.group import GroupCore
+from geode_client.delivery.lanes import KEY, PRIORITY
 from geode_client.delivery.members import Found, Member, Piece
+from geode_client.delivery.settlement import Settlement
 from geode_client.message import Chunk
 from geode_client.store.claiming import Claim, Claimed
-from geode_client.store.groups import KEY, PRIORITY
-from geode_client.store.settling import Renew, Settle, Settlement
+from geode_client.store.settling import Renew, Settle
 
 WORDS = {
     claims.ACKNOWLEDGED: ledger.ACKNOWLEDGED,

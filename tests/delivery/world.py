@@ -14,13 +14,15 @@ from delivery.ledger import AHEAD, CLAIMED, RETRY, Ledger, Place, Published
 
 from geode_client.catalog import Delivery, Topic, TopicDefinition
 from geode_client.conditions.requirements import ANYTHING, Requirement
+from geode_client.delivery.lanes import KEY
 from geode_client.message import Attributes, Chunk
 from geode_client.options import TopicOptions
+from geode_client.routing import partition_of
 from geode_client.store.database import Database, Layout, open_writer
-from geode_client.store.groups import KEY, DropGroup, GroupDefinition, JoinGroup, PauseGroup, SeekGroup, Starts
+from geode_client.store.groups import DropGroup, GroupDefinition, JoinGroup, PauseGroup, SeekGroup, Starts
 from geode_client.store.locks import NoLock
 from geode_client.store.log import LogReader
-from geode_client.store.publishing import Part, PublishWork, partition_of
+from geode_client.store.publishing import Part, PublishWork
 from geode_client.store.sweeping import RemoveBatches
 from geode_client.store.topics import CreateTopic, PurgeTopic, TopicReader
 from geode_client.store.writer import Append, Committed, Writer

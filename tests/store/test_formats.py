@@ -11,6 +11,7 @@ from laws import conserved
 from geode_client import Client, StoreError
 from geode_client.store import database as files
 from geode_client.store.backup import restore
+from geode_client.store.migration import FORMAT_OLDEST
 from geode_client.store.wake import WakePipe
 
 FORMATS = sorted(Path(__file__).with_name("formats").glob("format-*.gz"))
@@ -41,7 +42,7 @@ def shape(path: Path) -> set[tuple[str, ...]]:
 
 async def test_every_format_since_the_oldest_is_kept() -> None:
     kept = [int(path.stem.partition("-")[2]) for path in FORMATS]
-    assert kept == list(range(files.FORMAT_OLDEST, files.FORMAT_VERSION)), (
+    assert kept == list(range(FORMAT_OLDEST, files.FORMAT_VERSION)), (
         "keep a store of each format that was released"
     )
 
@@ -65,9 +66,11 @@ async def test_opening_migrates_and_keeps_everything(old: Path, tmp_path: Path) 
 async def test_groups_go_on_where_they_were(old: Path, group: str) -> None:
     async with Client(old) as client:
         before = (await conserved(client))[group]
-        orders = {"priority_order": group == "held-priority_order", "ordering": group == "held-ordering"}
+        by_priority, by_key = group == "held-priority_order", group == "held-ordering"
         seen: list[tuple[int, int]] = []
-        async with client.subscribe("orders", consumer_group=group, timeout=2, **orders) as subscription:
+        async with client.subscribe(
+            "orders", consumer_group=group, timeout=2, priority_order=by_priority, ordering=by_key
+        ) as subscription:
             async for message in subscription:
                 seen.append((message.partition, message.offset))
         assert len(seen) == len(set(seen))

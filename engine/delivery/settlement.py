@@ -1,0 +1,85 @@
+"""What became of messages of a claim, in the form in which a backend writes it down."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from geode_client.catalog import DEAD_LETTER_ORIGIN
+from geode_client.message import Chunk
+
+ERROR_CHARACTERS_MAX = 1000
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """A message that is to be tried again; in an ordered group also one that waits behind such a message (`attempts` 0)."""
+
+    offset: int
+    key: str | None
+    attempts: int
+    not_before_us: int
+    error: str | None
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that goes to the dead-letter topic: its body as stored, and what is said of it there."""
+
+    offset: int
+    body: bytes
+    key: str | None
+    priority: int
+    headers: Mapping[str, Any]
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What became of messages of one claim: those where `settled` is 1, counted from the claim's first offset.
+
+    Nothing else is said of the claim, so that settlements of different messages may be written in any order (but in a group
+    with `ordered` in which they were said: what is held behind a failed message must not come before it); the claim ends
+    with its last message. `let_go`: what is left belongs to nobody from now on. `tail_from`: what is left from this
+    place on does, while what stands before it stays ours.
+    """
+
+    claim_id: int
+    topic_id: int
+    partition: int
+    lane: int
+    settled: bytes
+    acknowledged: int = 0
+    filtered: int = 0
+    expired: int = 0
+    removed: int = 0
+    redelivered: int = 0
+    failed: int = 0
+    failures: Sequence[Failed] = ()
+    dead_letters: Sequence[DeadLetter] = ()
+    let_go: bool = False
+    tail_from: int | None = None
+
+
+def dead_letter(chunk: Chunk, index: int, *, group: str, reason: str, attempts: int, error: str | None) -> DeadLetter:
+    """The dead letter of a message: its headers, and which message it was, of which group, and why it is here."""
+    headers = chunk.attributes.headers
+    return DeadLetter(
+        offset=chunk.base_offset + index,
+        body=chunk.bodies[index],
+        key=chunk.attributes.key(index),
+        priority=chunk.priority,
+        headers={
+            **((headers[index] or {}) if headers is not None else {}),
+            "dead_letter_reason": reason,
+            DEAD_LETTER_ORIGIN: chunk.topic,
+            "dead_letter_partition": chunk.partition,
+            "dead_letter_offset": chunk.base_offset + index,
+            "dead_letter_id": chunk.message_id(index),
+            "dead_letter_group": group,
+            "dead_letter_attempts": attempts,
+            "dead_letter_error": None if error is None else error[:ERROR_CHARACTERS_MAX],
+        },
+    )
+
+
+def without(pending: bytes, settled: bytes) -> bytes:
+    """What is pending and not settled: bytes of 0 and 1, of which `settled` may be the shorter one."""
+    mask = int.from_bytes(settled, "little")
+    return (int.from_bytes(pending, "little") & ~mask).to_bytes(len(pending), "little")
