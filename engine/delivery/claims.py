@@ -18,7 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from geode_client.catalog import Delivery, Topic
-from geode_client.delivery.settlement import DeadLetter, Failed, Settlement, dead_letter
+from geode_client.delivery.claiming import Claimed
+from geode_client.delivery.settlement import DeadLetter, Failed, Parked, Settlement, dead_letter
 from geode_client.errors import AlreadySettled, LeaseLost
 from geode_client.message import Chunk
 from geode_client.options import RETRY_FOR_EVER
@@ -76,14 +77,20 @@ def rules_of(topic: Topic, group: str) -> Rules:
 
 
 class HeldClaim:
-    """One claim; `attempts` were made before it was given to us, for all of its messages."""
+    """One claim; `attempts` were made before it was given to us, for all of its messages.
+
+    `waits_for`: keys of which an earlier message waits. `must_be_alone`: its message is handed over only once the claim has
+    `begun`, which the backend notes while this process holds nothing else.
+    """
 
     __slots__ = (
         "_failed",
         "_failures",
         "_letters",
+        "_parked",
         "_redelivered",
         "attempts",
+        "begun",
         "claim_id",
         "deadline_us",
         "error",
@@ -93,6 +100,8 @@ class HeldClaim:
         "is_unwritten",
         "key",
         "lane",
+        "losses",
+        "must_be_alone",
         "partition",
         "retried",
         "rules",
@@ -102,39 +111,29 @@ class HeldClaim:
         "waits_for",
     )
 
-    def __init__(
-        self,
-        claim_id: int,
-        place: tuple[int, int, int],
-        first: int,
-        pending: bytes,
-        rules: Rules,
-        *,
-        attempts: int = 0,
-        retried: bool = False,
-        key: str | None = None,
-        error: str | None = None,
-        blocked: frozenset[str] = frozenset(),
-        deadline_us: int = 0,
-    ) -> None:
-        self.claim_id = claim_id
-        self.topic_id, self.partition, self.lane = place
-        self.first = first
-        self.state = bytearray(pending)
+    def __init__(self, claimed: Claimed, rules: Rules) -> None:
+        self.claim_id = claimed.claim_id
+        self.topic_id, self.partition, self.lane = claimed.topic_id, claimed.partition, claimed.lane
+        self.first = claimed.first
+        self.state = bytearray(claimed.pending)
         self.rules = rules
-        self.attempts = attempts
-        self.retried = retried
-        self.key = key
-        self.error = error
-        self.waits_for = set(blocked)
-        self.deadline_us = deadline_us
+        self.attempts = claimed.attempts
+        self.losses = claimed.losses
+        self.must_be_alone = claimed.must_be_alone and not rules.settle_first
+        self.begun = False
+        self.retried = claimed.retried
+        self.key = claimed.key
+        self.error = claimed.error
+        self.waits_for = set(claimed.blocked)
+        self.deadline_us = claimed.deadline_us
         self.extended_us = 0
         self.is_lost = False
         self.is_unwritten = False
         self.unanswered = 0
         self._failed = 0
-        self._redelivered = pending.count(PENDING) if attempts else 0
+        self._redelivered = claimed.pending.count(PENDING) if claimed.attempts else 0
         self._failures: list[Failed] = []
+        self._parked: dict[str, list[int]] = {}
         self._letters: list[DeadLetter] = []
 
     @property
@@ -215,7 +214,7 @@ class HeldClaim:
     def hold(self, offset: int, key: str) -> None:
         """The message waits behind an earlier one of its key."""
         self.say(offset, FAILED)
-        self._failures.append(Failed(offset, key, self.attempts, 0, self.error))
+        self._parked.setdefault(key, []).append(offset)
 
     def bury(self, chunk: Chunk, index: int, *, reason: str, attempts: int, error: str | None, failed: bool) -> None:
         """The message becomes a dead letter; `failed`: by a failed attempt."""
@@ -272,6 +271,7 @@ class HeldClaim:
             failed=self._failed,
             redelivered=self._redelivered,
             failures=self._failures,
+            parked=[_parked(key, offsets) for key, offsets in self._parked.items()],
             dead_letters=self._letters,
             let_go=let_go,
             tail_from=tail_from,
@@ -280,8 +280,16 @@ class HeldClaim:
         if tail_from is not None:
             # What was said of the others stays, so that it can be said again.
             self.state[tail_from:] = self.state[tail_from:].translate(_NOT_OURS)
-        self._failures, self._letters = [], []
+        self._failures, self._letters, self._parked = [], [], {}
         self._failed = self._redelivered = 0
         self.is_unwritten = False
         self.unanswered += 1
         return made
+
+
+def _parked(key: str, offsets: Sequence[int]) -> Parked:
+    first, last = min(offsets), max(offsets)
+    pending = bytearray(last + 1 - first)
+    for offset in offsets:
+        pending[offset - first] = 1
+    return Parked(key, first, bytes(pending))

@@ -1,12 +1,12 @@
-"""One group in one process: what it holds of the group's messages, who has them, and what is to be written down.
+"""One group in one process: the messages it holds, which member has them, and what is to be written down.
 
-No I/O, no clock, no event loop: claims, words and times come in through method calls, slices and settlements go out. The
-store decides who may claim what (store/claiming.py); here a claim becomes pieces that are ready, pieces become slices in
-the hands of members, and what is said of their messages becomes the next settlement.
+No I/O, no clock, no event loop: claims, outcomes and times come in through method calls, slices and settlements go out.
+`claiming.py` decides what a process may claim and `scheduler.py` when it does. Here a claim becomes pieces that are ready,
+pieces become slices in the hands of members, and the outcomes of their messages become the next settlement.
 
 Invariants: every pending message of a claim that is not lost is in exactly one place: a ready piece, a slice (taken or
-not), parked behind one of its key, or it could not be read. In an ordered group no two messages of one key are in
-different hands, and none is in any hand while an earlier one is unsettled.
+not), set apart until it may be handed over alone, waiting behind one of its key, or it could not be read. In an ordered
+group no two messages of one key are in different hands, and none is in any hand while an earlier one is unsettled.
 """
 
 from collections import deque
@@ -29,8 +29,10 @@ from geode_client.delivery.members import Found, GroupSlice, KeysInHand, Member,
 from geode_client.delivery.settlement import Settlement
 from geode_client.message import Chunk
 
-QUICK_US = 50_000
-SLOW_US = 500_000
+# A claim is as large as the members are likely to handle in this time, by how long they held messages before.
+HOLD_WANTED_US = 200_000
+PACE_SHORTEST_US = 0.5
+GROWTH_MAX = 16
 HELD_LONG_US = 1_000_000
 WINDOW_FIRST = 2
 ORDERED_SLICE_MAX = 64
@@ -58,7 +60,9 @@ class GroupCore:
         self._ready: dict[int, deque[Piece]] = {}
         self._keys = KeysInHand()
         self._ended: dict[int, HeldClaim] = {}  # wholly settled, and the store has not answered yet
+        self._apart: dict[int, list[Piece]] = {}  # by claim id: messages that are handed over only once they are alone
         self._window = WINDOW_FIRST
+        self._pace_us: float | None = None  # how long members hold a message
         self._claimed_us = 0
         self._now_us = 0
 
@@ -105,16 +109,47 @@ class GroupCore:
         return [piece for piece in pieces if self._is_to_be_tried(piece)]
 
     def offer(self, pieces: Iterable[Piece]) -> None:
-        """Pieces are ready; in a priority group those of lower lanes that nobody has taken yet stand back."""
+        """Pieces are ready; in a priority group members give back what they have not begun of lower lanes."""
         for piece in pieces:
-            if self.order_by == PRIORITY:
-                self._recall(lambda one, lane=piece.claim.lane: one.claim.lane < lane)  # type: ignore[misc]
-            self._lane_of(piece.claim).append(piece)
+            claim = piece.claim
+            if claim.must_be_alone and not claim.begun:
+                self._apart.setdefault(claim.claim_id, []).append(piece)
+                continue
+            self.recall_below(claim.lane)
+            self._lane_of(claim).append(piece)
 
-    def settle_first(self, pieces: Iterable[Piece]) -> None:
-        """Acknowledge before anything is handed over (at_most_once)."""
+    def recall_below(self, lane: int) -> bool:
+        """In a priority group take back what members have not begun of lower lanes; whether that was anything."""
+        if self.order_by != PRIORITY:
+            return False
+        return self._recall(lambda one: one.claim.lane < lane)
+
+    # ── messages that are handed over alone ──
+    @property
+    def set_apart(self) -> int | None:
+        """The claim whose message waits until this process holds nothing else."""
+        return next(iter(self._apart), None)
+
+    def begin(self, claim_id: int) -> None:
+        """The backend has noted that the message is handed over alone."""
+        pieces = self._apart.pop(claim_id, [])
         for piece in pieces:
-            piece.claim.say_of_all(ACKNOWLEDGED, piece.chunk, piece.indices)
+            piece.claim.begun = True
+        self.offer(pieces)
+
+    def holds_only(self, claim_id: int | None) -> bool:
+        """Whether this process holds no claim of the group but this one, as far as the backend knows."""
+        return not self._ended and all(number == claim_id for number in self.claims)
+
+    def give_up(self, claim_id: int) -> list[Settlement]:
+        """Give back a message that was set apart, without a loss."""
+        self._apart.pop(claim_id, None)
+        claim = self.claims.pop(claim_id, None)
+        if claim is None:
+            return []
+        made = claim.settled(let_go=True)
+        claim.is_lost = True
+        return [made]
 
     def _gone(self, claim: HeldClaim, first: int, end: int) -> None:
         for place in range(first - claim.first, end - claim.first):
@@ -176,20 +211,24 @@ class GroupCore:
         return self._first() is not None
 
     def wanted(self, now_us: int) -> int:
-        """How many messages to claim now: more than the last time when those went quickly, less when they went slowly.
+        """How many messages to claim now: about as many as the members handle in HOLD_WANTED_US.
 
-        So a quick reader gets thousands at once, and a slow one no more than it can begin, which leaves the rest to others.
+        So quick readers get thousands at once, and slow ones no more than they can begin, which leaves the rest to others.
         """
         members = max(1, len(self.members))
-        since_us = now_us - self._claimed_us
-        if since_us < QUICK_US:
-            self._window *= 2
-        elif since_us > SLOW_US:
-            self._window //= 2
+        if self._pace_us is not None:
+            likely = int(HOLD_WANTED_US / self._pace_us) * members
+            self._window = min(likely, self._window * GROWTH_MAX)
         limit = self._room() if self.only_above() is not None else self._room() - self.ready_count
-        self._window = min(max(self._window, members), max(limit, 1))
+        self._window = max(self._window, members, 1)
         self._claimed_us = now_us
         return min(self._window, limit)
+
+    def _note_pace(self, one: GroupSlice) -> None:
+        """A member has gone through a slice: how long it held each message."""
+        if one.taken:
+            pace_us = max((self._now_us - one.handed_us) / one.taken, PACE_SHORTEST_US)
+            self._pace_us = pace_us if self._pace_us is None else (self._pace_us + pace_us) / 2
 
     def only_above(self) -> int | None:
         """The lane beyond which alone to claim, in a priority group that has as much at hand as its members have room for:
@@ -223,6 +262,7 @@ class GroupCore:
                 else self._cut(member, pieces, share)
             )
             if made is not None and self._drop_expired(made, now_us):
+                made.handed_us = now_us
                 member.slices.append(made)
                 return made
         return None
@@ -290,11 +330,11 @@ class GroupCore:
         self._shorten(richest, richest.taken + richest.rest // 2)
         return True
 
-    def _recall(self, which: Callable[[GroupSlice], bool]) -> None:
-        for member in self.members.values():
-            for one in member.slices:
-                if one.rest and which(one):
-                    self._shorten(one, one.taken)
+    def _recall(self, which: Callable[[GroupSlice], bool]) -> bool:
+        found = [one for member in self.members.values() for one in member.slices if one.rest and which(one)]
+        for one in reversed(found):
+            self._shorten(one, one.taken)
+        return bool(found)
 
     def _shorten(self, one: GroupSlice, end: int) -> None:
         back = one.indices[end : one.end]
@@ -332,6 +372,10 @@ class GroupCore:
             claim.bury(one.chunk, index, reason=why, attempts=attempts, error=reason, failed=True)
         else:
             wait_us = self._backoff_us(claim) if delay_us is None else delay_us
+            # Once its time to live is over it is settled, and no longer holds back its key.
+            expiry_us = one.chunk.attributes.expiry_us(index)
+            if expiry_us is not None:
+                wait_us = max(0, min(wait_us, expiry_us - now_us))
             key = one.chunk.attributes.key(index) if self.order_by == KEY else None
             claim.fail(offset, key=key, delay_us=wait_us, now_us=now_us, error=reason)
             self._hold_rest(one)
@@ -373,8 +417,9 @@ class GroupCore:
         if one.claim.is_pending(one.chunk.base_offset + index):
             self._expire(one.claim, one.chunk, [index])
 
-    def finish(self, one: GroupSlice) -> None:
+    def finish(self, one: GroupSlice, now_us: int) -> None:
         """The reader has come to the end of what it took: with auto_ack all of that is acknowledged."""
+        self._now_us = now_us
         if one.member.auto_ack:
             one.done = one.taken
             self._harvest(one)
@@ -391,17 +436,18 @@ class GroupCore:
             self._shorten(one, one.taken)
 
     def _harvest(self, one: GroupSlice) -> None:
-        """Acknowledge what an auto_ack reader has left behind."""
-        if one.member.auto_ack and one.done > one.said:
+        """Acknowledge what an auto_ack reader has left behind; under at_most_once, what was handed over."""
+        handled = one.handled
+        if handled > one.said:
+            one.claim.say_of_all(ACKNOWLEDGED, one.chunk, one.indices[one.said : handled])
             if not one.claim.rules.settle_first:
-                one.claim.say_of_all(ACKNOWLEDGED, one.chunk, one.indices[one.said : one.done])
-                self._fail_undone(one)
-            one.said = one.done
+                self._fail_undone(one, handled)
+            one.said = handled
 
-    def _fail_undone(self, one: GroupSlice) -> None:
+    def _fail_undone(self, one: GroupSlice, handled: int) -> None:
         """What was left behind after its transaction was rolled back was not done: it is tried again."""
         base = one.chunk.base_offset
-        for index in one.indices[one.said : one.done] if one.claim.has_undone else ():
+        for index in one.indices[one.said : handled] if one.claim.has_undone else ():
             if one.claim.is_undone(base + index):
                 self._fail_rolled_back(one, index)
 
@@ -409,13 +455,14 @@ class GroupCore:
         self._harvest(one)
         if not one.claim.is_lost and not one.is_over():
             return False
+        self._note_pace(one)
         self._free_keys(one)
         return True
 
     def _put_back(self, one: GroupSlice, first: int) -> None:
         base = one.chunk.base_offset
         if one.claim.rules.settle_first:
-            back = list(one.indices[one.taken : one.end])  # acknowledged and not handed over
+            back = list(one.indices[one.taken : one.end])
         else:
             back = [index for index in one.indices[first : one.end] if one.claim.is_pending(base + index)]
         one.end = one.taken
@@ -448,10 +495,10 @@ class GroupCore:
         return [self._written(claim) for claim in list(self.claims.values()) if claim.is_unwritten]
 
     def has_unwritten(self) -> bool:
-        """Whether anything was said that is not written (a reader that has gone on says it without a call)."""
+        """Whether there are outcomes that are not written (a reader that goes on acknowledges without a call)."""
         if any(claim.is_unwritten for claim in self.claims.values()):
             return True
-        return any(one.done > one.said for member in self.members.values() for one in member.slices)
+        return any(one.handled > one.said for member in self.members.values() for one in member.slices)
 
     def let_go(self) -> list[Settlement]:
         """Give up all that is held: the last member has left."""
@@ -461,6 +508,7 @@ class GroupCore:
             claim.is_lost = True
         self.claims.clear()
         self._ready.clear()
+        self._apart.clear()
         self._keys = KeysInHand()
         return made
 
@@ -468,19 +516,22 @@ class GroupCore:
         """What has been held for long without being begun, for other processes to take."""
         if self.order_by == KEY or now_us - self._claimed_us < HELD_LONG_US:
             return []
+        self._window = max(1, self._window // 2)
+        return self.not_begun()
+
+    def not_begun(self) -> list[Settlement]:
+        """Give back everything that no member has begun; of a claim only what lies behind all that was begun."""
         self._recall(lambda one: True)
         made: list[Settlement] = []
         for pieces in self._ready.values():
             for claim in {piece.claim.claim_id: piece.claim for piece in pieces if piece.indices}.values():
                 cut = min(p.chunk.base_offset + p.indices[0] for p in pieces if p.claim is claim and p.indices)
-                # One that is not held any more was settled before it was handed out (at_most_once): it stays here.
                 if claim.claim_id not in self.claims or self._is_in_hand(claim, cut):
                     continue
                 made.append(self._written(claim, tail_from=cut - claim.first))
         given = {one.claim_id for one in made}
         for lane, pieces in self._ready.items():
             self._ready[lane] = deque(piece for piece in pieces if piece.claim.claim_id not in given)
-        self._window //= 2
         return made
 
     def _is_in_hand(self, claim: HeldClaim, offset: int) -> bool:
@@ -500,6 +551,7 @@ class GroupCore:
             claim = self.claims.pop(claim_id, None) or self._ended.get(claim_id)
             if claim is not None:
                 claim.is_lost = True
+                self._apart.pop(claim_id, None)
                 known.append(claim)
         for _, one in self.in_hand():
             if one.claim.is_lost:
@@ -529,12 +581,15 @@ class GroupCore:
                 del self.claims[claim.claim_id]
 
     def shortest_lease_us(self) -> int | None:
-        return min((claim.rules.lease_us for claim in self.claims.values()), default=None)
+        leases = (claim.rules.lease_us for claim in self.claims.values() if not claim.rules.settle_first)
+        return min(leases, default=None)
 
     def deadlines(self, boot_us: int) -> dict[int, int]:
         """The deadline that each claim is to have when its lease is renewed now."""
         return {
-            claim.claim_id: max(boot_us + claim.rules.lease_us, claim.extended_us) for claim in self.claims.values()
+            claim.claim_id: max(boot_us + claim.rules.lease_us, claim.extended_us)
+            for claim in self.claims.values()
+            if not claim.rules.settle_first  # these last as long as their process
         }
 
     def renewed(self, deadlines: Mapping[int, int]) -> None:

@@ -12,13 +12,21 @@ ERROR_CHARACTERS_MAX = 1000
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A message that is to be tried again; in an ordered group also one that waits behind such a message (`attempts` 0)."""
+    """A message that is to be tried again."""
 
     offset: int
     key: str | None
     attempts: int
     not_before_us: int
     error: str | None
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """Messages of one key that wait behind an earlier one: those of `pending` that are 1, counted from offset `first`."""
+
+    key: str
+    first: int
+    pending: bytes
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -34,10 +42,10 @@ class DeadLetter(msgspec.Struct, frozen=True):
 class Settlement(msgspec.Struct, frozen=True):
     """What became of messages of one claim: those where `settled` is 1, counted from the claim's first offset.
 
-    Nothing else is said of the claim, so that settlements of different messages may be written in any order (but in a group
-    with `ordered` in which they were said: what is held behind a failed message must not come before it); the claim ends
-    with its last message. `let_go`: what is left belongs to nobody from now on. `tail_from`: what is left from this
-    place on does, while what stands before it stays ours.
+    A settlement concerns no other message, so settlements of different messages may be written in any order (in an ordered
+    group in the order in which they were made: what is parked behind a failed message must not come before it). The claim
+    ends with its last message. `let_go`: the messages that are left have no owner from now on. `tail_from`: those from this
+    place on have none, the ones before it stay ours.
     """
 
     claim_id: int
@@ -52,6 +60,7 @@ class Settlement(msgspec.Struct, frozen=True):
     redelivered: int = 0
     failed: int = 0
     failures: Sequence[Failed] = ()
+    parked: Sequence[Parked] = ()
     dead_letters: Sequence[DeadLetter] = ()
     let_go: bool = False
     tail_from: int | None = None

@@ -15,7 +15,8 @@ class Slice:
 
     `attempt` counts from 1. With `settle_each` the reader waits for the settlement of a message before it takes the next;
     with `is_fenced` it makes sure that the messages are still ours before it takes one. `counted` is how far the reader has
-    counted what it took, `skipped` how many behind that it took and passed over.
+    counted what it took, `skipped` how many behind that it took and passed over. `gathered` messages were taken for a list
+    that is not handed over yet.
     """
 
     __slots__ = (
@@ -24,6 +25,7 @@ class Slice:
         "counted",
         "done",
         "end",
+        "gathered",
         "indices",
         "is_fenced",
         "missed",
@@ -55,6 +57,7 @@ class Slice:
         self.done = 0
         self.counted = 0
         self.skipped = 0
+        self.gathered = 0
         self.end = len(indices)
 
     @property

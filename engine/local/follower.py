@@ -145,7 +145,7 @@ class LogFollower:
             self.watermark = append.batch_id
             if audience is not None:
                 place = (append.batch_id, append.topic_id, append.partition, append.base_offset, append.count)
-                self._tell(audience, Header(*place), self._log.appended(append))
+                self._tell(audience, Header(*place, append.priority), self._log.appended(append))
 
     def look(self) -> bool:
         """Read what was committed since; True when there may be more to read at once."""

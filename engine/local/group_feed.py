@@ -11,17 +11,15 @@ from geode_client.delivery.judged import Judged
 from geode_client.delivery.members import GroupSlice, Member
 from geode_client.delivery.slices import Slice
 from geode_client.errors import AlreadySettled, LeaseLost, StoreError
-from geode_client.local.dispatcher import Dispatcher
+from geode_client.local.driver import GroupDriver
 from geode_client.message import Message
 
 
 class GroupFeed:
     """One member; opened by `Groups`, which is told when it is closed."""
 
-    def __init__(
-        self, dispatcher: Dispatcher, member: Member, request: SubscriptionRequest, owner: "FeedOwner"
-    ) -> None:
-        self.dispatcher = dispatcher
+    def __init__(self, driver: GroupDriver, member: Member, request: SubscriptionRequest, owner: "FeedOwner") -> None:
+        self.driver = driver
         self.member = member
         self.request = request
         self._owner = owner
@@ -56,16 +54,16 @@ class GroupFeed:
 
     @property
     def judged(self) -> Judged:
-        return self.dispatcher.core.judged
+        return self.driver.core.judged
 
     # ── reading ──
     async def next(self) -> Slice | None:
         """The next messages for this member; None when it was closed, or a replay has ended."""
         while not self._is_closed:
-            made = await self.dispatcher.take(self.member)
+            made = self.driver.take(self.member)
             if made is not None:
                 return self._handed(made)
-            if self.dispatcher.has_ended():
+            if self.driver.has_ended():
                 return None
             await self._wait()
         return None
@@ -81,22 +79,20 @@ class GroupFeed:
 
     async def _wait(self) -> None:
         """Until woken."""
-        if self._is_closed or self.dispatcher.failure is not None:
+        if self._is_closed or self.driver.failure is not None:
             return
         if self._waiter is not None:
             raise StoreError("a subscription is read by one task at a time: open another one for a second reader")
         waiter = self._waiter = asyncio.get_running_loop().create_future()
-        self.dispatcher.wait(self)
+        self.driver.wait(self)
         try:
             await waiter
         except asyncio.CancelledError:
             self._waiter = None
-            self.dispatcher.stop_waiting(self)
-            self.dispatcher.attend()  # it may have been woken, and will not look
+            self.driver.stopped(self)  # it may have been woken, and will not take
             raise
         finally:
             self._waiter = None
-            self.dispatcher.stop_waiting(self)
 
     def wake(self) -> bool:
         """Whether it was waiting and nobody had woken or cancelled it yet."""
@@ -107,18 +103,18 @@ class GroupFeed:
 
     async def caught_up(self) -> bool:
         await self._owner.settle_pending()
-        return await self.dispatcher.caught_up()
+        return self.driver.caught_up()
 
     # ── settling ──
     def finish(self, one: Slice) -> None:
         """The reader has gone on behind all that it took of a slice."""
         assert isinstance(one, GroupSlice)
-        self.dispatcher.core.finish(one)
+        self.driver.finished(one)
 
     async def settled(self, one: Slice) -> None:
         """Return once what the reader has left behind is settled as durably as its topic asks; raises LeaseLost."""
         assert isinstance(one, GroupSlice)
-        await self.dispatcher.settle()
+        await self.driver.settle()
         index = one.indices[one.done - 1]
         if one.claim.is_lost and index not in one.told_lost:
             raise LeaseLost(
@@ -130,12 +126,12 @@ class GroupFeed:
         """Asks the store when the lease may have ended unnoticed: this process stood still for so long."""
         assert isinstance(one, GroupSlice)
         if boot_us() >= one.claim.deadline_us:
-            await self.dispatcher.leases.renew()
+            await self.driver.renew()
         return not one.claim.is_lost
 
     def expired(self, one: Slice, index: int) -> None:
         assert isinstance(one, GroupSlice)
-        self.dispatcher.core.expired(one, index)
+        self.driver.core.expired(one, index)
 
     def at_hand_failed(self, one: Slice, reason: str) -> None:
         """The reader left with an exception: the message it had in hand counts as a failed attempt."""
@@ -146,9 +142,7 @@ class GroupFeed:
                 self.refuse(one, index, requeue=True, delay_us=None, reason=reason)
 
     def refuse(self, one: GroupSlice, index: int, *, requeue: bool, delay_us: int | None, reason: str | None) -> bool:
-        return self.dispatcher.core.refuse(
-            one, index, requeue=requeue, delay_us=delay_us, reason=reason, now_us=now_us()
-        )
+        return self.driver.core.refuse(one, index, requeue=requeue, delay_us=delay_us, reason=reason, now_us=now_us())
 
     def check_outside(self, what: str) -> None:
         """Refuse what would wait for the running task's own transaction."""
@@ -156,8 +150,7 @@ class GroupFeed:
 
     def room_was_made(self) -> None:
         """A message was settled: the member, or another one, may have something to take now."""
-        self.wake()
-        self.dispatcher.attend()
+        self.driver.room_made(self.member)
 
     async def close(self) -> None:
         """Give back what is not settled and go; who is cancelled meanwhile stops waiting for that, no more. Repeating it
@@ -171,7 +164,7 @@ class GroupFeed:
 
     async def _leave(self) -> None:
         try:
-            await self.dispatcher.leave(self.member)
+            await self.driver.leave(self.member)
         finally:
             await self._owner.closed(self)
 
@@ -217,7 +210,7 @@ class Ticket:
         if self._slice.claim.rules.settle_first:
             return
         with self._telling(message):
-            if self._feed.dispatcher.core.acknowledge(self._slice, message._index):
+            if self._feed.driver.core.acknowledge(self._slice, message._index):
                 self._feed.room_was_made()
             await self._written(message)
 
@@ -225,9 +218,9 @@ class Ticket:
         """Acknowledge when the transaction commits; when it does not, the message is as it was before."""
         if self._slice.claim.rules.settle_first:
             return
-        dispatcher = self._feed.dispatcher
-        if dispatcher.core.reserve(self._slice, message._index):
-            joined = dispatcher.joined(transaction)
+        driver = self._feed.driver
+        if driver.core.reserve(self._slice, message._index):
+            joined = driver.joined(transaction)
             joined.add(self._slice, message._index)
             transaction.settle(joined)
 
@@ -246,7 +239,7 @@ class Ticket:
     async def extend(self, message: Message, seconds: float) -> None:
         claim = self._slice.claim
         claim.check(message.offset, 0, message.id)
-        await self._feed.dispatcher.leases.extend(claim, boot_us() + int(seconds * 1e6))
+        await self._feed.driver.extend(claim, boot_us() + int(seconds * 1e6))
         if claim.is_lost:
             claim.check(message.offset, 0, message.id)
 
@@ -262,6 +255,6 @@ class Ticket:
             raise
 
     async def _written(self, message: Message) -> None:
-        await self._feed.dispatcher.settle()
+        await self._feed.driver.settle()
         if self._slice.claim.is_lost:
             raise LeaseLost(f"message {message.id} has passed to another consumer: it cannot be settled here any more")

@@ -1,6 +1,6 @@
 """The groups that this client's subscriptions are members of, and what statements do to groups.
 
-Owns one dispatcher for each group (and partition, where members ask for one); tells them of new batches, of wake-ups from
+Owns one driver for each group (and partition, where members ask for one); tells them of new batches, of wake-ups from
 other processes, and once a second that time has passed.
 """
 
@@ -21,11 +21,13 @@ from geode_client.broker import (
 )
 from geode_client.catalog import Topic
 from geode_client.conditions.requirements import Requirement
+from geode_client.delivery.lanes import LANES_END
 from geode_client.delivery.members import Member
+from geode_client.delivery.quarantine import Quarantine
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import is_pattern, matches
-from geode_client.local.dispatcher import Dispatcher
+from geode_client.local.driver import GroupDriver
 from geode_client.local.follower import LogFollower
 from geode_client.local.group_feed import GroupFeed
 from geode_client.local.reports import Reports
@@ -55,12 +57,12 @@ Write = Callable[[Sequence[Work]], Awaitable[None]]
 
 
 class _TopicNews:
-    """Tells a dispatcher that one of its topics has a new batch."""
+    """Tells a driver that one of its topics has a new batch."""
 
-    __slots__ = ("_dispatcher", "_topic_id")
+    __slots__ = ("_driver", "_topic_id")
 
-    def __init__(self, dispatcher: Dispatcher, topic_id: int) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, driver: GroupDriver, topic_id: int) -> None:
+        self._driver = driver
         self._topic_id = topic_id
 
     @property
@@ -69,14 +71,14 @@ class _TopicNews:
         return None
 
     def notice(self, batch: Header) -> None:
-        self._dispatcher.topic_has_news(self._topic_id)
+        self._driver.topic_moved(self._topic_id, batch.priority)
 
 
 class _Open:
-    """A dispatcher at work, and the topics it is told of."""
+    """A driver at work, and the topics whose batches it gets."""
 
-    def __init__(self, dispatcher: Dispatcher, key: tuple[int, int | None]) -> None:
-        self.dispatcher = dispatcher
+    def __init__(self, driver: GroupDriver, key: tuple[int, int | None]) -> None:
+        self.driver = driver
         self.key = key
         self.news: dict[int, _TopicNews] = {}
 
@@ -114,6 +116,7 @@ class Groups:
         self._feeds: dict[str, GroupFeed] = {}
         self._ticking: asyncio.Task[None] | None = None
         self._opening: set[asyncio.Task[Any]] = set()
+        self._quarantine = Quarantine()
 
     # ── subscribing ──
     async def open(self, request: SubscriptionRequest, covered: Sequence[Topic]) -> GroupFeed:
@@ -150,17 +153,16 @@ class Groups:
         through = None if request.follow else self._ends(covered)
         if not isinstance(request.start, FromEnd):
             self._zones.want(self.skips(request.condition), [topic.topic_id for topic in covered])
-        found = self._dispatcher(join.group, request, through)
+        found = self._driver_of(join.group, request, through)
         member = Member(member_id, prefetch=request.prefetch, auto_ack=request.auto_ack)
-        feed = GroupFeed(found.dispatcher, member, request, self)
+        feed = GroupFeed(found.driver, member, request, self)
         try:
             self.reports.enter(feed, limits, join.group.group_id)
         except GeodeError:
-            await self._retire(found.dispatcher)
+            await self._retire(found.driver)
             raise
         self._feeds[member_id] = feed
-        found.dispatcher.core.join(member)
-        found.dispatcher.look_again()
+        found.driver.join(member)
         return feed
 
     async def create(self, request: SubscriptionRequest, covered: Sequence[Topic]) -> None:
@@ -179,15 +181,15 @@ class Groups:
             private_to=None if private_id is None else self.process,
         )
 
-    def _dispatcher(
+    def _driver_of(
         self, group: Group, request: SubscriptionRequest, through: dict[tuple[int, int], int] | None
     ) -> _Open:
         key = (group.group_id, request.partition)
         found = self._open.get(key)
         if found is None:
             condition = request.condition if request.condition is not None else self._compiled(group)
-            dispatcher = Dispatcher(self, group, condition, partition=request.partition, through=through)
-            found = self._open[key] = _Open(dispatcher, key)
+            driver = GroupDriver(self, group, condition, self._quarantine, partition=request.partition, through=through)
+            found = self._open[key] = _Open(driver, key)
             for topic in self.topics.covered(group.pattern):
                 self._follow(found, topic.topic_id)
             self.follower.forget_strangers()
@@ -207,7 +209,7 @@ class Groups:
 
     def _follow(self, found: _Open, topic_id: int) -> None:
         if topic_id not in found.news:
-            news = found.news[topic_id] = _TopicNews(found.dispatcher, topic_id)
+            news = found.news[topic_id] = _TopicNews(found.driver, topic_id)
             self.follower.follow(topic_id, news, keeps_up=True)
 
     def _starts(self, start: StartPosition, covered: Sequence[Topic]) -> Starts:
@@ -240,19 +242,19 @@ class Groups:
     async def closed(self, feed: GroupFeed) -> None:
         self._feeds.pop(feed.subscriber_id, None)
         self.reports.leave(feed)
-        await self._retire(feed.dispatcher)
+        await self._retire(feed.driver)
 
-    async def _retire(self, dispatcher: Dispatcher) -> None:
-        """Forget a dispatcher that has no members, and the private group that it served."""
-        if dispatcher.core.members:
+    async def _retire(self, driver: GroupDriver) -> None:
+        """Forget a driver that has no members, and the private group that it served."""
+        if driver.core.members:
             return
-        found = self._open.get((dispatcher.group.group_id, dispatcher.partition))
-        if found is not None and found.dispatcher is dispatcher:
+        found = self._open.get((driver.group.group_id, driver.partition))
+        if found is not None and found.driver is driver:
             del self._open[found.key]
             for topic_id, news in found.news.items():
                 self.follower.unfollow(topic_id, news)
-        if dispatcher.group.private_to is not None:
-            await self.write([DropPrivateGroups([dispatcher.group.group_id])])
+        if driver.group.private_to is not None:
+            await self.write([DropPrivateGroups([driver.group.group_id])])
 
     # ── what statements do ──
     async def drop(self, name: str, topic: str | None, *, if_exists: bool) -> int:
@@ -279,25 +281,32 @@ class Groups:
     def adopt(self, topic: Topic) -> None:
         """A topic that nobody followed has a batch: groups whose pattern covers it are told from now on."""
         for found in self._open.values():
-            if matches(found.dispatcher.group.pattern, topic.name):
+            if matches(found.driver.group.pattern, topic.name):
                 self._follow(found, topic.topic_id)
-                found.dispatcher.topic_has_news(topic.topic_id)
+                found.driver.topic_moved(topic.topic_id, LANES_END - 1)
 
     def look(self) -> None:
         """Another process may have let go of something, or moved a group."""
         for found in self._open.values():
-            found.dispatcher.look_again()
+            found.driver.group_moved()
+
+    def act_all(self) -> None:
+        """Perform what the schedulers want done where a message that must be alone concerns all groups."""
+        while self._quarantine.touched:
+            self._quarantine.touched = False
+            for found in list(self._open.values()):
+                found.driver.act()
 
     def topics_changed(self, gone: Callable[[str], GeodeError]) -> None:
         """The catalog was read anew: a group on a topic that is gone ends."""
         for found in self._open.values():
-            pattern = found.dispatcher.group.pattern
+            pattern = found.driver.group.pattern
             if not is_pattern(pattern) and self.topics.get(pattern) is None:
-                found.dispatcher.fail(gone(pattern))
+                found.driver.fail(gone(pattern))
 
     def fail(self, error: GeodeError) -> None:
         for found in self._open.values():
-            found.dispatcher.fail(error)
+            found.driver.fail(error)
 
     def tick(self) -> None:
         """Once a second."""
@@ -308,7 +317,7 @@ class Groups:
     async def _tick(self) -> None:
         for found in list(self._open.values()):
             with contextlib.suppress(GeodeError):
-                await found.dispatcher.tick()
+                await found.driver.second_passed()
 
     def _ticked(self, task: "asyncio.Task[None]") -> None:
         self._ticking = None

@@ -12,6 +12,7 @@ from typing import Any
 from geode_client.broker import OutgoingBatch
 from geode_client.catalog import Topic
 from geode_client.clock import boot_us, now_us
+from geode_client.delivery.claiming import Claimed, ClaimRequest
 from geode_client.delivery.claims import ACKNOWLEDGED, HeldClaim, rules_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.settlement import Settlement
@@ -19,7 +20,7 @@ from geode_client.errors import LeaseLost
 from geode_client.local.combining import CommitWork, Entry, publications
 from geode_client.local.publisher import Router
 from geode_client.message import Chunk
-from geode_client.store.claiming import Claim, Claimed
+from geode_client.store.claiming import Claim
 from geode_client.store.groups import GroupDefinition, JoinGroup
 from geode_client.store.log import LogReader
 from geode_client.store.settling import Settle
@@ -69,7 +70,7 @@ class Replay:
         self._group_id = join.group.group_id
         replayed = 0
         try:
-            while (claim := await self._claimed()).claimed or claim.more:
+            while (claim := await self._claimed()).claimed or claim.outcome.lane_left is not None:
                 for one in claim.claimed:
                     replayed += await self._replay(one)
                 await asyncio.sleep(0)
@@ -80,18 +81,12 @@ class Replay:
         return replayed
 
     async def _claimed(self) -> Claim:
-        claim = Claim(self._group_id, self._process, MESSAGES_AT_ONCE, now_us(), boot_us(), LEASE_US)
+        claim = Claim(self._group_id, ClaimRequest(self._process, MESSAGES_AT_ONCE, now_us(), boot_us()), LEASE_US)
         await self._write([claim])
         return claim
 
     async def _replay(self, one: Claimed) -> int:
-        held = HeldClaim(
-            one.claim_id,
-            (one.topic_id, one.partition, one.lane),
-            one.first,
-            one.pending,
-            rules_of(self._source, REPLAY_GROUP),
-        )
+        held = HeldClaim(one, rules_of(self._source, REPLAY_GROUP))
         self._rest.append(held)
         entries: list[Entry] = []
         end = one.first + len(one.pending)

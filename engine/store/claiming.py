@@ -1,86 +1,54 @@
-"""The work that puts messages of a group into a process's hands.
+"""The work that puts messages of a group into a process's hands: `delivery/claiming.py` decides, this answers from SQL.
 
-In this order: retries that are due, claims that nobody holds any more (let go of, or their owner dead or silent past the
-deadline), and new ranges at the frontiers of the lanes. Everything given out is a row of `claims`, whose id no settlement
-can do without; taking a claim over gives it a new id. A claim that was lost by a silent or dead owner counts an attempt
-for all its messages and is taken over in smaller and smaller pieces, so that one message that kills its consumers ends
-alone.
+Everything given out is a row of `claims`, whose id no settlement can do without; taking a claim over gives it a new id.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from geode_client.delivery.claiming import (
+    Claimed,
+    ClaimOutcome,
+    ClaimRequest,
+    Frontier,
+    LostClaim,
+    Place,
+    Run,
+    Stretch,
+    Unowned,
+    after,
+    claim,
+)
 from geode_client.delivery.lanes import DEFAULT_PRIORITY, KEY, PRIORITY
 from geode_client.errors import GeodeError, GroupNotFound
 from geode_client.store import groups
-from geode_client.store.groups import Group, lane_members
+from geode_client.store.groups import TOTAL, Group, lane_members
+from geode_client.store.settling import PARK
 from geode_client.store.writer import Transaction
 
-CLAIM_OFFSETS_MAX = 4096
-CLAIM_BYTES_MAX = 8 * 1024 * 1024
-LANES_AT_ONCE = 64
-ROWS_AT_ONCE = 256
 BATCHES_AT_ONCE = 4096
-# How far lanes may stay behind the log, and how many claims lie between two looks at those that do.
-LAG_OF_LANE = 1024
-CLAIMS_BETWEEN = 32
-PIECES_OF_LOST = 8
-HELD_MAX = 1024
-
-
-class Claimed(msgspec.Struct, frozen=True):
-    """Messages in our hands: those of `pending` that are 1, counted from offset `first`.
-
-    `attempts` were made before, the last of which failed with `error`. `blocked`: keys of which earlier messages wait for a
-    retry (ordered groups).
-    """
-
-    claim_id: int
-    topic_id: int
-    partition: int
-    lane: int
-    first: int
-    pending: bytes
-    attempts: int
-    retried: bool
-    key: str | None
-    error: str | None
-    blocked: frozenset[str] = frozenset()
+UNOWNED_AT_ONCE = 256
+# The claims of at_most_once topics last as long as their process: a lease that ends would lose what was not handed over.
+FOR_EVER_US = 2**62
 
 
 class Claim(msgspec.Struct, eq=False):
-    """Take up to `wanted` messages of a group for `owner`. After the commit `claimed` has them; `group` is None when it is
-    gone.
+    """Claim messages of a group. After the commit `claimed` has them; `group` is None when it is gone.
 
-    Times: `now_us` of the wall clock (retries), `boot_us` of the clock that only stops with the machine (leases).
-    `dead`: owners that are known to be gone. `partition` limits it to one. `above`: only lanes beyond this one.
-    `topic_ids` limits the look at frontiers (None: all lanes). `turn` decides which lane is looked at first.
-    `through`: offset by (topic id, partition) at which a private group ends. `more`: a look at a frontier ended before its
-    end. `lost`: claims that were taken from a dead or silent owner. `name` and `pattern` of the group are for errors.
+    `leases_us` by topic id (default `lease_us`). `name` and `pattern` of the group are for errors.
     """
 
     group_id: int
-    owner: str
-    wanted: int
-    now_us: int
-    boot_us: int
+    request: ClaimRequest
     lease_us: int
-    dead: Sequence[str] = ()
-    partition: int | None = None
-    above: int | None = None
-    topic_ids: Sequence[int] | None = None
-    turn: int = 0
-    through: dict[tuple[int, int], int] | None = None
     name: str = ""
     pattern: str | None = None
     durable: bool = False
     error: GeodeError | None = None
     group: Group | None = None
     claimed: list[Claimed] = msgspec.field(default_factory=list)
-    lost: int = 0
-    more: bool = False
+    outcome: ClaimOutcome = msgspec.field(default_factory=ClaimOutcome)
 
     def prepare(self) -> None: ...
 
@@ -90,284 +58,290 @@ class Claim(msgspec.Struct, eq=False):
             raise GroupNotFound(self.name or f"#{self.group_id}", self.pattern, ())
         if self.group.paused:
             return
-        if self.group.order_by == PRIORITY:
-            self._take_from_the_highest(transaction)
-        else:
-            self._take(transaction, self.wanted, None)
+        port = SqlClaims(transaction, self.group, self.request, self.lease_us)
+        self.outcome = claim(port, self.request)
+        self.claimed = port.claimed
 
-    def _take(self, transaction: Transaction, left: int, lane: int | None) -> int:
-        """Take up to `left` messages of one lane or of all; how many those were."""
-        taken = self._take_retries(transaction, left, lane)
-        if taken < left:
-            taken += self._take_over(transaction, left - taken, lane)
-        if taken < left:
-            taken += self._take_new(transaction, left - taken, lane)
-        return taken
 
-    def _take_from_the_highest(self, transaction: Transaction) -> None:
-        left = self.wanted
+class SqlClaims:
+    """One group's tables inside a transaction, as `ClaimPort` asks for them."""
+
+    def __init__(self, transaction: Transaction, group: Group, request: ClaimRequest, lease_us: int) -> None:
+        self._transaction = transaction
+        self._database = transaction.database
+        self._group_id = group.group_id
+        self._request = request
+        self._deadline_us = request.boot_us + lease_us
+        self._settles_first: dict[int, bool] = {}
+        self.order_by = group.order_by
+        self.claimed: list[Claimed] = []
+
+    # ── losses ──
+    def lost(self, dead: Sequence[str], boot_us: int) -> Sequence[LostClaim]:
+        marks = ", ".join("?" * len(dead)) or "NULL"
         sql = (
-            "SELECT lane FROM retries WHERE group_id = ?1 AND not_before_us <= ?2"
-            " UNION SELECT lane FROM claims WHERE group_id = ?1"
-            " UNION SELECT l.lane FROM lanes AS l JOIN partitions AS p USING (topic_id, partition) WHERE l.group_id = ?1"
-            "  AND l.frontier < p.next_offset ORDER BY lane DESC"
+            "SELECT DISTINCT owner FROM claims WHERE group_id = ? AND owner IS NOT NULL"
+            f" AND owner <> ? AND (deadline_us < ? OR owner IN ({marks}))"
         )
-        lowest = -1 if self.above is None else self.above
-        idle = []
-        for (lane,) in transaction.database.rows(sql, (self.group_id, self.now_us)):
-            # A lane that was left before its end has more for the next claim, before any lower one.
-            if left > 0 and lane > lowest and not self.more:
-                left -= self._take(transaction, left, lane)
-            else:
-                idle.append(lane)
-        if idle and self.turn % CLAIMS_BETWEEN == 0:
-            self._pass_over_others(transaction, idle)
+        bindings = (self._group_id, self._request.owner, boot_us, *dead)
+        owners = [row[0] for row in self._database.rows(sql, bindings)]
+        gone = set(dead)
+        return [
+            one for owner in owners for one in self._claims_of(owner, FOR_EVER_US + 1 if owner in gone else boot_us)
+        ]
 
-    def _pass_over_others(self, transaction: Transaction, lanes: Sequence[int]) -> None:
-        """Move the frontiers of lanes that had no turn over messages that are not of them: while the higher ones keep the
-        group busy they would become ever more to look at, and hold back the retention of what was consumed."""
-        assert self.group is not None
-        rows = transaction.database.rows(
-            f"{_FRONTIERS} AND l.frontier + {LAG_OF_LANE} <= p.next_offset AND l.lane IN ({', '.join('?' * len(lanes))})",
-            (self.group_id, self.partition, *lanes),
-        )
-        turned = self.turn // CLAIMS_BETWEEN * LANES_AT_ONCE % len(rows) if rows else 0
-        for lane, topic_id, partition, frontier, end in (rows[turned:] + rows[:turned])[:LANES_AT_ONCE]:
-            end = self._look_end(transaction, (topic_id, partition, lane), frontier, end)
-            arguments = (transaction.database, self.group.order_by, lane, topic_id, partition, frontier, end)
-            reached = next((start for start, _, _ in lane_members(*arguments, rows_max=1)), end)
-            if reached > frontier:
-                self._move_frontier(transaction, (topic_id, partition, lane), reached)
+    def _claims_of(self, owner: str, before_us: int) -> Iterator[LostClaim]:
+        """The claims of an owner, of all groups, whose deadline is before a time."""
+        for claim_id, begun, topic_id, *rest in self._database.rows(
+            f"SELECT claim_id, begun, {_RUN} FROM claims WHERE owner = ? AND deadline_us < ?", (owner, before_us)
+        ):
+            run = _run(topic_id, *rest)
+            yield LostClaim(claim_id, process_of(owner), run, bool(begun), self._settles(topic_id))
 
-    def _move_frontier(self, transaction: Transaction, place: tuple[int, int, int], reached: int) -> None:
-        transaction.database.cursor.execute(
-            "UPDATE lanes SET frontier = ? WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ?",
-            (reached, self.group_id, *place),
-        )
+    def held_by(self, process: str) -> int:
+        sql = "SELECT pending FROM claims WHERE owner >= ? AND owner < ?"
+        rows = self._database.rows(sql, (f"{process}-", f"{process}."))
+        return sum(row[0].count(1) for row in rows)
 
-    # ── retries that are due ──
-    def _take_retries(self, transaction: Transaction, left: int, lane: int | None) -> int:
-        assert self.group is not None
-        rows = transaction.database.rows(
-            _DUE_IN_ORDER if self.group.order_by == KEY else _DUE,
-            (self.group_id, self.now_us, self.partition, left, lane),
+    def settle_lost(self, claim: LostClaim) -> None:
+        cursor = self._database.cursor
+        group_id, name = self._database.rows(
+            "SELECT group_id, name FROM claims JOIN groups USING (group_id) WHERE claim_id = ?", (claim.claim_id,)
+        )[0]
+        topic_id, partition, lane = claim.run.place
+        count = claim.run.pending.count(1)
+        cursor.execute("DELETE FROM claims WHERE claim_id = ?", (claim.claim_id,))
+        cursor.execute(
+            "UPDATE lanes SET acknowledged = acknowledged + ? WHERE group_id = ? AND topic_id = ? AND partition = ?"
+            " AND lane = ?",
+            (count, group_id, topic_id, partition, lane),
         )
-        for topic_id, partition, offset, its_lane, key, attempts, error in rows:
-            transaction.database.cursor.execute(
-                "DELETE FROM retries WHERE group_id = ? AND topic_id = ? AND partition = ? AND offset = ?",
-                (self.group_id, topic_id, partition, offset),
+        cursor.execute(TOTAL, (name, topic_id, count, 0, 0, 0, 0, 0, 0))
+
+    def release(self, claim: LostClaim, runs: Sequence[Run]) -> None:
+        group_id = self._database.rows("SELECT group_id FROM claims WHERE claim_id = ?", (claim.claim_id,))[0][0]
+        self._database.cursor.execute("DELETE FROM claims WHERE claim_id = ?", (claim.claim_id,))
+        for run in runs:
+            self._insert(group_id, run, None, 0)
+        self._transaction.announce = True
+
+    def suspect_lanes(self, owner: str) -> Sequence[int]:
+        sql = "SELECT DISTINCT lane FROM claims WHERE group_id = ? AND owner = ? AND losses > 0"
+        return [row[0] for row in self._database.rows(sql, (self._group_id, owner))]
+
+    # ── what waits ──
+    def lanes_with_something(self, now_us: int) -> Sequence[int]:
+        return [row[0] for row in self._database.rows(_LANES_WITH_SOMETHING, (self._group_id, now_us))]
+
+    def take_retries(self, now_us: int, partition: int | None, lane: int | None, limit: int) -> Sequence[Run]:
+        sql = _DUE_IN_ORDER if self.order_by == KEY else _DUE
+        found = []
+        for topic_id, part, offset, its_lane, key, attempts, error in self._database.rows(
+            sql, (self._group_id, now_us, partition, limit, lane)
+        ):
+            self._database.cursor.execute(_DELETE_RETRY, (self._group_id, topic_id, part, offset))
+            found.append(
+                Run((topic_id, part, its_lane), offset, b"\x01", attempts=attempts, retried=True, key=key, error=error)
             )
-            self._insert(transaction, (topic_id, partition, its_lane), offset, b"\x01", attempts, True, key, error)
-        return len(rows)
+        return found
 
-    # ── claims that nobody holds ──
-    def _take_over(self, transaction: Transaction, left: int, lane: int | None) -> int:
-        assert self.group is not None
-        rows = transaction.database.rows(
-            _ORPHANED.format(owners=", ".join("?" * len(self.dead)) or "NULL"),
-            (self.group_id, self.partition, self.boot_us, lane, *self.dead),
-        )
-        busy = self._lanes_in_hand(transaction) if self.group.order_by == KEY else None
-        suspects = self._holds_suspect(transaction) if rows else False
-        taken = 0
-        for row in rows:
-            place, attempts, retried, owner = row[1:4], row[5], row[6], row[9]
-            if taken >= left:
+    def take_parked(self, partition: int | None, limit: int) -> Sequence[Run]:
+        found, taken = [], 0
+        for topic_id, part, key, first, lane, pending in self._database.rows(
+            _FREE_PARKED, (self._group_id, partition, limit)
+        ):
+            if taken >= limit:
                 break
-            if not retried and (attempts or owner is not None):
-                # What was lost with a consumer may be what ended it: one piece at a time, so that it ends alone.
-                if suspects:
-                    continue
-                suspects = True
-            if busy is not None and not retried:
-                # Of a lane of an ordered group one piece at a time, the earliest first.
-                if place in busy:
-                    continue
-                busy.add(place)
-            taken += self._take_over_one(transaction, row, left - taken)
-        return taken
+            end = after(pending, limit - taken)
+            place = (self._group_id, topic_id, part, key, first)
+            self._database.cursor.execute(_DELETE_PARKED, place)
+            if pending.count(1, end):
+                self._database.cursor.execute(PARK, (*place[:4], first + end, lane, pending[end:]))
+            taken += pending.count(1, 0, end)
+            found.append(Run((topic_id, part, lane), first, pending[:end], key=key))
+        return found
 
-    def _holds_suspect(self, transaction: Transaction) -> bool:
-        """Whether this owner has a piece in hand that was lost before."""
-        sql = "SELECT 1 FROM claims WHERE group_id = ? AND owner = ? AND attempts > 0 AND retried = 0 LIMIT 1"
-        return transaction.database.row(sql, (self.group_id, self.owner)) is not None
+    def unowned(self, partition: int | None, lane: int | None) -> Sequence[Unowned]:
+        rows = self._database.rows(_UNOWNED, (self._group_id, partition, lane))
+        return [Unowned(claim_id, _run(*rest)) for claim_id, *rest in rows]
 
-    def _lanes_in_hand(self, transaction: Transaction) -> set[tuple[int, int, int]]:
-        """Lanes of which a living consumer holds a piece."""
-        marks = ", ".join("?" * len(self.dead)) or "NULL"
+    def lanes_in_hand(self) -> set[Place]:
         sql = (
-            "SELECT DISTINCT topic_id, partition, lane FROM claims WHERE group_id = ? AND retried = 0 AND owner IS NOT NULL"
-            f" AND deadline_us >= ? AND owner NOT IN ({marks})"
+            "SELECT DISTINCT topic_id, partition, lane FROM claims WHERE group_id = ? AND retried = 0 AND key IS NULL"
+            " AND owner IS NOT NULL"
         )
-        if not self.dead:
-            sql = sql.removesuffix(" AND owner NOT IN (NULL)")
-        return set(transaction.database.rows(sql, (self.group_id, self.boot_us, *self.dead)))
+        return set(self._database.rows(sql, (self._group_id,)))
 
-    def _take_over_one(self, transaction: Transaction, row: tuple[Any, ...], left: int) -> int:
-        claim_id, topic_id, partition, lane, first, attempts, retried, key, error, owner, pending = row
-        if owner is not None:
-            self.lost += 1
-            attempts += 1
-            error = "its consumer died or was silent for longer than ack_timeout"
-        size = min(left, _piece(pending.count(1), attempts if owner is not None else 0))
-        cut = _after(pending, size)
-        cursor = transaction.database.cursor
-        cursor.execute("DELETE FROM claims WHERE claim_id = ?", (claim_id,))
-        place = (topic_id, partition, lane)
-        self._insert(transaction, place, first, pending[:cut], attempts, bool(retried), key, error)
-        if pending.count(1, cut):
-            rest = (place, first + cut, pending[cut:], attempts, bool(retried), key, error)
-            self._insert(transaction, *rest, ours=False)
-            self.more |= not attempts
-        return int(pending.count(1, 0, cut))
+    def adopt(self, claim: Unowned, end: int) -> None:
+        run = claim.run
+        self._database.cursor.execute("DELETE FROM claims WHERE claim_id = ?", (claim.claim_id,))
+        self.claim(msgspec.structs.replace(run, pending=run.pending[:end]))
+        if run.pending.count(1, end):
+            rest = msgspec.structs.replace(run, first=run.first + end, pending=run.pending[end:])
+            self._insert(self._group_id, rest, None, 0)
 
-    # ── new ranges ──
-    def _take_new(self, transaction: Transaction, left: int, only: int | None) -> int:
-        assert self.group is not None
-        taken = 0
-        for lane, topic_id, partition, frontier, end in self._open_lanes(transaction, only):
-            if taken >= left:
-                break
-            if self.group.order_by == KEY and self._is_held_back(transaction, topic_id, partition, lane):
-                continue
-            if self.through is not None:
-                end = min(end, self.through.get((topic_id, partition), 0))
-            if frontier < end:
-                taken += self._advance(transaction, (topic_id, partition, lane), frontier, end, left - taken)
-        return taken
-
-    def _open_lanes(self, transaction: Transaction, only: int | None) -> list[tuple[Any, ...]]:
-        """Lanes with something ahead, each in its turn."""
-        topics, bindings = "", []
-        if self.topic_ids is not None:
-            topics = f"AND l.topic_id IN ({', '.join('?' * len(self.topic_ids))})"
-            bindings = list(self.topic_ids)
-        rows = transaction.database.rows(
-            f"{_FRONTIERS} AND l.frontier < p.next_offset AND (?3 IS NULL OR l.lane = ?3) {topics}",
-            (self.group_id, self.partition, only, *bindings),
+    # ── new messages ──
+    def frontiers(
+        self, partition: int | None, lane: int | None, topic_ids: Sequence[int] | None, ahead: int = 1
+    ) -> Sequence[Frontier]:
+        only = "" if topic_ids is None else f" AND l.topic_id IN ({', '.join('?' * len(topic_ids))})"
+        rows = self._database.rows(
+            f"{_FRONTIERS}{only}", (self._group_id, partition, lane, ahead, *(() if topic_ids is None else topic_ids))
         )
-        turned = self.turn % len(rows) if rows else 0
-        return rows[turned:] + rows[:turned]
+        return [Frontier(row[:3], row[3], row[4]) for row in rows]
 
-    def _is_held_back(self, transaction: Transaction, topic_id: int, partition: int, lane: int) -> bool:
-        """Whether a lane of an ordered group is in somebody's hands, or has too many messages waiting behind failed ones."""
-        place = (self.group_id, topic_id, partition, lane)
-        where = "group_id = ? AND topic_id = ? AND partition = ? AND lane = ?"
-        if transaction.database.row(f"SELECT 1 FROM claims WHERE {where} AND retried = 0 LIMIT 1", place):
-            return True
-        held = transaction.database.rows(f"SELECT count(*) FROM retries WHERE {where}", place)[0][0]
-        return bool(held >= HELD_MAX)
+    def is_held_back(self, place: Place) -> bool:
+        sql = (
+            "SELECT 1 FROM claims WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ? AND retried = 0"
+            " AND key IS NULL LIMIT 1"
+        )
+        return self._database.row(sql, (self._group_id, *place)) is not None
 
-    def _look_end(self, transaction: Transaction, place: tuple[int, int, int], frontier: int, end: int) -> int:
-        """How far to look at once: the lane of the default priority has no index, and may have many others in between."""
-        assert self.group is not None
+    def look_end(self, place: Place, offset: int, end: int) -> int:
+        """The lane of the default priority has no index, and may have many batches of others in between."""
         topic_id, partition, lane = place
-        if self.group.order_by != PRIORITY or lane != DEFAULT_PRIORITY:
+        if self.order_by != PRIORITY or lane != DEFAULT_PRIORITY:
             return end
         sql = (
             "SELECT base_offset FROM batches WHERE topic_id = ? AND partition = ? AND base_offset > ? ORDER BY base_offset"
             f" LIMIT 1 OFFSET {BATCHES_AT_ONCE}"
         )
-        found = transaction.database.row(sql, (topic_id, partition, frontier))
+        found = self._database.row(sql, (topic_id, partition, offset))
         return end if found is None else min(end, int(found[0]))
 
-    def _advance(
-        self, transaction: Transaction, place: tuple[int, int, int], frontier: int, end: int, left: int
-    ) -> int:
-        """Claim what lies at the frontier of a lane and move the frontier behind it; how many messages that were."""
-        assert self.group is not None
+    def stored(self, place: Place, offset: int, end: int, runs_max: int) -> Iterator[Stretch]:
         topic_id, partition, lane = place
-        taken, first, size = 0, frontier, 0
-        pending = bytearray()
-        lane_end, end = end, self._look_end(transaction, place, frontier, end)
-        reached = end
-        rows = lane_members(
-            transaction.database, self.group.order_by, lane, topic_id, partition, frontier, end, rows_max=ROWS_AT_ONCE
-        )
-        for number, (start, members, raw_bytes) in enumerate(rows, 1):
-            size += raw_bytes
-            beyond = start + 1 - first > CLAIM_OFFSETS_MAX or size > CLAIM_BYTES_MAX
-            # Half of what is wanted is enough where the rest would cut a batch, which is then unpacked twice.
-            if pending and (beyond or (2 * taken >= left and members.count(1) > left - taken)):
-                reached = start
-                break
-            first = start if not pending else first
-            room = min(CLAIM_OFFSETS_MAX - (start - first), _after(members, left - taken))
-            pending += bytes(start - first - len(pending)) + members[:room]
-            taken += members.count(1, 0, room)
-            if room < len(members) or taken >= left or number == ROWS_AT_ONCE:
-                reached = start + room
-                break
-        self.more |= reached < lane_end
-        self._move_frontier(transaction, place, reached)
-        if taken:
-            self._insert(transaction, place, first, bytes(pending), 0, False, None, None)
-        return int(taken)
+        for row in lane_members(self._database, self.order_by, lane, topic_id, partition, offset, end, runs_max):
+            yield Stretch(*row)
 
-    def _insert(
-        self,
-        transaction: Transaction,
-        place: tuple[int, int, int],
-        first: int,
-        pending: bytes,
-        attempts: int,
-        retried: bool,
-        key: str | None,
-        error: str | None,
-        *,
-        ours: bool = True,
-    ) -> None:
-        assert self.group is not None
-        owner, deadline = (self.owner, self.boot_us + self.lease_us) if ours else (None, 0)
-        transaction.database.cursor.execute(
-            "INSERT INTO claims (group_id, topic_id, partition, lane, first, attempts, retried, key, error, owner,"
-            " deadline_us, pending) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-            (self.group_id, *place, first, attempts, retried, key, error, owner, deadline, pending),
+    def move_frontier(self, place: Place, offset: int) -> None:
+        self._database.cursor.execute(
+            "UPDATE lanes SET frontier = ? WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ?",
+            (offset, self._group_id, *place),
         )
-        if not ours:
-            return
-        claim_id = transaction.database.connection.last_insert_rowid()
+
+    # ── claims ──
+    def claim(self, run: Run) -> None:
+        deadline_us = FOR_EVER_US if self._settles(run.place[0]) else self._deadline_us
+        claim_id = self._insert(self._group_id, run, self._request.owner, deadline_us)
         blocked: frozenset[str] = frozenset()
-        if self.group.order_by == KEY and not retried:
-            blocked = _blocked_keys(transaction, self.group_id, place)
-        self.claimed.append(Claimed(claim_id, *place, first, pending, attempts, retried, key, error, blocked))
+        if self.order_by == KEY and not run.retried and run.key is None:
+            rows = self._database.rows(_BLOCKED, (self._group_id, *run.place))
+            blocked = frozenset(row[0] for row in rows)
+        self.claimed.append(
+            Claimed(
+                claim_id,
+                *run.place,
+                run.first,
+                run.pending,
+                run.attempts,
+                run.losses,
+                run.retried,
+                run.key,
+                run.error,
+                blocked,
+                deadline_us,
+            )
+        )
+
+    def _insert(self, group_id: int, run: Run, owner: str | None, deadline_us: int) -> int:
+        self._database.cursor.execute(
+            _INSERT,
+            (
+                group_id,
+                *run.place,
+                run.first,
+                run.attempts,
+                run.retried,
+                run.key,
+                run.error,
+                owner,
+                deadline_us,
+                run.pending,
+                run.losses,
+            ),
+        )
+        return self._database.connection.last_insert_rowid()
+
+    def _settles(self, topic_id: int) -> bool:
+        """Whether messages of a topic are settled before they are handed over."""
+        found = self._settles_first.get(topic_id)
+        if found is None:
+            row = self._database.row("SELECT delivery FROM topics WHERE topic_id = ?", (topic_id,))
+            found = self._settles_first[topic_id] = row is not None and row[0] == "at_most_once"
+        return found
 
 
-def _piece(size: int, attempts: int) -> int:
-    """How much of a lost claim is taken over at once: the more often it was lost, the less."""
-    return max(1, int(size // PIECES_OF_LOST ** min(attempts, 8)))
+class Begin(msgspec.Struct, eq=False):
+    """Mark a claim as begun, if its process holds nothing else; `began` says whether it was."""
+
+    claim_id: int
+    owner: str
+    durable: bool = False
+    error: GeodeError | None = None
+    began: bool = False
+
+    def prepare(self) -> None: ...
+
+    def run(self, transaction: Transaction) -> None:
+        process = process_of(self.owner)
+        others = transaction.database.row(
+            "SELECT 1 FROM claims WHERE owner >= ? AND owner < ? AND claim_id <> ? LIMIT 1",
+            (f"{process}-", f"{process}.", self.claim_id),
+        )
+        if others is not None:
+            return
+        transaction.database.cursor.execute(
+            "UPDATE claims SET begun = 1 WHERE claim_id = ? AND owner = ?", (self.claim_id, self.owner)
+        )
+        self.began = transaction.database.connection.changes() == 1
 
 
-def _after(members: bytes, count: int) -> int:
-    """The place behind the `count`-th 1 of a row of bytes, or its end when there are no more than that."""
-    if count >= len(members) or count >= members.count(1):
-        return len(members)
-    if members.count(1) == len(members):
-        return count
-    place = -1
-    for _ in range(count):
-        place = members.index(1, place + 1)
-    return place + 1
+def process_of(owner: str) -> str:
+    """The process that an owner belongs to: every client of a process is an owner of its own (`<process>-<client>`)."""
+    return owner.rpartition("-")[0]
 
 
-def _blocked_keys(transaction: Transaction, group_id: int, place: tuple[int, int, int]) -> frozenset[str]:
-    """Keys of which an earlier message waits for its retry, or is being retried."""
-    where = "group_id = ?1 AND topic_id = ?2 AND partition = ?3 AND lane = ?4 AND key IS NOT NULL"
-    sql = f"SELECT key FROM retries WHERE {where} UNION SELECT key FROM claims WHERE {where} AND retried = 1"
-    return frozenset(row[0] for row in transaction.database.rows(sql, (group_id, *place)))
+def _run(
+    topic_id: int,
+    partition: int,
+    lane: int,
+    first: int,
+    pending: bytes,
+    attempts: int,
+    losses: int,
+    retried: int,
+    key: str | None,
+    error: str | None,
+) -> Run:
+    return Run((topic_id, partition, lane), first, pending, attempts, losses, bool(retried), key, error)
 
 
-# Where each lane of a group (or of one partition of it) stands, and the end of its log.
+_RUN = "topic_id, partition, lane, first, pending, attempts, losses, retried, key, error"
+_INSERT = (
+    "INSERT INTO claims (group_id, topic_id, partition, lane, first, attempts, retried, key, error, owner, deadline_us,"
+    " pending, losses) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_DELETE_RETRY = "DELETE FROM retries WHERE group_id = ? AND topic_id = ? AND partition = ? AND offset = ?"
+_DELETE_PARKED = "DELETE FROM parked WHERE group_id = ? AND topic_id = ? AND partition = ? AND key = ? AND first = ?"
+_LANES_WITH_SOMETHING = (
+    "SELECT lane FROM retries WHERE group_id = ?1 AND not_before_us <= ?2"
+    " UNION SELECT lane FROM claims WHERE group_id = ?1 AND owner IS NULL"
+    " UNION SELECT l.lane FROM lanes AS l JOIN partitions AS p USING (topic_id, partition) WHERE l.group_id = ?1"
+    "  AND l.frontier < p.next_offset ORDER BY lane DESC"
+)
+# Where each lane of a group (or of one partition or lane of it) has its next message, and the end of its log.
 _FRONTIERS = (
-    "SELECT l.lane, l.topic_id, l.partition, max(l.frontier, p.start_offset), p.next_offset FROM lanes AS l"
+    "SELECT l.topic_id, l.partition, l.lane, max(l.frontier, p.start_offset), p.next_offset FROM lanes AS l"
     " JOIN partitions AS p USING (topic_id, partition) WHERE l.group_id = ?1 AND (?2 IS NULL OR l.partition = ?2)"
+    " AND (?3 IS NULL OR l.lane = ?3) AND l.frontier + ?4 <= p.next_offset"
 )
 _DUE = (
     "SELECT topic_id, partition, offset, lane, key, attempts, error FROM retries"
     " WHERE group_id = ?1 AND not_before_us <= ?2 AND (?3 IS NULL OR partition = ?3) AND (?5 IS NULL OR lane = ?5)"
     " ORDER BY not_before_us, offset LIMIT ?4"
 )
-# Of each key only the earliest, and that only while no other message of the key is being retried.
+# Of each key only the earliest, and that only while no other message of the key is claimed.
 FREE_IN_ORDER = (
     "(key IS NULL OR NOT EXISTS"
     " (SELECT 1 FROM retries AS e WHERE e.group_id = r.group_id AND e.topic_id = r.topic_id AND e.partition = r.partition"
@@ -380,8 +354,28 @@ _DUE_IN_ORDER = (
     " WHERE group_id = ?1 AND not_before_us <= ?2 AND (?3 IS NULL OR partition = ?3) AND (?5 IS NULL OR lane = ?5)"
     f" AND {FREE_IN_ORDER} ORDER BY not_before_us, offset LIMIT ?4"
 )
-_ORPHANED = (
-    "SELECT claim_id, topic_id, partition, lane, first, attempts, retried, key, error, owner, pending FROM claims"
-    " WHERE group_id = ?1 AND (?2 IS NULL OR partition = ?2) AND (?4 IS NULL OR lane = ?4)"
-    " AND (owner IS NULL OR deadline_us < ?3 OR owner IN ({owners})) ORDER BY topic_id, partition, first"
+# Of each key the earliest run, while nothing of the key waits for a retry or is claimed.
+FREE_PARKED = (
+    "NOT EXISTS (SELECT 1 FROM retries AS r WHERE r.group_id = w.group_id AND r.topic_id = w.topic_id"
+    "  AND r.partition = w.partition AND r.key = w.key)"
+    " AND NOT EXISTS (SELECT 1 FROM claims AS c WHERE c.group_id = w.group_id AND c.topic_id = w.topic_id"
+    "  AND c.partition = w.partition AND c.lane = w.lane AND c.key = w.key)"
+)
+_FREE_PARKED = (
+    "SELECT topic_id, partition, key, first, lane, pending FROM parked AS w WHERE group_id = ?1"
+    " AND (?2 IS NULL OR partition = ?2)"
+    " AND NOT EXISTS (SELECT 1 FROM parked AS e WHERE e.group_id = w.group_id AND e.topic_id = w.topic_id"
+    "  AND e.partition = w.partition AND e.key = w.key AND e.first < w.first)"
+    f" AND {FREE_PARKED} LIMIT ?3"
+)
+_UNOWNED = (
+    f"SELECT claim_id, {_RUN} FROM claims WHERE group_id = ?1 AND owner IS NULL AND (?2 IS NULL OR partition = ?2)"
+    f" AND (?3 IS NULL OR lane = ?3) ORDER BY topic_id, partition, first LIMIT {UNOWNED_AT_ONCE}"
+)
+# Keys of which an earlier message waits, or is claimed apart from its lane.
+_BLOCKED = (
+    "SELECT key FROM retries WHERE group_id = ?1 AND topic_id = ?2 AND partition = ?3 AND lane = ?4 AND key IS NOT NULL"
+    " UNION SELECT key FROM claims WHERE group_id = ?1 AND topic_id = ?2 AND partition = ?3 AND lane = ?4"
+    "  AND key IS NOT NULL"
+    " UNION SELECT key FROM parked WHERE group_id = ?1 AND topic_id = ?2 AND partition = ?3 AND lane = ?4"
 )

@@ -6,6 +6,7 @@ appears or changes its partitions, so that what retention removes is always coun
 docs/delivery.md has the tables and the law that every work here keeps.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -201,7 +202,7 @@ class DropPrivateGroups(msgspec.Struct, eq=False):
 
 
 def remove_group(transaction: Transaction, group_id: int) -> None:
-    for table in ("lanes", "claims", "retries", "groups"):
+    for table in ("lanes", "claims", "retries", "parked", "groups"):
         transaction.database.cursor.execute(f"DELETE FROM {table} WHERE group_id = ?", (group_id,))
 
 
@@ -267,7 +268,7 @@ class SeekGroup(msgspec.Struct, eq=False):
                 self.skipped += between
         if self.dry_run:
             return
-        for table in ("lanes", "claims", "retries"):
+        for table in ("lanes", "claims", "retries", "parked"):
             transaction.database.cursor.execute(
                 f"DELETE FROM {table} WHERE group_id = ? AND topic_id = ? AND partition = ?", place
             )
@@ -290,7 +291,7 @@ def topic_gone(transaction: Transaction, topic_id: int) -> None:
     """Forget the progress of all groups in a topic that was dropped."""
     sql = "SELECT DISTINCT group_id FROM lanes WHERE topic_id = ?"
     for (group_id,) in transaction.database.rows(sql, (topic_id,)):
-        for table in ("lanes", "claims", "retries"):
+        for table in ("lanes", "claims", "retries", "parked"):
             transaction.database.cursor.execute(
                 f"DELETE FROM {table} WHERE group_id = ? AND topic_id = ?", (group_id, topic_id)
             )
@@ -437,13 +438,22 @@ def lane_members(
 
 def slot_bytes(codec: int, attributes: bytes | None, slot: int, base: int, start: int, stop: int) -> bytes:
     """A byte for each message at offsets start to stop - 1 of a batch: 1 where its key is of the slot."""
+    found = _slots(codec, attributes, base % SLOTS, stop - base)
+    return found[start - base :].translate(_IS_SLOT[slot])
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots(codec: int, attributes: bytes | None, first: int, count: int) -> bytes:
+    """The slot of each message of a batch whose first offset is `first` modulo SLOTS: unpacked once for all slots."""
     try:
-        described = unpack_attributes(codec, attributes)
+        keys = unpack_attributes(codec, attributes).keys
     except Exception:  # noqa: BLE001 - damaged: the reader of the batch reports it with its place
-        return bytes(slot_of(None, offset) == slot for offset in range(start, stop))
-    keys = described.keys
+        keys = None
     if isinstance(keys, str):
-        return (b"\x01" if slot_of(keys, 0) == slot else b"\x00") * (stop - start)
+        return bytes((slot_of(keys, 0),)) * count
     if keys is None:
-        return bytes(offset % SLOTS == slot for offset in range(start, stop))
-    return bytes(slot_of(keys[offset - base], offset) == slot for offset in range(start, stop))
+        return bytes((first + place) % SLOTS for place in range(count))
+    return bytes(slot_of(key, first + place) for place, key in enumerate(keys[:count]))
+
+
+_IS_SLOT = [bytes(value == slot for value in range(256)) for slot in range(SLOTS)]

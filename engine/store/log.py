@@ -42,15 +42,15 @@ _HEADERS_DOWN = (
 )
 _ROWS = f"SELECT {READ_COLUMNS} FROM batches WHERE topic_id = ? AND partition = ? AND base_offset BETWEEN ? AND ?"
 _CONTAINING = "SELECT max(base_offset) FROM batches WHERE topic_id = ? AND partition = ? AND base_offset <= ?"
-_FOLLOW = f"SELECT batch_id, topic_id, partition, base_offset, count FROM batches WHERE batch_id > ? ORDER BY batch_id LIMIT {FOLLOW_AT_ONCE}"
+_FOLLOW = f"SELECT batch_id, topic_id, partition, base_offset, count, priority FROM batches WHERE batch_id > ? ORDER BY batch_id LIMIT {FOLLOW_AT_ONCE}"
 _REACHING_INTO = (
-    "SELECT batch_id, topic_id, partition, base_offset, count FROM batches WHERE topic_id = ?1 AND partition = ?2"
+    "SELECT batch_id, topic_id, partition, base_offset, count, priority FROM batches WHERE topic_id = ?1 AND partition = ?2"
     " AND base_offset >= coalesce((SELECT max(base_offset) FROM batches WHERE topic_id = ?1 AND partition = ?2"
     "  AND base_offset <= ?3), ?3) AND base_offset < ?4 AND base_offset + count > ?3 AND base_offset >= coalesce("
     " (SELECT start_offset FROM partitions WHERE topic_id = ?1 AND partition = ?2), 0) ORDER BY base_offset"
 )
 _IN_ORDER = (
-    "SELECT batch_id, topic_id, partition, base_offset, count FROM batches AS b WHERE batch_id > ? AND batch_id <= ?"
+    "SELECT batch_id, topic_id, partition, base_offset, count, priority FROM batches AS b WHERE batch_id > ? AND batch_id <= ?"
     " AND base_offset >= coalesce((SELECT start_offset FROM partitions AS p WHERE p.topic_id = b.topic_id"
     f" AND p.partition = b.partition), 0) ORDER BY batch_id LIMIT {FOLLOW_AT_ONCE}"
 )
@@ -65,6 +65,7 @@ class Header(msgspec.Struct, frozen=True):
     partition: int
     base_offset: int
     count: int
+    priority: int = 5
 
 
 class LogReader:

@@ -2,29 +2,30 @@
 
 from geode_client.clock import boot_us, now_us
 from geode_client.delivery.lanes import DEFAULT_PRIORITY, KEY, PRIORITY
-from geode_client.store.claiming import FREE_IN_ORDER
+from geode_client.store.claiming import FREE_IN_ORDER, FREE_PARKED
 from geode_client.store.groups import Group
 from geode_client.store.log import LogReader
 
 
-def is_ahead(log: LogReader, group: Group, above: int = -1) -> bool:
-    """Whether messages lie beyond a frontier of the group, and it is not paused.
-
-    `above`: in a priority group only in lanes beyond this one.
-    """
+def is_ahead(log: LogReader, group: Group) -> bool:
+    """Whether messages lie beyond a frontier of the group, and it is not paused."""
     if group.order_by != PRIORITY:
         return bool(log.rows(_AHEAD, (group.group_id,)))
-    return bool(log.rows(_AHEAD_BY_PRIORITY, (group.group_id, above)))
+    return bool(log.rows(_AHEAD_BY_PRIORITY, (group.group_id,)))
 
 
-def is_due(log: LogReader, group_id: int, above: int = -1) -> bool:
-    """Whether retries are due, or claims are nobody's; `above`: only of lanes beyond this one."""
-    return bool(log.rows(_DUE, (group_id, now_us(), boot_us(), above)))
+def is_due(log: LogReader, group: Group) -> bool:
+    """Whether retries are due, claims have no owner or a silent one, or parked messages may go on."""
+    if log.rows(_DUE, (group.group_id, now_us(), boot_us())):
+        return True
+    return group.order_by == KEY and bool(log.rows(_UNPARKED, (group.group_id,)))
 
 
-def has_orphans(log: LogReader, group_id: int) -> bool:
-    """Whether claims are nobody's: let go of, or silent past their deadline."""
-    return bool(log.rows(_ORPHANS, (group_id, boot_us())))
+def has_orphans(log: LogReader, group: Group) -> bool:
+    """Whether claims have no owner or a silent one, or parked messages may go on."""
+    if log.rows(_ORPHANS, (group.group_id, boot_us())):
+        return True
+    return group.order_by == KEY and bool(log.rows(_UNPARKED, (group.group_id,)))
 
 
 def has_rows_left(log: LogReader, group_id: int) -> bool:
@@ -51,17 +52,24 @@ _STORED_AHEAD = (
 _AHEAD = f"{_LANES_AHEAD}{_STORED_AHEAD.format(only='true')} LIMIT 1"
 # The default priority has no index: it comes last, and claims keep its frontier near where the first of them may be.
 _AHEAD_BY_PRIORITY = (
-    f"{_LANES_AHEAD} AND l.lane > ?2 AND l.lane <> {DEFAULT_PRIORITY}"
+    f"{_LANES_AHEAD} AND l.lane <> {DEFAULT_PRIORITY}"
     f"{_STORED_AHEAD.format(only=f'b.priority = l.lane AND b.priority <> {DEFAULT_PRIORITY}')}"
-    f" UNION ALL {_LANES_AHEAD} AND l.lane > ?2 AND l.lane = {DEFAULT_PRIORITY}"
+    f" UNION ALL {_LANES_AHEAD} AND l.lane = {DEFAULT_PRIORITY}"
     f"{_STORED_AHEAD.format(only=f'b.priority = {DEFAULT_PRIORITY}')} LIMIT 1"
 )
 _DUE = (
     "SELECT 1 FROM retries AS r JOIN groups AS g USING (group_id) WHERE r.group_id = ?1 AND not_before_us <= ?2"
-    " AND r.lane > ?4 AND g.paused = 0 UNION ALL SELECT 1 FROM claims WHERE group_id = ?1"
-    " AND (owner IS NULL OR deadline_us < ?3) AND lane > ?4 LIMIT 1"
+    " AND g.paused = 0 UNION ALL SELECT 1 FROM claims WHERE group_id = ?1"
+    " AND (owner IS NULL OR deadline_us < ?3) LIMIT 1"
 )
 _NEXT_RETRY = "SELECT min(not_before_us) FROM retries WHERE group_id = ?1"
 _NEXT_RETRY_IN_ORDER = f"SELECT min(not_before_us) FROM retries AS r WHERE group_id = ?1 AND {FREE_IN_ORDER}"
 _ORPHANS = "SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?2) LIMIT 1"
-_ROWS_LEFT = "SELECT 1 FROM claims WHERE group_id = ?1 UNION ALL SELECT 1 FROM retries WHERE group_id = ?1 LIMIT 1"
+_UNPARKED = (
+    "SELECT 1 FROM parked AS w JOIN groups AS g USING (group_id) WHERE w.group_id = ?1 AND g.paused = 0"
+    f" AND {FREE_PARKED} LIMIT 1"
+)
+_ROWS_LEFT = (
+    "SELECT 1 FROM claims WHERE group_id = ?1 UNION ALL SELECT 1 FROM retries WHERE group_id = ?1"
+    " UNION ALL SELECT 1 FROM parked WHERE group_id = ?1 LIMIT 1"
+)

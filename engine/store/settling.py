@@ -77,12 +77,12 @@ class Settle(msgspec.Struct, eq=False):
         if left != pending:
             cursor.execute("UPDATE claims SET pending = ? WHERE claim_id = ?", (left, one.claim_id))
         if one.let_go:
-            cursor.execute("UPDATE claims SET owner = NULL WHERE claim_id = ?", (one.claim_id,))
+            cursor.execute("UPDATE claims SET owner = NULL, begun = 0 WHERE claim_id = ?", (one.claim_id,))
             transaction.announce = True
 
     def _count(self, transaction: Transaction, one: Settlement) -> None:
         cursor = transaction.database.cursor
-        transaction.announce |= bool(one.failures)
+        transaction.announce |= bool(one.failures or one.parked)
         place = (self.group_id, one.topic_id, one.partition)
         counts = (one.acknowledged, one.filtered, len(one.dead_letters), one.expired, one.removed)
         if any(counts):
@@ -94,14 +94,38 @@ class Settle(msgspec.Struct, eq=False):
                 "INSERT OR REPLACE INTO retries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(*place, f.offset, one.lane, f.key, f.attempts, f.not_before_us, f.error) for f in one.failures],
             )
+        for parked in one.parked:
+            park(transaction, (*place, parked.key), one.lane, parked.first, parked.pending)
         if one.dead_letters:
             bury(transaction, self.dead_letter_topics[one.topic_id], one.dead_letters)
 
 
+def park(transaction: Transaction, place: tuple[int, int, int, str], lane: int, first: int, pending: bytes) -> None:
+    """Have messages of a key wait behind an earlier one; `place`: group id, topic id, partition, key.
+
+    They join the newest run of the key, up to PARKED_OFFSETS_MAX offsets: a key that fails for long costs few rows.
+    """
+    row = transaction.database.row(_NEWEST_PARKED, place)
+    if row is not None and row[0] + len(row[1]) <= first and first + len(pending) - row[0] <= PARKED_OFFSETS_MAX:
+        joined = row[1] + bytes(first - row[0] - len(row[1])) + pending
+        transaction.database.cursor.execute(_PARK_MORE, (joined, *place, row[0]))
+        return
+    transaction.database.cursor.execute(PARK, (*place, first, lane, pending))
+
+
+PARKED_OFFSETS_MAX = 4096
+_NEWEST_PARKED = (
+    "SELECT first, pending FROM parked WHERE group_id = ? AND topic_id = ? AND partition = ? AND key = ?"
+    " ORDER BY first DESC LIMIT 1"
+)
+_PARK_MORE = (
+    "UPDATE parked SET pending = ? WHERE group_id = ? AND topic_id = ? AND partition = ? AND key = ? AND first = ?"
+)
+PARK = "INSERT INTO parked (group_id, topic_id, partition, key, first, lane, pending) VALUES (?,?,?,?,?,?,?)"
 _LET_GO_OF_TAIL = (
     "INSERT INTO claims (group_id, topic_id, partition, lane, first, attempts, retried, key, error, owner, deadline_us,"
-    " pending) SELECT group_id, topic_id, partition, lane, ?1, attempts, retried, key, error, NULL, 0, ?2 FROM claims"
-    " WHERE claim_id = ?3"
+    " pending, losses) SELECT group_id, topic_id, partition, lane, ?1, attempts, retried, key, error, NULL, 0, ?2, losses"
+    " FROM claims WHERE claim_id = ?3"
 )
 _COUNT = (
     "UPDATE lanes SET acknowledged = acknowledged + ?, filtered = filtered + ?, dead_lettered = dead_lettered + ?,"

@@ -110,7 +110,7 @@ async def test_a_priority_group_is_served_while_its_process_publishes(directory:
             for n in range(20_000):
                 await client.publish("t", {"n": n}, priority=7)
                 assert subscription._feed is not None
-                assert subscription._feed.dispatcher.core.ready_count <= 100  # type: ignore[attr-defined]
+                assert subscription._feed.driver.core.ready_count <= 100  # type: ignore[attr-defined]
                 if received.is_set():
                     break
             assert received.is_set(), "nothing was handed over while messages came"
@@ -124,7 +124,7 @@ async def test_what_expired_after_its_reader_was_cancelled_is_settled(directory:
         for n in range(3):
             await client.publish("t", {"n": n}, ttl_seconds=0.3)
         async with client.subscribe("t", from_beginning=True, auto_ack=False) as subscription:
-            dispatcher: Any = subscription._feed.dispatcher  # type: ignore[union-attr]
+            dispatcher: Any = subscription._feed.driver  # type: ignore[union-attr]
             dispatcher.core._window = 64  # as after claims that went quickly
             reading = asyncio.create_task(subscription.get())
             while dispatcher._claiming is None:
@@ -160,7 +160,7 @@ async def test_a_higher_lane_comes_first_also_where_a_claim_took_a_part_of_it(di
         await client.publish_batch("t", [{"n": 5}] * 1000, batch_size=10, priority=5)
         options: dict[str, Any] = {"priority_order": True, "auto_ack": False, "prefetch": 500, "from_beginning": True}
         async with client.subscribe("t", consumer_group="g", **options) as subscription:
-            core = subscription._feed.dispatcher.core  # type: ignore[union-attr]
+            core = subscription._feed.driver.core  # type: ignore[union-attr]
 
             async def next_one() -> int:
                 message = await subscription.get(timeout=20)

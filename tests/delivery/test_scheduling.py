@@ -204,7 +204,7 @@ async def test_whoever_is_cancelled_in_the_turn_of_its_wake_up_does_not_swallow_
         ):
             leaving = asyncio.create_task(first.get())
             staying = asyncio.create_task(second.get(timeout=PROMPT_SECONDS))
-            dispatcher: Any = first._feed.dispatcher  # type: ignore[union-attr]
+            dispatcher: Any = first._feed.driver  # type: ignore[union-attr]
             while len(dispatcher._waiting) < 2:
                 await asyncio.sleep(0)
             monkeypatch.setattr(Dispatcher, "topic_has_news", _cancelling(leaving))
