@@ -147,6 +147,7 @@ class Scheduler:
         self._news: set[int] | None = None
         self._look = True
         self._highest = LANES_END
+        self._sought = -1  # the highest lane in which the claim under way may find something
         self._probing = False
         self._claiming: Claim | None = None
         self._flushing: _Flush | None = None
@@ -256,10 +257,10 @@ class Scheduler:
 
     def _is_outranked(self) -> bool:
         """Whether something that nobody has claimed may go before all that is ready (priority groups)."""
-        if self.core.order_by != PRIORITY or not self._has_news():
+        if self.core.order_by != PRIORITY:
             return False
         highest = self.core.highest_ready()
-        return highest is not None and self._highest > highest
+        return highest is not None and max(self._sought, self._highest if self._has_news() else -1) > highest
 
     def _may_hand_over(self) -> bool:
         """Whether members may begin messages: not while another message waits to be alone."""
@@ -368,7 +369,7 @@ class Scheduler:
             return
         topics, self._news = self._news, set()
         looks, self._look = self._look, False
-        self._highest = -1
+        self._sought, self._highest = self._highest, -1
         self._turn += 1
         self._claiming = Claim(
             number=self._number(),
@@ -392,6 +393,7 @@ class Scheduler:
         """Claims have come, each with what the log holds of it and the runs that need not be read."""
         claim, self._claiming = self._claiming, None
         assert claim is not None
+        self._sought = -1
         if outcome.taken >= claim.wanted or outcome.lane_left is not None or claim.above is not None:
             self._restore(claim)
             left = outcome.lane_left if outcome.lane_left is not None else claim.above
@@ -412,6 +414,7 @@ class Scheduler:
 
     def claim_failed(self, error: GeodeError) -> None:
         claim, self._claiming = self._claiming, None
+        self._sought = -1
         if claim is not None:
             self._restore(claim)
             self._highest = LANES_END

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from geode_client.broker import GroupStatistics, GroupTotals
 from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.delivery.lanes import KEY, PRIORITY
+from geode_client.store import wake
 from geode_client.store.groups import GROUP_COLUMNS, Group, group_of, slot_bytes
 from geode_client.store.log import LogReader
 from geode_client.store.topics import TopicReader
@@ -74,7 +75,7 @@ def of_group(log: LogReader, group: Group, topic: Topic) -> GroupStatistics:
         number, first = _ahead(log, group.order_by, topic.topic_id, partition, frontiers)
         ahead += number
         oldest += [] if first is None else [first]
-    in_flight, retrying, pending = _in_hand(log, place)
+    in_flight, retrying, unowned, pending = _in_hand(log, place)
     oldest += pending
     return GroupStatistics(
         name=group.name,
@@ -89,28 +90,35 @@ def of_group(log: LogReader, group: Group, topic: Topic) -> GroupStatistics:
         dead_lettered=counts[2],
         expired=counts[3],
         removed=counts[4],
-        ahead=ahead,
+        ahead=ahead + unowned,
         in_flight=in_flight,
         retrying=retrying,
         oldest_pending_us=min(oldest, default=None),
     )
 
 
-def _in_hand(log: LogReader, place: tuple[int, int]) -> tuple[int, int, list[int]]:
-    """Messages in claims and waiting for a retry, and when the oldest of them were accepted."""
-    claims = log.rows("SELECT partition, first, pending FROM claims WHERE group_id = ? AND topic_id = ?", place)
-    in_flight = sum(pending.count(1) for _, _, pending in claims)
+def _in_hand(log: LogReader, place: tuple[int, int]) -> tuple[int, int, int, list[int]]:
+    """Messages in hand and waiting (for a retry, behind one of their key, for an owner), and when the oldest were accepted."""
+    claims = log.rows("SELECT partition, first, pending, owner FROM claims WHERE group_id = ? AND topic_id = ?", place)
+    living = {owner: owner is not None and _is_alive(log, owner) for owner in {row[3] for row in claims}}
+    in_flight = sum(pending.count(1) for _, _, pending, owner in claims if living[owner])
+    parked = log.rows("SELECT partition, first, pending FROM parked WHERE group_id = ? AND topic_id = ?", place)
+    unowned = sum(pending.count(1) for _, _, pending, owner in claims if not living[owner])
     sql = "SELECT partition, min(offset), count(*) FROM retries WHERE group_id = ? AND topic_id = ? GROUP BY partition"
     retries = log.rows(sql, place)
-    retrying = sum(row[2] for row in retries)
-    firsts = [(partition, first + pending.find(1)) for partition, first, pending in claims]
+    retrying = sum(row[2] for row in retries) + sum(pending.count(1) for _, _, pending in parked)
+    firsts = [(partition, first + pending.find(1)) for partition, first, pending, *_ in [*claims, *parked]]
     firsts += [(partition, offset) for partition, offset, _ in retries]
     sql = (
         "SELECT timestamp_us FROM batches WHERE topic_id = ? AND partition = ? AND base_offset <= ?"
         " ORDER BY base_offset DESC LIMIT 1"
     )
     times = [log.rows(sql, (place[1], partition, offset)) for partition, offset in firsts]
-    return in_flight, retrying, [rows[0][0] for rows in times if rows]
+    return in_flight, retrying, unowned, [rows[0][0] for rows in times if rows]
+
+
+def _is_alive(log: LogReader, owner: str) -> bool:
+    return log.directory is None or wake.alive(log.directory / "wake", owner)
 
 
 def _ahead(

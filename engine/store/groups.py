@@ -335,6 +335,73 @@ def pass_over(
     return ahead
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """A message that waited for its retry, or behind one of its key, and is gone."""
+
+    group: str
+    offset: int
+    attempts: int
+    error: str | None
+
+
+def settle_waiting(
+    transaction: Transaction, topic_id: int, partition: int, first: int, end: int, counter: str
+) -> list[Waiting]:
+    """Offsets first to end - 1 are about to go: settle those of them that wait in any group, so that their keys are free.
+
+    `counter`: removed, expired or dead_lettered. Messages in a claim are settled by the process that holds them.
+    """
+    assert counter in _COUNTERS
+    place = (topic_id, partition)
+    found: list[tuple[int, int, Waiting]] = []
+    for group_id, name, offset, lane, attempts, error in transaction.database.rows(
+        "SELECT group_id, name, offset, lane, attempts, error FROM retries JOIN groups USING (group_id)"
+        " WHERE topic_id = ? AND partition = ? AND offset >= ? AND offset < ?",
+        (*place, first, end),
+    ):
+        sql = "DELETE FROM retries WHERE group_id = ? AND topic_id = ? AND partition = ? AND offset = ?"
+        transaction.database.cursor.execute(sql, (group_id, *place, offset))
+        found.append((group_id, lane, Waiting(name, offset, attempts, error)))
+    for group_id, name, key, start, lane, pending in transaction.database.rows(
+        "SELECT group_id, name, p.key, first, lane, pending FROM parked AS p JOIN groups USING (group_id)"
+        " WHERE topic_id = ? AND partition = ? AND first < ? AND first + length(pending) > ?",
+        (*place, end, first),
+    ):
+        found += [
+            (group_id, lane, Waiting(name, start + at, 0, None))
+            for at in range(max(0, first - start), min(len(pending), end - start))
+            if pending[at]
+        ]
+        _unpark(transaction, (group_id, *place, key, start), lane, pending, first, end)
+    for group_id, lane, one in found:
+        transaction.database.cursor.execute(
+            f"UPDATE lanes SET {counter} = {counter} + 1 WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ?",
+            (group_id, *place, lane),
+        )
+        numbers = [1 if column == counter else 0 for column in _COUNTERS]
+        transaction.database.cursor.execute(TOTAL, (one.group, topic_id, *numbers, 0, 0))
+    transaction.announce |= bool(found)
+    return [one for _, _, one in found]
+
+
+def _unpark(
+    transaction: Transaction, place: tuple[int, int, int, str, int], lane: int, pending: bytes, first: int, end: int
+) -> None:
+    """Take offsets first to end - 1 out of a run of parked messages; `place` has its key and first offset last."""
+    start = place[-1]
+    cursor = transaction.database.cursor
+    cursor.execute(
+        "DELETE FROM parked WHERE group_id = ? AND topic_id = ? AND partition = ? AND key = ? AND first = ?", place
+    )
+    for begin, stop in ((start, first), (end, start + len(pending))):
+        rest = pending[max(0, begin - start) : max(0, stop - start)]
+        if 1 in rest:
+            cursor.execute(
+                "INSERT INTO parked (group_id, topic_id, partition, key, first, lane, pending) VALUES (?,?,?,?,?,?,?)",
+                (*place[:4], begin, lane, rest),
+            )
+
+
 def _covered(transaction: Transaction, pattern: str, within: str | None = None) -> Iterator[tuple[int, int]]:
     """Topic id and partitions of each topic that a pattern covers, and that another one covers as well."""
     prefix = literal_prefix(pattern)

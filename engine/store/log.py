@@ -8,6 +8,7 @@ import contextlib
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
@@ -86,6 +87,11 @@ class LogReader:
         self._name_of = name_of
         self._defaults_since = defaults_since
         self._id_prefix = id_prefix
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory of the store; None for one in memory."""
+        return self._database.layout.directory
 
     def rows(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query, with SQLite's errors in our words."""

@@ -14,7 +14,7 @@ from geode_client.clock import now_us
 from geode_client.delivery.settlement import dead_letter
 from geode_client.errors import GeodeError
 from geode_client.store.batch import READ_COLUMNS, unpack, unpack_attributes
-from geode_client.store.groups import lane_members, pass_over
+from geode_client.store.groups import lane_members, pass_over, settle_waiting
 from geode_client.store.log import LogReader
 from geode_client.store.settling import bury
 from geode_client.store.topics import drop_topic, topic_by_id
@@ -68,13 +68,19 @@ class RemoveBatches(msgspec.Struct, eq=False):
         topic = topic_by_id(transaction, topic_id) if self.counter == "expired" else None
         if topic is None or not topic.options.dead_letter_expired:
             pass_over(transaction, topic_id, partition, base, base + count, self.counter)
+            settle_waiting(transaction, topic_id, partition, base, base + count, self.counter)
             return
         ahead = pass_over(transaction, topic_id, partition, base, base + count, "dead_lettered")
-        if not ahead:
+        waiting = settle_waiting(transaction, topic_id, partition, base, base + count, "dead_lettered")
+        if not ahead and not waiting:
             return
         sql = f"SELECT {READ_COLUMNS} FROM batches WHERE batch_id = ?"
         chunk = unpack(transaction.database.rows(sql, (row[0],))[0], topic.name, "")
         target = dead_letter_topic_of(topic.name, topic.options)
+        for one in waiting:
+            place, attempts, error = one.offset - base, one.attempts, one.error
+            letter = dead_letter(chunk, place, group=one.group, reason="expired", attempts=attempts, error=error)
+            bury(transaction, target, [letter])
         for group, order_by, lane, start in ahead:
             letters = [
                 dead_letter(chunk, first + index - base, group=group, reason="expired", attempts=0, error=None)
@@ -239,7 +245,8 @@ def consumed(log: LogReader, topic: Topic) -> list[int]:
     sql = (
         "SELECT partition, min(frontier), (SELECT min(first) FROM claims AS c WHERE c.topic_id = l.topic_id"
         " AND c.partition = l.partition), (SELECT min(offset) FROM retries AS r WHERE r.topic_id = l.topic_id"
-        " AND r.partition = l.partition) FROM lanes AS l WHERE topic_id = ? GROUP BY partition"
+        " AND r.partition = l.partition), (SELECT min(first) FROM parked AS w WHERE w.topic_id = l.topic_id"
+        " AND w.partition = l.partition) FROM lanes AS l WHERE topic_id = ? GROUP BY partition"
     )
     chosen: list[int] = []
     for partition, *ends in log.rows(sql, (topic.topic_id,)):

@@ -195,8 +195,11 @@ class _Verification:
             "SELECT pending FROM claims WHERE group_id = ? AND topic_id = ? AND partition = ?", key
         )
         held = sum(pending.count(1) for (pending,) in claims)
+        parked = self._database.rows(
+            "SELECT pending FROM parked WHERE group_id = ? AND topic_id = ? AND partition = ?", key
+        )
         sql = "SELECT count(*) FROM retries WHERE group_id = ? AND topic_id = ? AND partition = ?"
-        waiting = self._database.rows(sql, key)[0][0]
+        waiting = self._database.rows(sql, key)[0][0] + sum(pending.count(1) for (pending,) in parked)
         frontiers = {lane: frontier for lane, _, frontier, _ in lanes}
         ahead = self._ahead(order_by, topic_id, partition, frontiers)
         published = end - lanes[0][1]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from geode_client import Client, MessageTooLarge, SchemaViolation, TopicNotFound
-from geode_client.store import claiming
+from geode_client.delivery import claiming
 from geode_client.store.database import Layout
 
 
@@ -124,13 +124,13 @@ async def test_what_expired_after_its_reader_was_cancelled_is_settled(directory:
         for n in range(3):
             await client.publish("t", {"n": n}, ttl_seconds=0.3)
         async with client.subscribe("t", from_beginning=True, auto_ack=False) as subscription:
-            dispatcher: Any = subscription._feed.driver  # type: ignore[union-attr]
-            dispatcher.core._window = 64  # as after claims that went quickly
+            driver: Any = subscription._feed.driver  # type: ignore[union-attr]
+            driver.core._window = 64  # as after claims that went quickly
             reading = asyncio.create_task(subscription.get())
-            while dispatcher._claiming is None:
+            while driver.scheduler._claiming is None:
                 await asyncio.sleep(0)
             reading.cancel()
-            while not dispatcher.core.ready_count:
+            while not driver.core.ready_count:
                 await asyncio.sleep(0)
             await asyncio.sleep(0.35)  # until they have expired
             async with asyncio.timeout(20):
