@@ -173,8 +173,10 @@ class Subscription:
             except BaseException:
                 # What was gathered and not handed over is next again.
                 for one in self._slices:
-                    one.taken, one.skipped = one.done, 0
+                    one.taken, one.skipped, one.gathered = one.done, 0, 0
                 raise
+            for one in self._slices:
+                one.gathered = 0
             if not batch:
                 return
             yield batch
@@ -190,11 +192,13 @@ class Subscription:
             taken = one.taken
             try:
                 batch += self._taken(one, max_messages - len(batch))
+                one.gathered = one.taken - one.done
             except InvalidMessage:
                 if not batch:
                     raise
                 # What came before it first; then, by itself, the one that does not fit.
                 one.taken = taken
+                one.gathered = one.taken - one.done
                 break
             deadline = deadline or time.monotonic() + max_wait
         return batch
@@ -291,6 +295,7 @@ class Subscription:
             return False
         self._opened().expired(one, index)
         one.skipped += 1
+        one.passed_over += 1
         return True
 
     def _decoded(self, one: Slice, place: int, decoder: Callable[[bytes], Any]) -> Any:

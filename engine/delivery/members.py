@@ -32,7 +32,7 @@ class GroupSlice(Slice):
     unsettled when it went; `told_lost`: indices of which it was told that they have passed to somebody else.
     """
 
-    __slots__ = ("claim", "given_back", "handed_us", "keys", "member", "said", "told_lost")
+    __slots__ = ("claim", "given_back", "keys", "member", "said", "told_lost")
 
     def __init__(self, member: "Member", claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
         super().__init__(
@@ -45,7 +45,6 @@ class GroupSlice(Slice):
         self.member = member
         self.claim = claim
         self.said = 0
-        self.handed_us = 0
         self.given_back: frozenset[int] = frozenset()
         self.told_lost: set[int] = set()
         self.keys: set[tuple[int, int, str]] = set()

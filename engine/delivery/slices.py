@@ -16,7 +16,8 @@ class Slice:
     `attempt` counts from 1. With `settle_each` the reader waits for the settlement of a message before it takes the next;
     with `is_fenced` it makes sure that the messages are still ours before it takes one. `counted` is how far the reader has
     counted what it took, `skipped` how many behind that it took and passed over. `gathered` messages were taken for a list
-    that is not handed over yet.
+    that is not handed over yet. `passed_over` messages were taken and had expired; `reported` is how many hand-overs are in the
+    statistics. `handed_us`: when the feed gave the slice to its reader, by the wall clock.
     """
 
     __slots__ = (
@@ -26,9 +27,12 @@ class Slice:
         "done",
         "end",
         "gathered",
+        "handed_us",
         "indices",
         "is_fenced",
         "missed",
+        "passed_over",
+        "reported",
         "settle_each",
         "settler",
         "skipped",
@@ -58,7 +62,16 @@ class Slice:
         self.counted = 0
         self.skipped = 0
         self.gathered = 0
+        self.handed_us = 0
+        self.passed_over = 0
+        self.reported = 0
         self.end = len(indices)
+
+    def take_handed_over(self) -> int:
+        """How many messages were handed over since the last call."""
+        handed = self.taken - self.gathered - self.passed_over
+        new, self.reported = max(0, handed - self.reported), max(handed, self.reported)
+        return new
 
     @property
     def rest(self) -> int:

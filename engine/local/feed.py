@@ -43,7 +43,9 @@ class FeedOwner(Protocol):
         """Returns once all commits that are under way in this client are known to the follower."""
         ...
 
-    def handed_over(self, feed: "FanoutFeed", handed: Slice) -> None: ...
+    def has_slice(self, feed: "FanoutFeed") -> None: ...
+
+    def handed_over(self, handed: Slice, count: int) -> None: ...
 
     def rules_of(self, topic_id: int) -> Rules | None:
         """What the topic says of failed deliveries; None when it is gone."""
@@ -70,6 +72,7 @@ class FanoutFeed:
         "_closed",
         "_failure",
         "_notices",
+        "_open",
         "_owner",
         "_resumed",
         "_retries",
@@ -103,6 +106,7 @@ class FanoutFeed:
         self.last_message_us: int | None = None
         self._through = through
         self._notices: list[Header] = []
+        self._open: list[Slice] = []
         self._behind = not keeps_up
         self._resumed: dict[tuple[int, int], int] | None = None
         self._backlog: LogCursor | CommitCursor | None = None
@@ -180,12 +184,11 @@ class FanoutFeed:
                 continue
             retried = self._due_retry()
             if retried is not None:
-                return retried
+                return self._given(retried)
             handed = self._next_slice()
             if handed is not None:
                 handed.settler = self
-                self._count(handed)
-                return handed
+                return self._given(handed)
             if self._has_more():
                 continue
             if self._failure is not None:
@@ -212,6 +215,8 @@ class FanoutFeed:
             self._backlog = None
             self._notices = []
             self._retries = []
+            self.report_handed_over()
+            self._open = []
             if self._retry_timer is not None:
                 self._retry_timer.cancel()
             self._wake()
@@ -219,7 +224,10 @@ class FanoutFeed:
 
     # ── settling: a message is done when it is handed over, unless it is given back ──
     def finish(self, one: Slice) -> None:
-        """Nothing is left to be done."""
+        """Count what was handed over; nothing else is left to be done."""
+        self._count(one)
+        if one in self._open:
+            self._open.remove(one)
 
     async def settled(self, one: Slice) -> None:
         """Nothing is left to be done."""
@@ -337,10 +345,23 @@ class FanoutFeed:
         if self._backlog_end > self.cursor.position:
             self._backlog = self._owner.backlog(self, self._backlog_end)
 
-    def _count(self, handed: Slice) -> None:
-        self.delivered += len(handed.indices)
-        self.last_message_us = handed.chunk.timestamp_us
-        self._owner.handed_over(self, handed)
+    def _given(self, one: Slice) -> Slice:
+        one.handed_us = now_us()
+        self._open.append(one)
+        self._owner.has_slice(self)
+        return one
+
+    def _count(self, one: Slice) -> None:
+        count = one.take_handed_over()
+        if count:
+            self.delivered += count
+            self.last_message_us = one.chunk.timestamp_us
+            self._owner.handed_over(one, count)
+
+    def report_handed_over(self) -> bool:
+        for one in self._open:
+            self._count(one)
+        return any(one.rest for one in self._open)
 
     async def _news(self) -> None:
         """Wait until something was noticed, or the feed was closed or has failed."""

@@ -23,6 +23,7 @@ class GroupFeed:
         self.member = member
         self.request = request
         self._owner = owner
+        self._open: list[GroupSlice] = []
         self._waiter: asyncio.Future[None] | None = None
         self._is_closed = False
         self._leaving: asyncio.Task[None] | None = None
@@ -70,12 +71,23 @@ class GroupFeed:
 
     def _handed(self, made: GroupSlice) -> GroupSlice:
         made.settler = Ticket(self, made)
-        self.member.delivered += made.end
-        self.member.last_message_us = made.chunk.timestamp_us
-        if made.attempt > 1:
-            self.member.redelivered += made.end
-        self._owner.handed_over(made)
+        self._open.append(made)
+        self._owner.has_slice(self)
         return made
+
+    def report_handed_over(self) -> bool:
+        for one in self._open:
+            self._count(one)
+        return any(one.rest for one in self._open)
+
+    def _count(self, one: Slice) -> None:
+        count = one.take_handed_over()
+        if count:
+            self.member.delivered += count
+            self.member.last_message_us = one.chunk.timestamp_us
+            if one.attempt > 1:
+                self.member.redelivered += count
+            self._owner.handed_over(one, count)
 
     async def _wait(self) -> None:
         """Until woken."""
@@ -109,6 +121,9 @@ class GroupFeed:
     def finish(self, one: Slice) -> None:
         """The reader has gone on behind all that it took of a slice."""
         assert isinstance(one, GroupSlice)
+        self._count(one)
+        if one in self._open:
+            self._open.remove(one)
         self.driver.finished(one)
 
     async def settled(self, one: Slice) -> None:
@@ -163,6 +178,8 @@ class GroupFeed:
         await asyncio.shield(self._leaving)
 
     async def _leave(self) -> None:
+        self.report_handed_over()
+        self._open.clear()
         try:
             await self.driver.leave(self.member)
         finally:
@@ -180,7 +197,9 @@ def _told(leaving: "asyncio.Task[None]") -> None:
 class FeedOwner(Protocol):
     """What a feed asks of those who opened it."""
 
-    def handed_over(self, handed: Slice) -> None: ...
+    def has_slice(self, feed: GroupFeed) -> None: ...
+
+    def handed_over(self, handed: Slice, count: int) -> None: ...
 
     @property
     def settle_pending(self) -> Callable[[], Awaitable[None]]: ...

@@ -235,9 +235,11 @@ class Groups:
         }
 
     # ── what a feed asks ──
-    def handed_over(self, handed: Slice) -> None:
-        self.reports.handed_over(handed)
-        self.reports.moved()
+    def has_slice(self, feed: GroupFeed) -> None:
+        self.reports.has_slice(feed)
+
+    def handed_over(self, handed: Slice, count: int) -> None:
+        self.reports.handed_over(handed, count)
 
     async def closed(self, feed: GroupFeed) -> None:
         self._feeds.pop(feed.subscriber_id, None)

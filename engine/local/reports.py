@@ -49,6 +49,10 @@ class Reported(Protocol):
     @property
     def judged(self) -> Judged: ...
 
+    def report_handed_over(self) -> bool:
+        """Report what was handed over since the last call; whether there is more to come without another slice."""
+        ...
+
 
 class Reports:
     """One client's subscribers and traffic; every method runs on the event loop."""
@@ -97,19 +101,22 @@ class Reports:
     def published(self, topic_id: int, count: int) -> None:
         self._of(topic_id).published += count
 
-    def consumed(self, feed: Reported, handed: Slice) -> None:
+    def has_slice(self, feed: Reported) -> None:
+        """A subscriber has messages in hand: what it begins of them is counted within a second."""
         self._moved[feed.subscriber_id] = feed
-        self._of(handed.chunk.topic_id).consumed += len(handed.indices)
-        self.handed_over(handed)
+        self.moved()
 
-    def handed_over(self, handed: Slice) -> None:
-        """Messages are with their reader: how old they are by now, since the store accepted them."""
-        count = len(handed.indices)
-        if count:
-            latency_us = max(0, now_us() - handed.chunk.timestamp_us)
-            topic_id = handed.chunk.topic_id
-            self.count(topic_id, counters.bucket_of(latency_us), count)
-            self.count(topic_id, counters.LATENCY_SUM_US, latency_us * count)
+    def consumed(self, handed: Slice, count: int) -> None:
+        """Messages were handed over to a subscriber without a group."""
+        self._of(handed.chunk.topic_id).consumed += count
+        self.handed_over(handed, count)
+
+    def handed_over(self, handed: Slice, count: int) -> None:
+        """Messages were handed over: how old they were when their slice came to its reader."""
+        latency_us = max(0, handed.handed_us - handed.chunk.timestamp_us)
+        topic_id = handed.chunk.topic_id
+        self.count(topic_id, counters.bucket_of(latency_us), count)
+        self.count(topic_id, counters.LATENCY_SUM_US, latency_us * count)
 
     def count(self, topic_id: int, counter: str, value: int) -> None:
         """Add to a counter of `counters.py`."""
@@ -146,10 +153,14 @@ class Reports:
         # A subscriber is further also without a message for it. Of very many only those that had one are looked at.
         looked_at = self._feeds if len(self._feeds) <= LOOKED_AT_MAX else self._moved | self._members
         self._moved = {}
+        for feed in looked_at.values():
+            if feed.report_handed_over():
+                self._moved[feed.subscriber_id] = feed
         moved = [feed for feed in looked_at.values() if self._written.get(feed.subscriber_id) != _state(feed)]
         for feed in looked_at.values():
             self._take_judged(feed)
         if not moved and not self._traffic and not self._counters:
+            self._go_on()
             return
         for feed in moved:
             self._written[feed.subscriber_id] = _state(feed)
@@ -163,6 +174,13 @@ class Reports:
             self._timer = None
         with contextlib.suppress(GeodeError):
             self.presence.report(rows, traffic, counted, int(time.time()))
+
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Look again in a second while messages are in hand."""
+        if self._moved:
+            self.moved()
 
     def close(self) -> None:
         self.write()

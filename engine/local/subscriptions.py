@@ -161,8 +161,11 @@ class Subscriptions:
             return 0
         return self._log.offset_after(topic_id, partition, feed.cursor.position)
 
-    def handed_over(self, feed: FanoutFeed, handed: Slice) -> None:
-        self._reports.consumed(feed, handed)
+    def has_slice(self, feed: FanoutFeed) -> None:
+        self._reports.has_slice(feed)
+
+    def handed_over(self, handed: Slice, count: int) -> None:
+        self._reports.consumed(handed, count)
 
     def rules_of(self, topic_id: int) -> Rules | None:
         topic = self._topics.by_id(topic_id)
