@@ -119,7 +119,12 @@ class Subscriptions:
         position = self.follower.watermark if isinstance(request.start, FromEnd) else 0
         since_us = request.start.timestamp_us if isinstance(request.start, FromTime) else None
         return FanoutCursor(
-            position, condition=request.condition, partition=request.partition, key=request.key, since_us=since_us
+            position,
+            condition=request.condition,
+            partition=request.partition,
+            key=request.key,
+            since_us=since_us,
+            since_through=self.follower.watermark,
         )
 
     def _place(self, cursor: FanoutCursor, topic: Topic, request: SubscriptionRequest) -> None:

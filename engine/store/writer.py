@@ -30,19 +30,20 @@ COMMITS_BEFORE_EXTENDING = 32
 
 _INSERT_BATCH = (
     "INSERT INTO batches (batch_id, topic_id, partition, base_offset, count, priority, timestamp_us, expires_first_us,"
-    " expires_last_us, schema_version, codec, raw_bytes, stored_bytes, appended_bytes, checksum, attributes, payload)"
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " expires_last_us, schema_version, codec, raw_bytes, stored_bytes, appended_bytes, behind_us, checksum, attributes,"
+    " payload) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 _FIRST_OF_PARTITION = "INSERT OR IGNORE INTO partition_marks (topic_id, partition) VALUES (?, ?)"
 
 
 _END = (
-    "SELECT next_offset, stored_bytes + m.removed_bytes FROM partitions JOIN partition_marks AS m USING (topic_id, partition)"
-    " WHERE topic_id = ? AND partition = ?"
+    "SELECT next_offset, stored_bytes + m.removed_bytes, coalesce((SELECT b.timestamp_us + b.behind_us FROM batches AS b"
+    " WHERE b.topic_id = ?1 AND b.partition = ?2 ORDER BY b.base_offset DESC LIMIT 1), 0)"
+    " FROM partitions JOIN partition_marks AS m USING (topic_id, partition) WHERE topic_id = ?1 AND partition = ?2"
 )
 
-Ends = dict[tuple[int, int], tuple[int, int]]
-"""By topic id and partition the next offset, and the bytes that were ever stored."""
+Ends = dict[tuple[int, int], tuple[int, int, int]]
+"""By topic id and partition: the next offset, the bytes that were ever stored, and the highest timestamp, in microseconds."""
 
 
 class Append(msgspec.Struct):
@@ -109,7 +110,8 @@ class Transaction:
     def append(self, append: Append) -> None:
         """Write one row and give it its offsets."""
         packed = append.pack()
-        base, appended_bytes = self._end_of(append.topic_id, append.partition)
+        base, appended_bytes, highest_us = self._end_of(append.topic_id, append.partition)
+        highest_us = max(highest_us, append.timestamp_us)
         number = self._next_batch_id
         identity = (
             number,
@@ -127,12 +129,12 @@ class Transaction:
         check = batch.checksum(identity, packed.attributes, packed.payload)
         size = packed.stored_bytes
         appended_bytes += size
-        sizes = (packed.codec, packed.raw_bytes, size, appended_bytes)
+        sizes = (packed.codec, packed.raw_bytes, size, appended_bytes, highest_us - append.timestamp_us)
         row = (*identity[:10], *sizes, check, packed.attributes, packed.payload)
         self.database.cursor.execute(_INSERT_BATCH, row)
         if not base:
             self.database.cursor.execute(_FIRST_OF_PARTITION, (append.topic_id, append.partition))
-        self._ends[append.topic_id, append.partition] = (base + append.count, appended_bytes)
+        self._ends[append.topic_id, append.partition] = (base + append.count, appended_bytes, highest_us)
         self._next_batch_id = number + 1
         append.base_offset, append.batch_id = base, number
         self.appended.append(append)
@@ -162,11 +164,11 @@ class Transaction:
         """The offset that the next message of the partition will have."""
         return self._end_of(topic_id, partition)[0]
 
-    def _end_of(self, topic_id: int, partition: int) -> tuple[int, int]:
+    def _end_of(self, topic_id: int, partition: int) -> tuple[int, int, int]:
         end = self._ends.get((topic_id, partition))
         if end is None:
             found = self.database.row(_END, (topic_id, partition))
-            end = self._ends[topic_id, partition] = (0, 0) if found is None else (found[0], found[1])
+            end = self._ends[topic_id, partition] = (0, 0, 0) if found is None else (found[0], found[1], found[2])
         return end
 
 
