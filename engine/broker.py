@@ -499,8 +499,11 @@ class Broker(Protocol):
 
     async def partition_statistics(self, pattern: str = "**") -> list[PartitionStatistics]: ...
 
-    async def traffic(self, topic: str, window_seconds: float) -> tuple[int, int, int]:
-        """Messages published, deliveries settled and deliveries failed over the last seconds, by all processes."""
+    async def traffic(self, topic: str, window_seconds: float) -> tuple[float, float, float]:
+        """Messages published, deliveries settled and deliveries failed over the last seconds, by all processes.
+
+        Estimates where the window begins inside what was counted together.
+        """
         ...
 
     async def traffic_series(self, window_seconds: float) -> list[TrafficSeries]:

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 JUMP_US = 60_000_000
 JUMP_BELIEVED_US = 600_000_000
@@ -29,6 +30,14 @@ def microseconds_of(moment: datetime) -> int:
 def boot_us() -> int:
     """Microseconds since the machine started, also while it slept: the clock of leases, which no clock step moves."""
     return time.clock_gettime_ns(_BOOT_CLOCK) // 1000
+
+
+def boot_id() -> str:
+    """A text that is another one once the machine has been started again, when `boot_us` begins anew."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"{round((now_us() - boot_us()) / 3.6e9)}"  # the hour of the start; a step of the clock only loses rates
 
 
 # Where there is no clock that counts sleep (macOS), a lease lasts through it.

@@ -33,6 +33,7 @@ from geode_client.broker import (
     TrafficSeries,
 )
 from geode_client.catalog import Topic, TopicChange, TopicDefinition, dead_letter_topic_of
+from geode_client.clock import boot_us
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
 from geode_client.grammar.ast import JsonValue
@@ -52,9 +53,10 @@ from geode_client.routing import partition_of
 from geode_client.store import database as files
 from geode_client.store import locks
 from geode_client.store.log import LogCursor, LogReader
-from geode_client.store.presence import TRAFFIC_SECONDS, Presence, Traffic
+from geode_client.store.presence import Presence
 from geode_client.store.publishing import StaleTopic
 from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader
+from geode_client.store.traffic import SLOT_SECONDS, Traffic
 from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work
 
@@ -433,22 +435,22 @@ class LocalBroker:
         await self._reported()
         return statistics.of_topics(self._log, self._reports.presence, topics, self._reports.positions())
 
-    async def traffic(self, topic: str, window_seconds: float) -> tuple[int, int, int]:
+    async def traffic(self, topic: str, window_seconds: float) -> tuple[float, float, float]:
         topic_id = (await self.topic(topic)).topic_id
         await self._reported()
-        seen = self._reports.presence.traffic(int(time.time()), int(window_seconds)).get(topic_id, Traffic())
+        seen = self._reports.presence.traffic(boot_us(), window_seconds, topic_id).get(topic_id, Traffic())
         return seen.published, seen.consumed, seen.failed
 
     async def traffic_series(self, window_seconds: float) -> list[TrafficSeries]:
         self._check_open()
         await self._reported()
-        found = self._reports.presence.traffic_slots(int(time.time()), int(window_seconds))
+        found = self._reports.presence.traffic_slots(boot_us(), int(window_seconds))
         series = []
         for topic in self._topics.covered("**"):
             slots = found.get(topic.topic_id)
             if slots is not None:
-                rates = [tuple(count / TRAFFIC_SECONDS for count in counts) for counts in _columns(slots)]
-                series.append(TrafficSeries(topic.name, TRAFFIC_SECONDS, *rates))
+                rates = [tuple(count / SLOT_SECONDS for count in counts) for counts in _columns(slots)]
+                series.append(TrafficSeries(topic.name, SLOT_SECONDS, *rates))
         return series
 
     async def topic_counters(self, pattern: str = "**") -> list[TopicCounters]:
@@ -488,7 +490,7 @@ def _named_errors(layout: files.Layout) -> Iterator[None]:
         raise StoreError(f"cannot open the store: {error.strerror} ({place})") from error
 
 
-def _columns(slots: Sequence[Traffic]) -> tuple[list[int], list[int], list[int]]:
+def _columns(slots: Sequence[Traffic]) -> tuple[list[float], list[float], list[float]]:
     return [t.published for t in slots], [t.consumed for t in slots], [t.failed for t in slots]
 
 

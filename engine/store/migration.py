@@ -25,9 +25,11 @@ STEPS: Mapping[int, Sequence[str]] = {
         # Added at the end, because building `batches` again would copy every payload. Only batches of a clock that was
         # set back are written again.
         "ALTER TABLE batches ADD COLUMN behind_us INTEGER NOT NULL DEFAULT 0",
-        ("UPDATE batches SET behind_us = found.highest_us - timestamp_us FROM (SELECT batch_id, max(timestamp_us) OVER"
-        " (PARTITION BY topic_id, partition ORDER BY base_offset) AS highest_us FROM batches) AS found"
-        " WHERE found.batch_id = batches.batch_id AND found.highest_us > timestamp_us"),
+        (
+            "UPDATE batches SET behind_us = found.highest_us - timestamp_us FROM (SELECT batch_id, max(timestamp_us) OVER"
+            " (PARTITION BY topic_id, partition ORDER BY base_offset) AS highest_us FROM batches) AS found"
+            " WHERE found.batch_id = batches.batch_id AND found.highest_us > timestamp_us"
+        ),
     )
 }
 

@@ -3,6 +3,7 @@
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -119,7 +120,8 @@ async def test_backups_of_older_formats_are_restored(old: Path, tmp_path: Path) 
 async def test_a_clock_that_was_set_back_before_the_migration_is_noted(old: Path) -> None:
     connection = apsw.Connection(str(old / "geode.db"))
     sql = "SELECT batch_id, timestamp_us FROM batches WHERE topic_id = 1 AND partition = 0 ORDER BY base_offset DESC LIMIT 2"
-    (newest, _), (_, before_us) = connection.execute(sql).fetchall()
+    rows: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
+    (newest, _), (_, before_us) = rows
     connection.execute("UPDATE batches SET timestamp_us = ? WHERE batch_id = ?", (before_us - 3_600_000_000, newest))
     connection.close()
     async with Client(old) as client:
