@@ -118,7 +118,12 @@ class Client:
 
     # ── opening and closing ──
     async def open(self) -> Self:
-        """Open the broker; any other call does so by itself."""
+        """Open the broker, or open it again when its directory was gone; any other call does so by itself.
+
+        Raises ConnectionLost while the directory is gone, and StoreError when another store is in its place.
+        """
+        if self._is_open and self._broker.is_lost:
+            await self._broker.open()
         if not self._is_open:
             if self._is_closed:
                 raise GeodeError("the client is closed: make a new one")
@@ -315,6 +320,7 @@ class Client:
 
         async def ready() -> None:
             await self.open()
+            await self._broker.open()  # again, when it has failed meanwhile
             if "*" not in request.pattern:
                 await self._ensure_topic(request.pattern)
                 subscription.request = await subscribing.declared(self._broker, request)

@@ -193,7 +193,7 @@ class Subscriptions:
         try:
             self.follower.committed_here(appended)
         except GeodeError as error:
-            self._fail(error)
+            self.fail(error)
 
     def look(self) -> None:
         """Another process may have committed something."""
@@ -204,7 +204,7 @@ class Subscriptions:
             if self._feeds and self.follower.watermark != before:
                 self._reports.moved()
         except GeodeError as error:
-            self._fail(error)
+            self.fail(error)
 
     def topics_changed(self) -> None:
         """The catalog was read anew: topics may be gone, or be there for a pattern."""
@@ -224,7 +224,8 @@ class Subscriptions:
         for feed in list(self._feeds.values()):
             await feed.close()
 
-    def _fail(self, error: GeodeError) -> None:
+    def fail(self, error: GeodeError) -> None:
+        """End all subscriptions with an error."""
         self.groups.fail(error)
         for feed in list(self._feeds.values()):
             feed.fail(error)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import apsw
 import msgspec
 
-from geode_client.errors import ConstraintFailed, GeodeError, StoreError
+from geode_client.errors import ConnectionLost, ConstraintFailed, GeodeError, StoreError
 from geode_client.message import Attributes
 from geode_client.store import batch
 from geode_client.store.database import Database, explain
@@ -239,6 +239,7 @@ class Writer:
         self._borrowers: deque[Borrower] = deque()
         self._stopping = False
         self._failure: StoreError | None = None
+        self.is_lost = False
         self._ends: Ends = {}
         self._data_version = -1
         self._next_batch_id = 1
@@ -252,6 +253,11 @@ class Writer:
     def failure(self) -> StoreError | None:
         """Why the writer has stopped, if it has."""
         return self._failure
+
+    def fail(self, failure: StoreError) -> None:
+        """Write nothing more: the store was found lost outside of a commit."""
+        self._failure = self._failure or failure
+        self.is_lost = True
 
     def submit(self, work: Work) -> None:
         """Queue a work for the next group; the outcome comes through `on_commit`, in the writer's thread.
@@ -400,6 +406,12 @@ class Writer:
                 appended = transaction.appended
                 first_due_us = transaction.first_due_us
                 announce = bool(appended) or transaction.announce or transaction.catalog_changed
+                lost = self._database.lost()
+                if lost is not None:
+                    # It was written to files that nobody will find again.
+                    self._failure = error = lost
+                    self.is_lost = True
+                    appended, announce, first_due_us = [], False, None
             elif borrowed is not None:
                 self._roll_back()
         except apsw.ConstraintError as failure:
@@ -481,7 +493,7 @@ class Writer:
         self._roll_back()
         error = explain(failure, self._database.layout)
         if isinstance(failure, apsw.FullError | apsw.IOError | apsw.CorruptError) and isinstance(error, StoreError):
-            self._failure = StoreError(f"{error} (the store writes nothing more until it is opened again)")
+            self._failure = ConnectionLost(f"{error} (the store writes nothing more until it is opened again)")
             return self._failure
         return error
 
@@ -492,4 +504,6 @@ class Writer:
                 self._database.cursor.execute("ROLLBACK")
             except apsw.Error:
                 # SQLite rolls back by itself on the worst errors; the next open recovers whatever is left.
-                self._failure = self._failure or StoreError("the store could not undo a failed write: open it again")
+                self._failure = self._failure or ConnectionLost(
+                    "the store could not undo a failed write: open it again"
+                )

@@ -52,7 +52,7 @@ async def test_what_expires_while_the_loop_stands_still_is_dropped(directory: Pa
         await asyncio.sleep(0)
         while not (await client.query("SELECT sum(in_flight) FROM SYSTEM.subscriptions")).scalar():
             await asyncio.sleep(0)
-        time.sleep(0.4)  # nothing else runs: the deadline before the expiry is missed
+        time.sleep(0.4)  # noqa: ASYNC251 - nothing else is to run: the deadline before the expiry is missed
         assert await reading == [[0, 2, 4]]
         counted = (
             await client.query("SELECT acknowledged, expired + dead_lettered, in_flight FROM SYSTEM.subscriptions")
@@ -70,7 +70,7 @@ async def test_a_list_of_which_nothing_is_left_does_not_end_the_subscription(dir
             await asyncio.sleep(0)
             while not (await client.query("SELECT sum(in_flight) FROM SYSTEM.subscriptions")).scalar():
                 await asyncio.sleep(0)
-            time.sleep(0.3)
+            time.sleep(0.3)  # noqa: ASYNC251
             await client.publish("t", {"n": 1})
             assert [message["n"] for message in await reading] == [1]
             await lists.aclose()
