@@ -34,10 +34,14 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
     message_id: str | None = None
     headers: Mapping[str, Any] | None = None
     region: str | None = None
+    expected_offset: int | None = None
 
 
 class OutgoingBatch(msgspec.Struct, frozen=True):
     """Messages of one topic that are stored together or not at all; `keys`, `ids` and `headers` go by position.
+
+    With `expected_offset` they are stored only if the first of them gets this offset, and all are of one partition; else
+    Conflict is raised.
 
     `body_lines` may hold the bodies already as JSON lines (COPY from JSON lines need not decode them); else `bodies` does.
     """
@@ -52,6 +56,7 @@ class OutgoingBatch(msgspec.Struct, frozen=True):
     delay_us: int | None = None
     compression: str | None = None
     region: str | None = None
+    expected_offset: int | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):

@@ -199,11 +199,15 @@ class Client:
         region: str | None = None,
         message_id: str | uuid.UUID | None = None,
         headers: Mapping[str, Any] | None = None,
+        expected_offset: int | None = None,
     ) -> Publication:
         """Store one message; awaiting gives its Receipt once it is as durable as the topic's delivery promises.
 
         With `delay_seconds` the message waits, as durable as any, and is appended to the topic when it is due; its time to
         live counts from then. Its receipt has no offset (None), and its id is known from now on.
+
+        With `expected_offset` the message is stored only if it becomes this offset of its partition; else Conflict is raised
+        and nothing is stored. 0 is that of the first message of a topic.
 
         Raises InvalidMessage (no JSON), SchemaViolation, MessageTooLarge, TopicNotFound (without auto_create), StoreError.
         """
@@ -218,6 +222,7 @@ class Client:
             region=region,
             message_id=message_id,
             headers=headers,
+            expected_offset=expected_offset,
         )
         return Publication(self._publish(outgoing))
 
@@ -244,11 +249,13 @@ class Client:
         region: str | None = None,
         message_ids: Iterable[str | uuid.UUID | None] | None = None,
         headers: Mapping[str, Any] | None = None,
+        expected_offset: int | None = None,
     ) -> BatchReceipt:
         """Store many messages, `batch_size` at a time; each batch is stored whole or not at all.
 
         When a batch is refused the batches before it are stored; the error names the message by its number in all
-        `messages`. Never holds more than a few batches. While 64 MiB wait for the disk, publishing waits, in the
+        `messages`. With `expected_offset` the first message has to get this offset, and all go to one partition; else
+        Conflict is raised. Never holds more than a few batches. While 64 MiB wait for the disk, publishing waits, in the
         order of the calls.
         """
         batches = outgoing_batches(
@@ -263,6 +270,7 @@ class Client:
             region=region,
             message_ids=message_ids,
             headers=headers,
+            expected_offset=expected_offset,
         )
         await self.open()
         await self._ensure_topic(topic)
