@@ -73,4 +73,3 @@ async def test_a_list_of_which_nothing_is_left_does_not_end_the_subscription(dir
             time.sleep(0.3)  # noqa: ASYNC251
             await client.publish("t", {"n": 1})
             assert [message["n"] for message in await reading] == [1]
-            await lists.aclose()

@@ -212,7 +212,7 @@ async def test_a_wrong_object_given_to_ack_is_named(directory: Path) -> None:
             ):
                 with pytest.raises(GqlError, match=named):
                     async with client.transaction() as tx:
-                        await tx.ack(wrong)
+                        await tx.ack(wrong)  # type: ignore[arg-type]
             async with client.transaction() as tx:
                 await tx.ack(message)
         assert await client.get_consumer_lag("t", "g") == 0

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -65,7 +66,8 @@ def test_a_constant_rate_is_found_in_long_windows(window: int) -> None:
         traffic.report(connection, "p", {1: Traffic(published=600, since_us=at)}, at + SECOND_US)
     found = traffic.over(connection, "reader", now_us, window)[1]
     assert found.published / window == pytest.approx(10, rel=0.02)
-    rows = connection.execute("SELECT (SELECT count(*) FROM traffic) + (SELECT count(*) FROM traffic_long)").fetchall()
+    sql = "SELECT (SELECT count(*) FROM traffic) + (SELECT count(*) FROM traffic_long)"
+    rows: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
     assert rows[0][0] < 4000, "the older part is kept in longer slots"
 
 
