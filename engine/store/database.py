@@ -104,22 +104,26 @@ def _file_system_of(directory: Path) -> str | None:
 class Database:
     """One connection. `open` makes and checks the file; a connection is used by one thread at a time."""
 
-    __slots__ = ("_identity", "_process", "connection", "cursor", "layout")
+    __slots__ = ("_identity", "_path", "_process", "connection", "cursor", "layout")
 
     def __init__(self, layout: Layout, connection: apsw.Connection) -> None:
         self.layout = layout
         self.connection = connection
         self.cursor = connection.cursor()
         self._process = os.getpid()
-        self._identity = _identity(layout)
+        self._path = (
+            None if layout.directory is None else layout.database
+        )  # made once: it is looked at after each commit
+        self._identity = _identity(self._path)
 
     def lost(self) -> ConnectionLost | None:
         """Why the store is not where it was opened any more: its directory was removed, moved or replaced. None: it is there."""
-        if self._identity is None or _identity(self.layout) == self._identity:
+        found = _identity(self._path)
+        if found == self._identity:
             return None
-        what = "is gone" if _identity(self.layout) is None else "was replaced by another one"
+        what = "is gone" if found is None else "was replaced by another one"
         return ConnectionLost(
-            f"{self.layout.database} {what} while it was open: nothing more is stored in it; put the directory back, and"
+            f"{self._path} {what} while it was open: nothing more is stored in it; put the directory back, and"
             " open it again"
         )
 
@@ -175,7 +179,7 @@ class Database:
 def open_again(target: str, known_id: str) -> Layout:
     """Find the store that was open before. Raises ConnectionLost when it is gone, StoreError when another one is there."""
     layout = Layout(Path(target).expanduser().absolute())
-    if _identity(layout) is None:
+    if _identity(layout.database) is None:
         raise ConnectionLost(
             f"{layout.database} is gone: put its directory back; no new store is made in the place of the one that was open"
         )
@@ -364,12 +368,12 @@ _REOPENING_HELPS = (
 )
 
 
-def _identity(layout: Layout) -> tuple[int, int] | None:
+def _identity(path: str | None) -> tuple[int, int] | None:
     """Device and number of the file of a store; None when there is none, or it lives in memory."""
-    if layout.directory is None:
+    if path is None:
         return None
     try:
-        found = os.stat(layout.database)
+        found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

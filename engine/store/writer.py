@@ -11,6 +11,7 @@ again, because what the file holds is then known only to a new recovery.
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from geode_client.store.locks import FairLock, NoLock
 ENDS_CACHED_MAX = 20_000
 # After every so many commits that wait for the disk its log is made longer, until it is as long as it may become.
 COMMITS_BEFORE_EXTENDING = 32
+LOOK_EVERY_NS = 1_000_000
 
 _INSERT_BATCH = (
     "INSERT INTO batches (batch_id, topic_id, partition, base_offset, count, priority, timestamp_us, expires_first_us,"
@@ -240,6 +242,7 @@ class Writer:
         self._stopping = False
         self._failure: StoreError | None = None
         self.is_lost = False
+        self._looked_ns = 0
         self._ends: Ends = {}
         self._data_version = -1
         self._next_batch_id = 1
@@ -406,7 +409,7 @@ class Writer:
                 appended = transaction.appended
                 first_due_us = transaction.first_due_us
                 announce = bool(appended) or transaction.announce or transaction.catalog_changed
-                lost = self._database.lost()
+                lost = self._look_for_the_store()
                 if lost is not None:
                     # It was written to files that nobody will find again.
                     self._failure = error = lost
@@ -427,6 +430,14 @@ class Writer:
         finally:
             self._lock.release()
         return Committed(works, appended, error, inline, announce, first_due_us)
+
+    def _look_for_the_store(self) -> ConnectionLost | None:
+        """Why the file is not where it was opened. Commits that wait for no disk look once a millisecond at most."""
+        now_ns = time.monotonic_ns()
+        if not self._synchronous and now_ns - self._looked_ns < LOOK_EVERY_NS:
+            return None
+        self._looked_ns = now_ns
+        return self._database.lost()
 
     def _run(self, works: list[Work]) -> Transaction:
         transaction = self._begin(durable=any(work.durable for work in works))
