@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from geode_client.errors import (
     AlreadySettled,
+    Conflict,
     ConnectionLost,
     ConstraintFailed,
     CorruptData,
@@ -68,6 +69,7 @@ __all__ = [
     "AlreadySettled",
     "BatchReceipt",
     "Client",
+    "Conflict",
     "Connection",
     "ConnectionLost",
     "ConstraintFailed",

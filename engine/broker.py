@@ -34,10 +34,14 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
     message_id: str | None = None
     headers: Mapping[str, Any] | None = None
     region: str | None = None
+    expected_offset: int | None = None
 
 
 class OutgoingBatch(msgspec.Struct, frozen=True):
     """Messages of one topic that are stored together or not at all; `keys`, `ids` and `headers` go by position.
+
+    With `expected_offset` they are stored only if the first of them gets this offset, and all are of one partition; else
+    Conflict is raised.
 
     `body_lines` may hold the bodies already as JSON lines (COPY from JSON lines need not decode them); else `bodies` does.
     """
@@ -52,6 +56,7 @@ class OutgoingBatch(msgspec.Struct, frozen=True):
     delay_us: int | None = None
     compression: str | None = None
     region: str | None = None
+    expected_offset: int | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -414,7 +419,14 @@ class Broker(Protocol):
         """Where the broker is, without secrets, for messages to people."""
         ...
 
-    async def open(self) -> None: ...
+    async def open(self) -> None:
+        """Open, or open again what has failed. Repeating it does nothing."""
+        ...
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what was open is not there any more, so that `open` has to find it again."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -499,8 +511,11 @@ class Broker(Protocol):
 
     async def partition_statistics(self, pattern: str = "**") -> list[PartitionStatistics]: ...
 
-    async def traffic(self, topic: str, window_seconds: float) -> tuple[int, int, int]:
-        """Messages published, deliveries settled and deliveries failed over the last seconds, by all processes."""
+    async def traffic(self, topic: str, window_seconds: float) -> tuple[float, float, float]:
+        """Messages published, deliveries settled and deliveries failed over the last seconds, by all processes.
+
+        Estimates where the window begins inside what was counted together.
+        """
         ...
 
     async def traffic_series(self, window_seconds: float) -> list[TrafficSeries]:

@@ -7,6 +7,7 @@ Everything else is in the layers below.
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import uuid
 import warnings
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from geode_client import codec
 from geode_client.broker import BatchReceipt, Broker, OutgoingMessage, Receipt
-from geode_client.errors import GeodeError, GroupNotFound, TopicNotFound, Unsupported
+from geode_client.errors import GeodeError, GqlError, GroupNotFound, TopicNotFound, Unsupported
 from geode_client.outgoing import BatchSender, key_text, microseconds, outgoing_batches, outgoing_message
 from geode_client.subscription import Subscription
 from geode_client.transaction import TRANSACTION_SECONDS, Transaction, automatic_topic
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from geode_client.requesting import Requester, Service
 
 DEFAULT_TARGET = "./geode-data"
+WINDOW_SECONDS_MAX = 31 * 86_400
+
+logger = logging.getLogger("geode_client")
 
 T = TypeVar("T")
 
@@ -114,7 +118,12 @@ class Client:
 
     # ── opening and closing ──
     async def open(self) -> Self:
-        """Open the broker; any other call does so by itself."""
+        """Open the broker, or open it again when its directory was gone; any other call does so by itself.
+
+        Raises ConnectionLost while the directory is gone, and StoreError when another store is in its place.
+        """
+        if self._is_open and self._broker.is_lost:
+            await self._broker.open()
         if not self._is_open:
             if self._is_closed:
                 raise GeodeError("the client is closed: make a new one")
@@ -190,11 +199,15 @@ class Client:
         region: str | None = None,
         message_id: str | uuid.UUID | None = None,
         headers: Mapping[str, Any] | None = None,
+        expected_offset: int | None = None,
     ) -> Publication:
         """Store one message; awaiting gives its Receipt once it is as durable as the topic's delivery promises.
 
         With `delay_seconds` the message waits, as durable as any, and is appended to the topic when it is due; its time to
         live counts from then. Its receipt has no offset (None), and its id is known from now on.
+
+        With `expected_offset` the message is stored only if it becomes this offset of its partition; else Conflict is raised
+        and nothing is stored. 0 is that of the first message of a topic.
 
         Raises InvalidMessage (no JSON), SchemaViolation, MessageTooLarge, TopicNotFound (without auto_create), StoreError.
         """
@@ -209,6 +222,7 @@ class Client:
             region=region,
             message_id=message_id,
             headers=headers,
+            expected_offset=expected_offset,
         )
         return Publication(self._publish(outgoing))
 
@@ -235,11 +249,13 @@ class Client:
         region: str | None = None,
         message_ids: Iterable[str | uuid.UUID | None] | None = None,
         headers: Mapping[str, Any] | None = None,
+        expected_offset: int | None = None,
     ) -> BatchReceipt:
         """Store many messages, `batch_size` at a time; each batch is stored whole or not at all.
 
         When a batch is refused the batches before it are stored; the error names the message by its number in all
-        `messages`. Never holds more than a few batches. While 64 MiB wait for the disk, publishing waits, in the
+        `messages`. With `expected_offset` the first message has to get this offset, and all go to one partition; else
+        Conflict is raised. Never holds more than a few batches. While 64 MiB wait for the disk, publishing waits, in the
         order of the calls.
         """
         batches = outgoing_batches(
@@ -254,6 +270,7 @@ class Client:
             region=region,
             message_ids=message_ids,
             headers=headers,
+            expected_offset=expected_offset,
         )
         await self.open()
         await self._ensure_topic(topic)
@@ -311,6 +328,7 @@ class Client:
 
         async def ready() -> None:
             await self.open()
+            await self._broker.open()  # again, when it has failed meanwhile
             if "*" not in request.pattern:
                 await self._ensure_topic(request.pattern)
                 subscription.request = await subscribing.declared(self._broker, request)
@@ -403,26 +421,48 @@ class Client:
 
     # ── figures ──
     async def get_throughput(self, topic: str, window: float = 60) -> float:
-        """Messages published per second over the last `window` seconds, by all processes."""
-        await self.open()
-        published, _, _ = await self._broker.traffic(topic, window)
+        """Messages published per second over the last `window` seconds, by all processes.
+
+        `window` is from 1 second to 31 days; after a restart of the machine counting begins anew. 0.0, with a warning in
+        the log, for a topic that does not exist yet.
+        """
+        published, _, _ = await self._traffic(topic, window)
         return published / window
 
     async def get_error_rate(self, topic: str, window: float = 300) -> float:
-        """Failed deliveries as a fraction of all over the last `window` seconds."""
-        await self.open()
-        _, consumed, failed = await self._broker.traffic(topic, window)
+        """Failed deliveries as a fraction of all over the last `window` seconds, by all processes.
+
+        `window` is as for `get_throughput`. 0.0, with a warning in the log, for a topic that does not exist yet.
+        """
+        _, consumed, failed = await self._traffic(topic, window)
         return failed / (consumed + failed) if consumed + failed else 0.0
 
-    async def get_consumer_lag(self, topic: str, group: str) -> int:
-        """Messages of a topic (or pattern) that a group has not yet settled: ahead of it, in hands, waiting for a retry."""
+    async def _traffic(self, topic: str, window: float) -> tuple[float, float, float]:
+        if isinstance(window, bool) or not isinstance(window, int | float) or not 1 <= window <= WINDOW_SECONDS_MAX:
+            raise GqlError(f"window is a number of seconds from 1 to {WINDOW_SECONDS_MAX} (31 days), not {window!r}")
         await self.open()
-        if "*" not in topic:
-            await self._broker.topic(topic)
+        try:
+            return await self._broker.traffic(topic, window)
+        except TopicNotFound as error:
+            logger.warning("%s; its rates are 0 until then", error)
+            return 0.0, 0.0, 0.0
+
+    async def get_consumer_lag(self, topic: str, group: str) -> int:
+        """Messages of a topic (or pattern) that a group has not yet settled: ahead of it, in hands, waiting for a retry.
+
+        0, with a warning in the log, for a topic or group that does not exist yet.
+        """
+        await self.open()
+        try:
+            if "*" not in topic:
+                await self._broker.topic(topic)
+        except TopicNotFound as error:
+            logger.warning("%s; the lag of group %s is 0 until then", error, group)
+            return 0
         found = [one for one in await self._broker.group_statistics(topic) if one.name == group]
         if not found:
             names = [one.name for one in await self._broker.group_statistics() if not one.name.startswith("_")]
-            raise GroupNotFound(group, topic, names)
+            logger.warning("%s; its lag is 0 until then", GroupNotFound(group, topic, names))
         return sum(one.pending for one in found)
 
     async def health(

@@ -19,8 +19,9 @@ GeodeError
 ├── LeaseLost                   the message has passed to another consumer
 ├── Unsupported                 this backend cannot do it
 ├── CorruptData                 stored bytes are not what was written
-├── StoreError                  the store cannot be opened, read or written
-└── ConnectionLost              a networked broker went away (also a builtin ConnectionError)
+├── Conflict                    expected_offset was not the next offset
+└── StoreError                  the store cannot be opened, read or written
+    └── ConnectionLost          it was open, and opening it again may help (also a builtin ConnectionError)
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from geode_client.grammar.errors import GeodeError, GqlError, GqlSyntaxError, di
 
 __all__ = [
     "AlreadySettled",
+    "Conflict",
     "ConnectionLost",
     "ConstraintFailed",
     "CorruptData",
@@ -156,6 +158,23 @@ class AlreadySettled(GeodeError):
     """A message was acknowledged, given back or dead-lettered before: the first word counts."""
 
 
+class Conflict(GeodeError):
+    """`expected_offset` was not the offset that the message would get: another one was stored first. Nothing was stored.
+
+    `next_offset` is what the next message of the partition gets.
+    """
+
+    def __init__(self, topic: str, partition: int, expected_offset: int, next_offset: int) -> None:
+        super().__init__(
+            f"topic {topic}, partition {partition}: the next message gets offset {next_offset}, not the expected"
+            f" {expected_offset}: read what was published meanwhile, and try again"
+        )
+        self.topic = topic
+        self.partition = partition
+        self.expected_offset = expected_offset
+        self.next_offset = next_offset
+
+
 class RequestFailed(GeodeError):
     """A server answered a request with an error; its text is the server's."""
 
@@ -185,5 +204,6 @@ class StoreError(GeodeError):
     """The store cannot be opened, read or written."""
 
 
-class ConnectionLost(GeodeError, ConnectionError):
-    """A networked broker cannot be reached any more."""
+class ConnectionLost(StoreError, ConnectionError):
+    """What was open can no longer be used, and opening it again may help: a directory that is gone, a failed disk, a server
+    that cannot be reached. Subscribing again with the same client opens it again."""

@@ -226,6 +226,7 @@ PUBLISH_OPTIONS: Mapping[str, Option] = {
     "id": Option("message_id", _text, "a known id stores nothing"),
     "compression": Option("compression", _one_of(*COMPRESSIONS), "how the messages are stored"),
     "region": Option("region", _text, "where to publish"),
+    "expected_offset": Option("expected_offset", _whole(0, 2**62 - 1), "the offset that the first message has to get"),
 }
 
 COPY_OPTIONS: Mapping[str, Option] = {

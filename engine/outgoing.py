@@ -33,6 +33,7 @@ def outgoing_message(
     region: str | None,
     message_id: str | uuid.UUID | None,
     headers: Mapping[str, Any] | None,
+    expected_offset: int | None,
 ) -> OutgoingMessage:
     """One message; raises GqlError for an option that means nothing."""
     return OutgoingMessage(
@@ -46,6 +47,7 @@ def outgoing_message(
         None if message_id is None else str(message_id),
         headers,
         region,
+        checked_expectation(expected_offset, delay_seconds),
     )
 
 
@@ -62,6 +64,7 @@ def outgoing_batches(
     region: str | None,
     message_ids: Iterable[str | uuid.UUID | None] | None,
     headers: Mapping[str, Any] | None,
+    expected_offset: int | None,
 ) -> "Batches":
     """Many messages, cut into batches that are made one after the other; raises as `outgoing_message`."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -75,6 +78,7 @@ def outgoing_batches(
         delay_us=None if delay_seconds is None else microseconds("delay_seconds", delay_seconds),
         compression=checked_compression(compression),
         region=region,
+        expected_offset=checked_expectation(expected_offset, delay_seconds),
     )
     return _batches(template, _cut(messages, batch_size), message_ids, headers)
 
@@ -105,6 +109,7 @@ async def _batches(
                 template.delay_us,
                 template.compression,
                 template.region,
+                None if template.expected_offset is None else template.expected_offset + first,
             ),
         )
         first += len(piece)
@@ -197,6 +202,19 @@ def checked_compression(compression: str | None) -> str | None:
     if compression is not None and compression not in COMPRESSIONS:
         raise GqlError(f"compression is one of {', '.join(COMPRESSIONS)}, not {compression!r}")
     return compression
+
+
+def checked_expectation(expected_offset: int | None, delay: float | None) -> int | None:
+    """The offset that a publisher expects; raises GqlError when it is none, or when messages are to wait for their time."""
+    if expected_offset is None:
+        return None
+    if isinstance(expected_offset, bool) or not isinstance(expected_offset, int) or not 0 <= expected_offset < 2**62:
+        raise GqlError(f"expected_offset is a whole number from 0, not {expected_offset!r}")
+    if delay:
+        raise GqlError(
+            "expected_offset and a delay cannot be combined: a delayed message gets its offset when it is due"
+        )
+    return expected_offset
 
 
 def _forget(task: "asyncio.Task[BatchReceipt]") -> None:

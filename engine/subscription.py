@@ -22,6 +22,11 @@ from geode_client.message import Message, reason_text
 
 logger = logging.getLogger("geode_client")
 
+EXPIRY_MARGIN_SECONDS = 0.02
+"""So long before its first message expires a list of `batches` is handed over."""
+FAR_US = 2**62
+"""Later than any message expires."""
+
 
 class Subscription:
     """An open, or not yet opened, subscription; made by `client.subscribe` and by SUBSCRIBE.
@@ -159,6 +164,7 @@ class Subscription:
     async def batches(self, max_messages: int = 1000, max_wait: float = 0.05) -> AsyncIterator[list[Any]]:
         """Lists of up to `max_messages`; after the first message of a list waits at most `max_wait` seconds for more.
 
+        A list with a message that is about to expire is handed over before that. It never holds an expired message.
         With `auto_ack` a list is acknowledged as a whole when the next one is asked for.
         """
         if max_messages < 1:
@@ -183,15 +189,22 @@ class Subscription:
 
     async def _gathered(self, max_messages: int, max_wait: float) -> list[Any]:
         batch: list[Any] = []
+        expiring = _Expiring()
         deadline: float | None = None
         while len(batch) < max_messages:
             wait = None if deadline is None else max(0.0, deadline - time.monotonic())
             one = await self._current(wait)
+            if now_us() >= expiring.first_us:
+                batch = self._unexpired(batch, expiring)
             if one is None:
-                break
+                if batch or deadline is None:
+                    break
+                deadline = None  # all of it has expired meanwhile
+                continue
             taken = one.taken
             try:
-                batch += self._taken(one, max_messages - len(batch))
+                expiring.number = len(batch)
+                batch += self._taken(one, max_messages - len(batch), expiring)
                 one.gathered = one.taken - one.done
             except InvalidMessage:
                 if not batch:
@@ -200,8 +213,18 @@ class Subscription:
                 one.taken = taken
                 one.gathered = one.taken - one.done
                 break
-            deadline = deadline or time.monotonic() + max_wait
+            if batch:
+                deadline = min(deadline or time.monotonic() + max_wait, expiring.deadline())
         return batch
+
+    def _unexpired(self, batch: list[Any], expiring: "_Expiring") -> list[Any]:
+        """A list without what has expired while more was waited for."""
+        gone = {number for number, one, place in expiring.places if self._has_expired(one, place)}
+        left = [(number, one, place) for number, one, place in expiring.places if number not in gone]
+        expiring.places, expiring.first_us = [], FAR_US
+        for number, one, place in left:
+            expiring.add(number - sum(other < number for other in gone), one, place)
+        return [item for number, item in enumerate(batch) if number not in gone]
 
     async def caught_up(self) -> bool:
         """Whether all that had been published when this was called has been handed over."""
@@ -260,8 +283,11 @@ class Subscription:
         except TimeoutError:
             return False
 
-    def _taken(self, one: Slice, wanted: int) -> list[Any]:
-        """Take up to `wanted` messages of a slice, up to the first that does not fit the type; that by itself is an error."""
+    def _taken(self, one: Slice, wanted: int, expiring: "_Expiring | None" = None) -> list[Any]:
+        """Take up to `wanted` messages of a slice, up to the first that does not fit the type; that by itself is an error.
+
+        `expiring` gets to know those of them that expire.
+        """
         if self._limit is not None:
             wanted = min(wanted, self._limit - self.received)
         first, end = one.taken, min(one.end, one.taken + wanted)
@@ -277,14 +303,16 @@ class Subscription:
                 continue
             if self._decoder is None:
                 found.append(Message(chunk, indices[place], one.settler, one.attempt))
-                continue
-            try:
-                found.append(self._decoded(one, place, self._decoder))
-            except InvalidMessage:
-                if not found:
-                    raise
-                one.taken = place
-                break
+            else:
+                try:
+                    found.append(self._decoded(one, place, self._decoder))
+                except InvalidMessage:
+                    if not found:
+                        raise
+                    one.taken = place
+                    break
+            if expiring is not None and chunk.attributes.expires_us is not None:
+                expiring.add(expiring.number + len(found) - 1, one, place)
         return found
 
     def _has_expired(self, one: Slice, place: int) -> bool:
@@ -320,3 +348,24 @@ class Subscription:
         if self._feed is None:
             raise GeodeError("the subscription is not open: use it with 'async with'")
         return self._feed
+
+
+class _Expiring:
+    """The messages of a list that expire: their numbers in it, and where they are. `number` is the next one's."""
+
+    __slots__ = ("first_us", "number", "places")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.places: list[tuple[int, Slice, int]] = []
+        self.first_us = FAR_US
+
+    def add(self, number: int, one: Slice, place: int) -> None:
+        at_us = one.chunk.attributes.expiry_us(one.indices[place])
+        if at_us is not None:
+            self.places.append((number, one, place))
+            self.first_us = min(self.first_us, at_us)
+
+    def deadline(self) -> float:
+        """When the list has to be handed over so that nothing in it has expired, by the monotonic clock."""
+        return time.monotonic() + (self.first_us - now_us()) / 1e6 - EXPIRY_MARGIN_SECONDS

@@ -292,11 +292,11 @@ class SyncTransaction:
     def receipts(self) -> list[Any]:
         return list(self._transaction.receipts)
 
-    def publish(self, topic: str, message: Any, **options: Any) -> None:
-        self._client._run(self._transaction.publish(topic, message, **options))
+    def publish(self, topic: str, message: Any, **options: Any) -> Any:
+        return self._client._run(self._transaction.publish(topic, message, **options))
 
-    def publish_batch(self, topic: str, messages: Any, **options: Any) -> None:
-        self._client._run(self._transaction.publish_batch(topic, messages, **options))
+    def publish_batch(self, topic: str, messages: Any, **options: Any) -> Any:
+        return self._client._run(self._transaction.publish_batch(topic, messages, **options))
 
     def ack(self, *messages: Any) -> None:
         self._client._run(self._transaction.ack(*messages))

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from geode_client.broker import (
     BatchReceipt,
@@ -115,8 +115,13 @@ class Transaction:
         region: str | None = None,
         message_id: str | uuid.UUID | None = None,
         headers: Mapping[str, Any] | None = None,
-    ) -> None:
-        """As `client.publish`: checked now, stored at the commit; what refuses the message is raised here."""
+        expected_offset: int | None = None,
+    ) -> "Pending[Receipt]":
+        """As `client.publish`: checked now, stored at the commit; what refuses the message is raised here.
+
+        The `receipt` of the result is there after the commit, and says whether the message is a duplicate. `expected_offset`
+        is checked at the commit, which raises Conflict.
+        """
         outgoing = outgoing_message(
             topic,
             message,
@@ -128,9 +133,11 @@ class Transaction:
             region=region,
             message_id=message_id,
             headers=headers,
+            expected_offset=expected_offset,
         )
         await self._publish(outgoing)
         self._calls.append(None)
+        return Pending(self, len(self._calls) - 1)
 
     async def publish_batch(
         self,
@@ -146,9 +153,11 @@ class Transaction:
         region: str | None = None,
         message_ids: Iterable[str | uuid.UUID | None] | None = None,
         headers: Mapping[str, Any] | None = None,
-    ) -> None:
+        expected_offset: int | None = None,
+    ) -> "Pending[BatchReceipt]":
         """As `client.publish_batch`: checked now, stored at the commit with everything else.
 
+        The `receipt` of the result is there after the commit.
         When a message is refused the batches before it are part of the transaction: leave it by the exception.
         """
         batches = outgoing_batches(
@@ -163,6 +172,7 @@ class Transaction:
             region=region,
             message_ids=message_ids,
             headers=headers,
+            expected_offset=expected_offset,
         )
         place = len(self._calls)
         self._calls.append(0)
@@ -172,6 +182,7 @@ class Transaction:
             except InvalidMessage as error:
                 raise renumbered(error, first) from error
             self._calls[place] = (self._calls[place] or 0) + 1
+        return Pending(self, place)
 
     async def _publish(self, outgoing: OutgoingMessage | OutgoingBatch) -> None:
         begun = self._opened()
@@ -185,8 +196,14 @@ class Transaction:
             await give(outgoing)  # type: ignore[arg-type]
 
     async def ack(self, *messages: Message) -> None:
-        """Acknowledge messages when the transaction commits. Raises LeaseLost at the commit when one has passed on."""
+        """Acknowledge messages when the transaction commits. Raises LeaseLost at the commit when one has passed on.
+
+        Takes what a subscription has handed over; for a list write `tx.ack(*messages)`. Raises GqlError for anything else.
+        """
         begun = self._opened()
+        for message in messages:
+            if not isinstance(message, Message):
+                raise GqlError(f"tx.ack takes messages of a subscription, not {_kind_of(message)}")
         for message in messages:
             message.acknowledge_within(begun)
 
@@ -216,6 +233,50 @@ class Transaction:
         if self._begun is None:
             raise GeodeError("the transaction has not begun: use 'async with client.transaction() as tx'")
         return self._begun
+
+
+R = TypeVar("R", Receipt, BatchReceipt)
+
+
+class Pending(Generic[R]):
+    """What `tx.publish` and `tx.publish_batch` give: the receipt once the transaction has been committed."""
+
+    __slots__ = ("_place", "_transaction")
+
+    def __init__(self, transaction: Transaction, place: int) -> None:
+        self._transaction = transaction
+        self._place = place
+
+    @property
+    def receipt(self) -> R:
+        """What became of it. Raises GeodeError before the commit, and when the transaction was rolled back."""
+        if not self._transaction.committed:
+            raise GeodeError("there is no receipt: it is known once the transaction has been committed")
+        return cast(R, self._transaction.receipts[self._place])
+
+    @property
+    def duplicate(self) -> bool:
+        """Whether nothing was stored, because the message id was known. Raises as `receipt`."""
+        receipt = self.receipt
+        return receipt.duplicate if isinstance(receipt, Receipt) else not receipt.count and receipt.duplicates > 0
+
+    def __repr__(self) -> str:
+        return f"Pending({self.receipt!r})" if self._transaction.committed else "Pending()"
+
+
+def _kind_of(value: object) -> str:
+    """What somebody gave in the place of a message, and what to do about it."""
+    match value:
+        case Receipt() | BatchReceipt() | Pending():
+            return (
+                f"a {type(value).__name__}: that belongs to a message that was published, not to one that was received"
+            )
+        case list() | tuple():
+            return f"a {type(value).__name__}: write tx.ack(*messages)"
+        case str() | int():
+            return f"{value!r:.60}: give the message itself, not its id or offset"
+        case _:
+            return f"{type(value).__name__}; with type= a subscription hands over objects that cannot be acknowledged"
 
 
 def automatic_topic(name: str) -> TopicDefinition:

@@ -59,6 +59,7 @@ class FanoutCursor:
         "_key",
         "_lost",
         "_partition",
+        "_since_through",
         "_since_us",
         "missed",
         "position",
@@ -72,6 +73,7 @@ class FanoutCursor:
         partition: int | None = None,
         key: str | None = None,
         since_us: int | None = None,
+        since_through: int = 0,
     ) -> None:
         self.position = position
         self.missed = 0
@@ -80,6 +82,7 @@ class FanoutCursor:
         self._partition = partition
         self._key = key
         self._since_us = since_us
+        self._since_through = since_through  # what is committed later is new, whatever the clock says then
         self._lost = 0
         self._expected: dict[tuple[int, int], int] = {}
         self._floors: dict[tuple[int, int], int] = {}
@@ -158,7 +161,7 @@ class FanoutCursor:
         return Slice(chunk, indices, missed)
 
     def _chosen(self, chunk: Chunk, first: int, now_us: int, candidates: Candidates | None) -> Sequence[int]:
-        if self._since_us is not None and chunk.timestamp_us < self._since_us:
+        if self._since_us is not None and chunk.timestamp_us < self._since_us and chunk.batch_id <= self._since_through:
             return ()
         alive = chunk.unexpired(now_us, first)
         if self._key is not None and candidates is None:

@@ -33,8 +33,9 @@ from geode_client.broker import (
     TrafficSeries,
 )
 from geode_client.catalog import Topic, TopicChange, TopicDefinition, dead_letter_topic_of
+from geode_client.clock import boot_us
 from geode_client.delivery.fanout import ConditionLike
-from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
+from geode_client.errors import ConnectionLost, GeodeError, StoreError, TopicNotFound, Unsupported
 from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import counters, progress, statistics
@@ -52,9 +53,10 @@ from geode_client.routing import partition_of
 from geode_client.store import database as files
 from geode_client.store import locks
 from geode_client.store.log import LogCursor, LogReader
-from geode_client.store.presence import TRAFFIC_SECONDS, Presence, Traffic
+from geode_client.store.presence import Presence
 from geode_client.store.publishing import StaleTopic
 from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader
+from geode_client.store.traffic import SLOT_SECONDS, Traffic
 from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work
 
@@ -75,6 +77,8 @@ class LocalBroker:
     def __init__(self, target: str) -> None:
         self._target = target
         self._open = False
+        self._opening = asyncio.Lock()
+        self._store_id: str | None = None
 
     @property
     def target(self) -> str:
@@ -88,12 +92,50 @@ class LocalBroker:
 
     # ── opening and closing ──
     async def open(self) -> None:
-        if self._open:
+        """Open the store, or open it again when it has failed; only the store that was open before is opened again."""
+        if self._open and self._outbox.writer.failure is None:
             return
+        async with self._opening:
+            if not self._open:
+                self._open_now(files.prepare(self._target) if self._store_id is None else self._found_again())
+            elif self._outbox.writer.failure is not None:
+                self._check_loop()
+                layout = self._found_again()
+                await self._give_up(self._outbox.writer.failure)
+                self._open_now(layout)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the store is not where it was opened any more."""
+        return self._store_id is not None and (not self._open or self._outbox.writer.is_lost)
+
+    def _found_again(self) -> files.Layout:
+        if self._target == files.MEMORY:
+            raise StoreError("a store in memory that has failed is gone: make a new client")
+        return files.open_again(self._target, self._store_id or "")
+
+    async def _give_up(self, failure: StoreError) -> None:
+        """Let go of a store that has failed. Its subscriptions end with ConnectionLost; what cannot be written is not."""
+        self._subscriptions.fail(failure)
+        self._open = False
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        for stop in (
+            self._transactions.close,
+            self._sweeper.stop,
+            self._zones.settle,
+            self._delays.stop,
+            self._outbox.close,
+        ):
+            with contextlib.suppress(GeodeError, OSError):
+                await stop()
+        with contextlib.suppress(GeodeError, OSError):
+            self._closing.close()
+
+    def _open_now(self, layout: files.Layout) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._forks = locks.forks()
-        layout = files.prepare(self._target)
         with _named_errors(layout), contextlib.ExitStack() as undo:
             self._database = files.open_writer(layout)
             undo.callback(self._database.close)
@@ -108,7 +150,7 @@ class LocalBroker:
         self._reader = files.open_reader(layout, self._database)
         if self._reader is not self._database:
             undo.callback(self._reader.close)
-        store_id = files.store_id(self._reader)
+        self._store_id = store_id = files.store_id(self._reader)
         process = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._log = LogReader(self._reader, self._name_of, self._defaults_since, f"{store_id}-")
         self._topics = TopicReader(self._log)
@@ -246,6 +288,8 @@ class LocalBroker:
     # ── publishing ──
     async def publish(self, message: OutgoingMessage) -> Receipt:
         self._check_open()
+        if self._outbox.writer.is_lost:
+            await self.open()
         self._transactions.refuse_past(PAST_TRANSACTION)
         _check_supported(message.region)
         for _ in range(STALE_RETRIES):
@@ -384,6 +428,10 @@ class LocalBroker:
         if not self._open:
             return
         self._look_timer = self._loop.call_later(LOOK_SECONDS, self._schedule_look)
+        lost = self._database.lost()
+        if lost is not None:
+            self._lose(lost)
+            return
         self._subscriptions.groups.tick()
         with contextlib.suppress(GeodeError):
             version = self._log.data_version()
@@ -393,6 +441,11 @@ class LocalBroker:
                 self._subscriptions.look()
                 self._delays.look()
             self._delays.tick()
+
+    def _lose(self, lost: ConnectionLost) -> None:
+        """The store is not where it was any more: nothing more is written, and all subscriptions end."""
+        self._outbox.writer.fail(lost)
+        self._subscriptions.fail(lost)
 
     # ── reading ──
     async def scan(self, request: ScanRequest) -> AsyncIterator[Chunk]:
@@ -433,22 +486,22 @@ class LocalBroker:
         await self._reported()
         return statistics.of_topics(self._log, self._reports.presence, topics, self._reports.positions())
 
-    async def traffic(self, topic: str, window_seconds: float) -> tuple[int, int, int]:
+    async def traffic(self, topic: str, window_seconds: float) -> tuple[float, float, float]:
         topic_id = (await self.topic(topic)).topic_id
         await self._reported()
-        seen = self._reports.presence.traffic(int(time.time()), int(window_seconds)).get(topic_id, Traffic())
+        seen = self._reports.presence.traffic(boot_us(), window_seconds, topic_id).get(topic_id, Traffic())
         return seen.published, seen.consumed, seen.failed
 
     async def traffic_series(self, window_seconds: float) -> list[TrafficSeries]:
         self._check_open()
         await self._reported()
-        found = self._reports.presence.traffic_slots(int(time.time()), int(window_seconds))
+        found = self._reports.presence.traffic_slots(boot_us(), int(window_seconds))
         series = []
         for topic in self._topics.covered("**"):
             slots = found.get(topic.topic_id)
             if slots is not None:
-                rates = [tuple(count / TRAFFIC_SECONDS for count in counts) for counts in _columns(slots)]
-                series.append(TrafficSeries(topic.name, TRAFFIC_SECONDS, *rates))
+                rates = [tuple(count / SLOT_SECONDS for count in counts) for counts in _columns(slots)]
+                series.append(TrafficSeries(topic.name, SLOT_SECONDS, *rates))
         return series
 
     async def topic_counters(self, pattern: str = "**") -> list[TopicCounters]:
@@ -488,7 +541,7 @@ def _named_errors(layout: files.Layout) -> Iterator[None]:
         raise StoreError(f"cannot open the store: {error.strerror} ({place})") from error
 
 
-def _columns(slots: Sequence[Traffic]) -> tuple[list[int], list[int], list[int]]:
+def _columns(slots: Sequence[Traffic]) -> tuple[list[float], list[float], list[float]]:
     return [t.published for t in slots], [t.consumed for t in slots], [t.failed for t in slots]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from geode_client.broker import BatchReceipt, OutgoingBatch, OutgoingMessage, Receipt
 from geode_client.catalog import Topic
 from geode_client.clock import datetime_of, now_us
-from geode_client.errors import CorruptData, GeodeError, StoreError
+from geode_client.errors import ConnectionLost, CorruptData, GeodeError, StoreError
 from geode_client.local import publisher
 from geode_client.store.database import Database
 from geode_client.store.locks import FairLock, NoLock
@@ -292,7 +292,7 @@ class Outbox:
                 if refusal is None:
                     done.set_result(work)
                 else:
-                    done.set_exception(_own_copy(refusal))
+                    done.set_exception(_own_copy(refusal) if isinstance(work, PublishWork) else _copied(refusal))
         if self._queue:
             if self._writer.failure is not None:
                 self._refuse_all(self._writer.failure)
@@ -321,6 +321,15 @@ def batch_receipt(work: PublishWork) -> BatchReceipt:
 
 
 def _own_copy(error: GeodeError) -> GeodeError:
+    """The error for a publisher: a store that is lost is to it a store that cannot be written."""
+    if isinstance(error, ConnectionLost):
+        failed = StoreError(*error.args)
+        failed.__cause__ = error.__cause__
+        return failed
+    return _copied(error)
+
+
+def _copied(error: GeodeError) -> GeodeError:
     """Errors that several wait for are raised in several tasks: each has its own traceback."""
     if isinstance(error, StoreError | CorruptData):
         copy = type(error)(*error.args)

@@ -17,7 +17,7 @@ from geode_client import codec
 from geode_client.broker import OutgoingBatch, OutgoingMessage
 from geode_client.catalog import Delivery, Topic
 from geode_client.clock import now_us
-from geode_client.errors import InvalidMessage, MessageTooLarge
+from geode_client.errors import GqlError, InvalidMessage, MessageTooLarge
 from geode_client.message import NO_ATTRIBUTES, Attributes, expiry_bounds
 from geode_client.routing import partition_of
 from geode_client.store.batch import RAW_BYTES_MAX, ROW_BYTES_TARGET, ROW_MESSAGES_MAX
@@ -81,7 +81,14 @@ def prepare_lines(
         parts=parts,
         dedupe_after_us=_dedupe_after_us(topic, timestamp_us),
         due_us=due_us,
+        expected_offset=_in_one_partition(batch.expected_offset, parts),
     )
+
+
+def _in_one_partition(expected_offset: int | None, parts: Sequence[Part]) -> int | None:
+    if expected_offset is not None and len({part.append.partition for part in parts}) > 1:
+        raise GqlError("expected_offset needs messages of one partition: give them one partition_key")
+    return expected_offset
 
 
 def _dedupe_after_us(topic: Topic, timestamp_us: int) -> int | None:
@@ -330,8 +337,8 @@ def _runs(items: list[Waiting]) -> list[list[Waiting]]:
     last: tuple[Any, ...] | None = None
     for item in items:
         message = item.message
-        kind = (message.priority, message.ttl_us, message.delay_us, message.compression)
-        if kind != last:
+        kind = (message.priority, message.ttl_us, message.delay_us, message.compression, message.expected_offset)
+        if kind != last or message.expected_offset is not None:  # each of these is refused on its own
             runs.append([])
             last = kind
         runs[-1].append(item)
@@ -380,6 +387,7 @@ def _is_bare(topic: Topic, message: OutgoingMessage) -> bool:
         and message.headers is None
         and message.ttl_us is None
         and not message.delay_us
+        and message.expected_offset is None
         and topic.schema is None
         and options.partition_key is None
         and options.message_ttl_us is None
@@ -401,4 +409,5 @@ def _batch_of(messages: list[OutgoingMessage]) -> OutgoingBatch:
         ttl_us=first.ttl_us,
         delay_us=first.delay_us,
         compression=first.compression,
+        expected_offset=first.expected_offset,
     )

@@ -6,17 +6,17 @@ Counted as it happens, written to the presence file at most once a second.
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Mapping
 from typing import Protocol
 
 from geode_client.broker import SubscriptionRequest
-from geode_client.clock import now_us
+from geode_client.clock import boot_us, now_us
 from geode_client.delivery.judged import Judged
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError
 from geode_client.local import counters
-from geode_client.store.presence import Presence, SubscriberRow, Traffic
+from geode_client.store.presence import Presence, SubscriberRow
+from geode_client.store.traffic import Traffic
 
 REPORT_SECONDS = 1.0
 LOOKED_AT_MAX = 1_000
@@ -173,7 +173,7 @@ class Reports:
             self._timer.cancel()
             self._timer = None
         with contextlib.suppress(GeodeError):
-            self.presence.report(rows, traffic, counted, int(time.time()))
+            self.presence.report(rows, traffic, counted, boot_us())
 
         self._go_on()
 
@@ -189,7 +189,7 @@ class Reports:
     def _of(self, topic_id: int) -> Traffic:
         traffic = self._traffic.get(topic_id)
         if traffic is None:
-            traffic = self._traffic[topic_id] = Traffic()
+            traffic = self._traffic[topic_id] = Traffic(since_us=boot_us())
             self.moved()
         return traffic
 

@@ -1,17 +1,17 @@
 """What SYSTEM tables say of a store: numbers of topics, partitions and subscribers, across all processes."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from geode_client.broker import PartitionStatistics, SubscriberStatistics, TopicStatistics
 from geode_client.catalog import Topic
-from geode_client.clock import now_us
+from geode_client.clock import boot_us, now_us
 from geode_client.grammar.names import is_pattern, matches
 from geode_client.local import progress
 from geode_client.store import delays
 from geode_client.store.log import LogReader
-from geode_client.store.presence import Presence, SubscriberRow, Traffic
+from geode_client.store.presence import Presence, SubscriberRow
 from geode_client.store.topics import TopicReader
+from geode_client.store.traffic import Traffic
 
 RATE_SECONDS = 60
 
@@ -20,9 +20,8 @@ def of_topics(
     log: LogReader, presence: Presence, topics: Sequence[Topic], positions: Mapping[str, int]
 ) -> list[TopicStatistics]:
     """One record a topic; `positions` are the newest positions of this client's own subscribers."""
-    now = int(time.time())
     traffic, consumed, subscribers = (
-        presence.traffic(now, RATE_SECONDS),
+        presence.traffic(boot_us(), RATE_SECONDS),
         presence.consumed(),
         presence.subscribers(),
     )

@@ -119,7 +119,12 @@ class Subscriptions:
         position = self.follower.watermark if isinstance(request.start, FromEnd) else 0
         since_us = request.start.timestamp_us if isinstance(request.start, FromTime) else None
         return FanoutCursor(
-            position, condition=request.condition, partition=request.partition, key=request.key, since_us=since_us
+            position,
+            condition=request.condition,
+            partition=request.partition,
+            key=request.key,
+            since_us=since_us,
+            since_through=self.follower.watermark,
         )
 
     def _place(self, cursor: FanoutCursor, topic: Topic, request: SubscriptionRequest) -> None:
@@ -191,7 +196,7 @@ class Subscriptions:
         try:
             self.follower.committed_here(appended)
         except GeodeError as error:
-            self._fail(error)
+            self.fail(error)
 
     def look(self) -> None:
         """Another process may have committed something."""
@@ -202,7 +207,7 @@ class Subscriptions:
             if self._feeds and self.follower.watermark != before:
                 self._reports.moved()
         except GeodeError as error:
-            self._fail(error)
+            self.fail(error)
 
     def topics_changed(self) -> None:
         """The catalog was read anew: topics may be gone, or be there for a pattern."""
@@ -222,7 +227,8 @@ class Subscriptions:
         for feed in list(self._feeds.values()):
             await feed.close()
 
-    def _fail(self, error: GeodeError) -> None:
+    def fail(self, error: GeodeError) -> None:
+        """End all subscriptions with an error."""
         self.groups.fail(error)
         for feed in list(self._feeds.values()):
             feed.fail(error)

@@ -1,7 +1,7 @@
 """The task that removes what retention, expiry, PURGE and DROP let go, and then makes the zone statistics that are missing.
 
 One process of a store sweeps: the one that holds a lock which the kernel frees when it ends. It looks every few seconds,
-and at once after a PURGE or DROP of its own.
+and at once after a PURGE or DROP of its own. A clock that was just set forward removes nothing yet: see PatientClock.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from geode_client.clock import now_us
+from geode_client.clock import PatientClock, boot_us
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import is_pattern, matches
 from geode_client.local.zones import ZoneMaker
@@ -52,6 +52,7 @@ class Sweeper:
         self._wanted = asyncio.Event()
         self._stopping = False
         self._counts_due_us = 0
+        self._clock = PatientClock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -107,14 +108,15 @@ class Sweeper:
     async def sweep(self) -> None:
         """Remove all that is to be removed now."""
         await self._remove_all(lambda: sweeping.unreachable(self._log), "removed")
-        await self._remove_all(lambda: sweeping.expired(self._log), "expired")
+        await self._remove_all(lambda: sweeping.expired(self._log, self._clock.now_us()), "expired")
         await self._remove_waiting(lambda: delays.unreachable(self._log))
         await self._forget_dropped()
         await self._drop_private_groups()
         for topic_id in sweeping.retained_topics(self._log):
             topic = self._topics.by_id(topic_id)
             if topic is not None:
-                await self._remove_all(functools.partial(sweeping.beyond_retention, self._log, topic), "removed")
+                choose = functools.partial(sweeping.beyond_retention, self._log, topic, self._clock.now_us())
+                await self._remove_all(choose, "removed")
         await self._drop_idle()
         self._forget_counts()
 
@@ -143,7 +145,7 @@ class Sweeper:
         """Drop automatic topics to which nobody subscribes, in any process, and nothing has come for their idle time."""
         after: int | None = 0
         while after is not None and not self._stopping:
-            idle, after = sweeping.idle_topics(self._log, after)
+            idle, after = sweeping.idle_topics(self._log, after, self._clock.now_us())
             idle = [one for one in idle if sweeping.still_idle(self._log, one)] if idle else []
             idle = self._without_subscribers(idle) if idle else []
             if idle:
@@ -160,9 +162,9 @@ class Sweeper:
 
     def _forget_counts(self) -> None:
         """Once in a while: what was counted of topics that are gone would stay for ever."""
-        if now_us() < self._counts_due_us:
+        if boot_us() < self._counts_due_us:
             return
-        self._counts_due_us = now_us() + COUNTS_SECONDS * 1_000_000
+        self._counts_due_us = boot_us() + COUNTS_SECONDS * 1_000_000
         counted = list(self._presence.consumed())
         gone = set(counted) - sweeping.existing(self._log, counted)
         if gone:

@@ -213,6 +213,7 @@ class LocalTransaction:
             delay_us=message.delay_us,
             compression=message.compression,
             region=message.region,
+            expected_offset=message.expected_offset,
         )
         self._add(batch, single=True)
 

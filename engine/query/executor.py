@@ -11,6 +11,7 @@ from geode_client.errors import GeodeError, GqlError, TopicNotFound, Unsupported
 from geode_client.grammar import ast
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import create_topic, literal, type_text
+from geode_client.outgoing import checked_expectation
 from geode_client.query import copying, grouping, judging, plan, system
 from geode_client.query.measuring import Measures
 from geode_client.query.planner import covers
@@ -154,6 +155,7 @@ class Executor:
         message_id = given.pop("message_id", None)
         if message_id is not None and len(node.messages) > 1:
             raise GqlError("an id belongs to one message: publish the others without it")
+        checked_expectation(given.get("expected_offset"), given.get("delay_us"))
         keys = given.pop("key", None)
         ids = [message_id] if message_id is not None else None
         batch = OutgoingBatch(node.topic, list(node.messages), keys=keys, ids=ids, **given)

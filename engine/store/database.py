@@ -18,7 +18,7 @@ from typing import Any
 
 import apsw
 
-from geode_client.errors import CorruptData, StoreError
+from geode_client.errors import ConnectionLost, CorruptData, StoreError
 from geode_client.store import wake
 from geode_client.store.locks import FairLock, NoLock
 from geode_client.store.migration import FORMAT_OLDEST, migrate
@@ -104,13 +104,28 @@ def _file_system_of(directory: Path) -> str | None:
 class Database:
     """One connection. `open` makes and checks the file; a connection is used by one thread at a time."""
 
-    __slots__ = ("_process", "connection", "cursor", "layout")
+    __slots__ = ("_identity", "_path", "_process", "connection", "cursor", "layout")
 
     def __init__(self, layout: Layout, connection: apsw.Connection) -> None:
         self.layout = layout
         self.connection = connection
         self.cursor = connection.cursor()
         self._process = os.getpid()
+        self._path = (
+            None if layout.directory is None else layout.database
+        )  # made once: it is looked at after each commit
+        self._identity = _identity(self._path)
+
+    def lost(self) -> ConnectionLost | None:
+        """Why the store is not where it was opened any more: its directory was removed, moved or replaced. None: it is there."""
+        found = _identity(self._path)
+        if found == self._identity:
+            return None
+        what = "is gone" if found is None else "was replaced by another one"
+        return ConnectionLost(
+            f"{self._path} {what} while it was open: nothing more is stored in it; put the directory back, and"
+            " open it again"
+        )
 
     def check_process(self) -> None:
         """Refuse a handle that a fork carried into another process."""
@@ -159,6 +174,29 @@ class Database:
     def close(self) -> None:
         if os.getpid() == self._process:
             self.connection.close()
+
+
+def open_again(target: str, known_id: str) -> Layout:
+    """Find the store that was open before. Raises ConnectionLost when it is gone, StoreError when another one is there."""
+    layout = Layout(Path(target).expanduser().absolute())
+    if _identity(layout.database) is None:
+        raise ConnectionLost(
+            f"{layout.database} is gone: put its directory back; no new store is made in the place of the one that was open"
+        )
+    try:
+        connection = apsw.Connection(layout.database, flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            found = store_id(Database(layout, connection))
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise explain(error, layout) from error
+    if found != known_id:
+        raise StoreError(
+            f"{layout.database} is another store ({found}) than the one that was open ({known_id}): open a new client for"
+            " it, or put the directory back"
+        )
+    return layout
 
 
 def open_writer(layout: Layout) -> Database:
@@ -312,5 +350,30 @@ def _explained(error: apsw.Error, layout: Layout) -> StoreError | CorruptData:
 
 
 def explain(error: apsw.Error, layout: Layout) -> StoreError | CorruptData:
-    """SQLite's error in words that a person can act on."""
-    return _explained(error, layout)
+    """An error of SQLite in a store that was open, in words that a person can act on."""
+    found = _explained(error, layout)
+    return ConnectionLost(str(found)) if isinstance(error, _REOPENING_HELPS) else found
+
+
+_REOPENING_HELPS = (
+    apsw.IOError,
+    apsw.FullError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.PermissionsError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.ProtocolError,
+    apsw.ConnectionClosedError,
+)
+
+
+def _identity(path: str | None) -> tuple[int, int] | None:
+    """Device and number of the file of a store; None when there is none, or it lives in memory."""
+    if path is None:
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

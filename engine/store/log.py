@@ -26,8 +26,6 @@ BYTES_AT_ONCE = 1024 * 1024
 FOLLOW_AT_ONCE = 512
 # Offsets whose statistics are read at once.
 WINDOW = 2**18
-# How far the wall clock may have been set back between two batches without `first_offset_since` missing any.
-CLOCK_STEP_US = 60_000_000
 
 _RETAINED = (
     " FROM batches WHERE topic_id = ?1 AND partition = ?2 AND base_offset >= max(?3, coalesce((SELECT start_offset FROM"
@@ -186,16 +184,20 @@ class LogReader:
         return int(self.rows(sql, (topic_id, partition))[0][0])
 
     def first_offset_since(self, topic_id: int, partition: int, timestamp_us: int) -> int:
-        """A base offset before which nothing was accepted at or after the time; what follows is still to be filtered."""
+        """A base offset before which nothing was accepted at or after the time; the end of the partition where nothing was.
+
+        Later batches may be older where the clock was set back, or where a process waited for its turn to write: they are
+        still to be filtered. The search goes by the highest timestamp so far, which only ascends.
+        """
         sql = (
-            "SELECT base_offset, count, timestamp_us FROM batches WHERE topic_id = ? AND partition = ? AND base_offset >= ?"
+            "SELECT base_offset, count, timestamp_us + behind_us FROM batches WHERE topic_id = ? AND partition = ? AND base_offset >= ?"
             " ORDER BY base_offset LIMIT 1"
         )
         low, high = 0, self.next_offset(topic_id, partition)
         while low < high:
             middle = (low + high) // 2
             found = self.rows(sql, (topic_id, partition, middle))
-            if not found or found[0][2] >= timestamp_us - CLOCK_STEP_US:
+            if not found or found[0][2] >= timestamp_us:
                 high = middle
             else:
                 low = found[0][0] + found[0][1]
@@ -204,6 +206,7 @@ class LogReader:
     def offset_since(self, topic_id: int, partition: int, timestamp_us: int) -> int:
         """The offset of the first message accepted at or after the time, or the end of the partition."""
         sql = "SELECT min(base_offset) FROM batches WHERE topic_id = ? AND partition = ? AND base_offset >= ? AND timestamp_us >= ?"
+        # The batch that `first_offset_since` means may have been removed.
         first = self.first_offset_since(topic_id, partition, timestamp_us)
         found = self.rows(sql, (topic_id, partition, first, timestamp_us))[0][0]
         return self.next_offset(topic_id, partition) if found is None else int(found)

@@ -7,7 +7,7 @@ columns that both have; the others get their defaults. What cannot be said by a 
 | format | what it brought |
 | --- | --- |
 | 2 | the oldest format that is read |
-| 3 | `claims.losses` and `claims.begun`; messages of one key that wait behind a failed one are in `parked` |
+| 3 | `claims.losses` and `claims.begun`; messages of one key that wait behind a failed one are in `parked`; `batches.behind_us` |
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,18 @@ FORMAT_OLDEST = 2
 CHANGED: Mapping[int, Sequence[str]] = {3: ("claims",)}
 
 # Statements to run once the tables are those of the new format.
-STEPS: Mapping[int, Sequence[str]] = {3: ()}
+STEPS: Mapping[int, Sequence[str]] = {
+    3: (
+        # Added at the end, because building `batches` again would copy every payload. Only batches of a clock that was
+        # set back are written again.
+        "ALTER TABLE batches ADD COLUMN behind_us INTEGER NOT NULL DEFAULT 0",
+        (
+            "UPDATE batches SET behind_us = found.highest_us - timestamp_us FROM (SELECT batch_id, max(timestamp_us) OVER"
+            " (PARTITION BY topic_id, partition ORDER BY base_offset) AS highest_us FROM batches) AS found"
+            " WHERE found.batch_id = batches.batch_id AND found.highest_us > timestamp_us"
+        ),
+    )
+}
 
 
 def migrate(connection: apsw.Connection, version: int, schema: str, target: int) -> None:

@@ -16,10 +16,10 @@ import msgspec
 
 from geode_client.errors import StoreError, SubscriberLimitReached
 from geode_client.grammar.names import matches
+from geode_client.store import traffic as counted
 from geode_client.store import wake
+from geode_client.store.traffic import SLOT_SECONDS, Traffic
 
-TRAFFIC_SECONDS = 5
-TRAFFIC_KEPT_SECONDS = 3600
 BUSY_TIMEOUT_MILLISECONDS = 5_000
 
 _TABLES = """
@@ -40,15 +40,6 @@ CREATE TABLE IF NOT EXISTS subscribers (
     redelivered INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS subscribers_by_pattern ON subscribers (pattern);
-CREATE TABLE IF NOT EXISTS traffic (
-    topic_id INTEGER NOT NULL,
-    slot INTEGER NOT NULL,
-    published INTEGER NOT NULL,
-    consumed INTEGER NOT NULL,
-    failed INTEGER NOT NULL,
-    PRIMARY KEY (topic_id, slot)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS traffic_by_slot ON traffic (slot);
 CREATE TABLE IF NOT EXISTS counters (
     topic_id INTEGER NOT NULL,
     counter TEXT NOT NULL,
@@ -76,15 +67,6 @@ class SubscriberRow(msgspec.Struct, frozen=True):
     last_message_us: int | None = None
     in_flight: int = 0
     redelivered: int = 0
-
-
-class Traffic(msgspec.Struct):
-    """Messages of one topic counted since the last report; `settled` are the deliveries of groups, which the store counts."""
-
-    published: int = 0
-    consumed: int = 0
-    settled: int = 0
-    failed: int = 0
 
 
 _FIELDS = SubscriberRow.__struct_fields__
@@ -140,23 +122,17 @@ class Presence:
         positions: Iterable[tuple[int, int, int | None, int, int, str]],
         traffic: dict[int, Traffic],
         counters: Mapping[tuple[int, str], int],
-        now_seconds: int,
+        now_us: int,
     ) -> None:
         """Write down how far subscribers have come (position, delivered, time of the last message, in flight, redelivered, id) and
-        add traffic and counters (by topic id and name)."""
-        slot = now_seconds // TRAFFIC_SECONDS
+        add traffic and counters (by topic id and name). `now_us` is by the clock since boot."""
         with self._transaction():
             self._connection.executemany(
                 "UPDATE subscribers SET position = ?, delivered = ?, last_message_us = ?, in_flight = ?, redelivered = ?"
                 " WHERE subscriber_id = ?",
                 positions,
             )
-            self._connection.executemany(
-                "INSERT INTO traffic VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " published = published + excluded.published, consumed = consumed + excluded.consumed,"
-                " failed = failed + excluded.failed",
-                [(topic, slot, t.published, t.consumed + t.settled, t.failed) for topic, t in traffic.items()],
-            )
+            counted.report(self._connection, self._process, traffic, now_us)
             self._connection.executemany(
                 "INSERT INTO consumed VALUES (?, ?) ON CONFLICT DO UPDATE SET messages = messages + excluded.messages",
                 [(topic, t.consumed) for topic, t in traffic.items() if t.consumed],
@@ -164,9 +140,6 @@ class Presence:
             self._connection.executemany(
                 "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
                 [(topic, counter, value) for (topic, counter), value in counters.items()],
-            )
-            self._connection.execute(
-                "DELETE FROM traffic WHERE slot < ?", (slot - TRAFFIC_KEPT_SECONDS // TRAFFIC_SECONDS,)
             )
 
     def subscribers(self) -> list[SubscriberRow]:
@@ -181,7 +154,7 @@ class Presence:
     def forget_counts(self, topic_ids: Iterable[int]) -> None:
         """Remove what was counted of topics that are gone."""
         with self._transaction():
-            for table in ("consumed", "traffic", "counters"):
+            for table in ("consumed", "counters", *counted.COUNTED):
                 sql = f"DELETE FROM {table} WHERE topic_id = ?"
                 self._connection.executemany(sql, [(topic_id,) for topic_id in topic_ids])
 
@@ -189,10 +162,13 @@ class Presence:
         """All counters by topic id and name, since the presence file was made."""
         return {(row[0], row[1]): row[2] for row in self._rows("SELECT topic_id, counter, value FROM counters")}
 
-    def traffic_slots(self, now_seconds: int, window_seconds: int) -> dict[int, list[Traffic]]:
-        """By topic id the traffic of the last slots of TRAFFIC_SECONDS, oldest first; the one that is not over comes last."""
-        last = now_seconds // TRAFFIC_SECONDS
-        slots = max(1, window_seconds // TRAFFIC_SECONDS)
+    def traffic_slots(self, now_us: int, window_seconds: int) -> dict[int, list[Traffic]]:
+        """By topic id the traffic of the last slots of SLOT_SECONDS, oldest first; the one that is not over comes last.
+
+        `now_us` is by the clock since boot.
+        """
+        last = now_us // (SLOT_SECONDS * 1_000_000)
+        slots = max(1, window_seconds // SLOT_SECONDS)
         found: dict[int, list[Traffic]] = {}
         sql = "SELECT topic_id, slot, published, consumed, failed FROM traffic WHERE slot > ? AND slot <= ?"
         for topic_id, slot, published, consumed, failed in self._rows(sql, (last - slots, last)):
@@ -200,17 +176,17 @@ class Presence:
             series[slot - last + slots - 1] = Traffic(published, consumed, failed=failed)
         return found
 
-    def traffic(self, now_seconds: int, window_seconds: int) -> dict[int, Traffic]:
-        """Messages by topic id over the last `window_seconds`, in steps of TRAFFIC_SECONDS."""
-        sql = (
-            "SELECT topic_id, sum(published), sum(consumed), sum(failed) FROM traffic WHERE slot > ? GROUP BY topic_id"
-        )
-        first = (now_seconds - window_seconds) // TRAFFIC_SECONDS
-        return {row[0]: Traffic(row[1], row[2], failed=row[3]) for row in self._rows(sql, (first,))}
+    def traffic(self, now_us: int, window_seconds: float, topic_id: int | None = None) -> dict[int, Traffic]:
+        """By topic id (or for one topic) what was counted over the last seconds; `now_us` is by the clock since boot."""
+        try:
+            return counted.over(self._connection, self._process, now_us, window_seconds, topic_id)
+        except apsw.Error as error:
+            raise self._explained(error) from error
 
     def close(self) -> None:
         with contextlib.suppress(apsw.Error):
-            self._connection.execute("DELETE FROM subscribers WHERE process = ?", (self._process,))
+            for table in ("subscribers", "reporters"):
+                self._connection.execute(f"DELETE FROM {table} WHERE process = ?", (self._process,))
         self._connection.close()
 
     def _rows(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
@@ -242,6 +218,7 @@ class Presence:
         for (process,) in self._rows("SELECT DISTINCT process FROM subscribers"):
             if process != self._process and not wake.alive(self._directory / "wake", process):
                 self._rows("DELETE FROM subscribers WHERE process = ?", (process,))
+                self._rows("DELETE FROM reporters WHERE process = ?", (process,))
 
 
 def _open(directory: Path | None) -> apsw.Connection:
@@ -269,5 +246,7 @@ def _connect(path: str) -> apsw.Connection:
     if path != ":memory:":
         connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "normal")
-    connection.execute(_TABLES)
+    connection.execute(_TABLES + counted.TABLES)
+    with connection:
+        counted.forget_earlier_boots(connection)
     return connection

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from geode_client.errors import GeodeError
+from geode_client.errors import Conflict, GeodeError
 from geode_client.message import NO_ATTRIBUTES, Attributes
 from geode_client.store import delays
 from geode_client.store.writer import Append, Transaction
@@ -33,7 +33,7 @@ class PublishWork(msgspec.Struct, eq=False):
     """Messages of one topic. After the commit the parts have offsets; `known` tells the positions that were passed over.
 
     `dedupe_after_us`: ids stored before this time count as unknown; None switches deduplication off. `due_us`: the messages
-    wait until this time, and have no offsets before.
+    wait until this time, and have no offsets before. `expected_offset`: what the first message has to get, else Conflict.
     """
 
     topic_id: int
@@ -43,6 +43,7 @@ class PublishWork(msgspec.Struct, eq=False):
     parts: list[Part]
     dedupe_after_us: int | None
     due_us: int | None = None
+    expected_offset: int | None = None
     error: GeodeError | None = None
     known: dict[int, Known] = msgspec.field(default_factory=dict)
 
@@ -59,12 +60,19 @@ class PublishWork(msgspec.Struct, eq=False):
                 self._pass_over_known(transaction, part, self.dedupe_after_us)
             if not part.append.count:
                 continue
+            if self.expected_offset is not None and part is self.parts[0]:
+                self._check_offset(transaction, part.append, self.expected_offset)
             if self.due_us is None:
                 transaction.append(part.append)
                 self._remember_ids(transaction, part.append, part.append.base_offset, 1)
             else:
                 number = delays.hold(transaction, part.append, self.due_us)
                 self._remember_ids(transaction, part.append, delays.place_of(number), 0)
+
+    def _check_offset(self, transaction: Transaction, append: Append, expected_offset: int) -> None:
+        found = transaction.next_offset(self.topic_id, append.partition)
+        if found != expected_offset:
+            raise Conflict(append.topic, append.partition, expected_offset, found)
 
     def _check_topic(self, transaction: Transaction) -> None:
         sql = "SELECT revision FROM topics WHERE topic_id = ? AND dropped = 0"

@@ -78,6 +78,7 @@ CREATE TABLE batches (
     count INTEGER NOT NULL,
     priority INTEGER NOT NULL,
     timestamp_us INTEGER NOT NULL,
+    behind_us INTEGER NOT NULL DEFAULT 0, -- how far timestamp_us is below the highest one of the partition so far
     expires_first_us INTEGER,
     expires_last_us INTEGER,
     schema_version INTEGER NOT NULL,

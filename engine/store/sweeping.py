@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from geode_client.catalog import Topic, dead_letter_topic_of
-from geode_client.clock import now_us
 from geode_client.delivery.settlement import dead_letter
 from geode_client.errors import GeodeError
 from geode_client.store.batch import READ_COLUMNS, unpack, unpack_attributes
@@ -152,17 +151,16 @@ _IS_IDLE = (
 )
 
 
-def idle_topics(log: LogReader, after: int) -> tuple[list[Idle], int | None]:
+def idle_topics(log: LogReader, after: int, now: int) -> tuple[list[Idle], int | None]:
     """Of a page of topics, by their numbers from `after` on, those whose idle time has run; the last number, None at the end.
 
-    Whether anybody subscribes to them is for the caller to see.
+    Whether anybody subscribes to them is for the caller to see. `now` is in microseconds since 1970.
     """
     sql = (
         "SELECT topic_id, name, created_us, automatic, json_extract(CAST(options AS TEXT), '$.expire_when_idle_us')"
         f" FROM topics WHERE swept = 1 AND dropped = 0 AND topic_id > ? ORDER BY topic_id LIMIT {PAGE_TOPICS}"
     )
     rows = log.rows(sql, (after,))
-    now = now_us()
     found = [
         Idle(topic_id, name, now - idle_us)
         for topic_id, name, created_us, automatic, idle_us in rows
@@ -192,10 +190,10 @@ def unreachable(log: LogReader) -> list[int]:
     return [row[0] for row in log.rows(sql)]
 
 
-def expired(log: LogReader) -> list[int]:
-    """Batches all of whose messages have expired: at most a slice."""
+def expired(log: LogReader, now: int) -> list[int]:
+    """Batches all of whose messages have expired at `now` (microseconds since 1970): at most a slice."""
     sql = f"SELECT batch_id FROM batches WHERE expires_last_us <= ? ORDER BY expires_last_us LIMIT {SLICE_BATCHES}"
-    return [row[0] for row in log.rows(sql, (now_us(),))]
+    return [row[0] for row in log.rows(sql, (now,))]
 
 
 def of_dropped(log: LogReader, topic_id: int) -> list[int]:
@@ -222,15 +220,19 @@ def retained_topics(log: LogReader) -> list[int]:
     return [row[0] for row in log.rows(sql)]
 
 
-def beyond_retention(log: LogReader, topic: Topic) -> list[int]:
-    """The oldest batches of a topic that its retention lets go: at most a slice. The newest batch always stays."""
+def beyond_retention(log: LogReader, topic: Topic, now: int) -> list[int]:
+    """The oldest batches of a topic that its retention removes at `now` (microseconds since 1970): at most a slice.
+
+    `retention_bytes` never removes the newest batch.
+    """
     options = topic.options
-    rows = [row for partition in range(topic.partitions) for row in _oldest(log, topic.topic_id, partition)]
-    rows.sort()
+    oldest = [_oldest(log, topic.topic_id, partition) for partition in range(topic.partitions)]
     chosen: list[int] = []
     if options.retention_period_us is not None:
-        before_us = now_us() - options.retention_period_us
-        chosen = [row[0] for row in rows if row[1] < before_us]
+        before_us = now - options.retention_period_us
+        for partition, found in enumerate(oldest):
+            chosen += _accepted_before(log, topic.topic_id, partition, found, before_us, now)
+    rows = sorted(row for found in oldest for row in found)
     if options.retention_bytes is not None:
         sql = "SELECT coalesce(sum(stored_bytes), 0) FROM partitions WHERE topic_id = ?"
         excess = log.rows(sql, (topic.topic_id,))[0][0] - options.retention_bytes
@@ -262,15 +264,53 @@ def consumed(log: LogReader, topic: Topic) -> list[int]:
 
 def _oldest(log: LogReader, topic_id: int, partition: int) -> list[tuple[Any, ...]]:
     sql = (
-        "SELECT batch_id, timestamp_us, stored_bytes FROM batches WHERE topic_id = ? AND partition = ?"
+        "SELECT batch_id, timestamp_us, stored_bytes, base_offset, behind_us FROM batches WHERE topic_id = ? AND partition = ?"
         f" ORDER BY base_offset LIMIT {SLICE_BATCHES}"
     )
     return log.rows(sql, (topic_id, partition))
 
 
+def _accepted_before(
+    log: LogReader, topic_id: int, partition: int, rows: list[tuple[Any, ...]], before_us: int, now: int
+) -> list[int]:
+    """Of the oldest batches of a partition those that were certainly accepted before a time, whatever the clock did.
+
+    A timestamp in the future, or below one before it, was given by a clock that was wrong then or was set since. Such a batch
+    is as old as the next one whose timestamp is neither; without one it stays.
+    """
+    chosen = pending = 0
+    highest_us = 0
+    for _, timestamp_us, _, _, behind_us in rows:
+        pending += 1
+        is_behind = timestamp_us < highest_us or 0 < behind_us <= now - timestamp_us
+        if timestamp_us <= now and not is_behind:
+            if timestamp_us >= before_us:
+                return [row[0] for row in rows[:chosen]]
+            highest_us, chosen = timestamp_us, chosen + pending
+            pending = 0
+    if not chosen and len(rows) == SLICE_BATCHES and _is_old_later(log, topic_id, partition, rows[-1][3], before_us):
+        chosen = len(rows)
+    return [row[0] for row in rows[:chosen]]
+
+
+def _is_old_later(log: LogReader, topic_id: int, partition: int, offset: int, before_us: int) -> bool:
+    """Whether a batch after `offset` was accepted before a time; looks at few, further and further away."""
+    sql = (
+        "SELECT timestamp_us FROM batches WHERE topic_id = ? AND partition = ? AND base_offset >= ?"
+        " ORDER BY base_offset LIMIT 1"
+    )
+    end, step = log.next_offset(topic_id, partition), 1
+    while offset + step < end:
+        found = log.rows(sql, (topic_id, partition, offset + step))
+        if found and found[0][0] < before_us:
+            return True
+        step *= 2
+    return False
+
+
 def _oldest_beyond(rows: list[tuple[Any, ...]], excess: int) -> list[int]:
     chosen: list[int] = []
-    for batch_id, _, size in rows[:-1]:
+    for batch_id, _, size, *_ in rows[:-1]:
         if excess <= 0:
             break
         chosen.append(batch_id)

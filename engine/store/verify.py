@@ -86,6 +86,7 @@ class _Verification:
         self._all_batches()
         self._delayed()
         self._partitions()
+        self._times()
         self._message_ids()
         lanes = self._groups()
         living = self._database.rows("SELECT count(*) FROM topics WHERE dropped = 0")[0][0]
@@ -156,6 +157,19 @@ class _Verification:
                 self._note("bytes", place, f"its batches have {size} bytes and it says {stored}")
         for topic_id, partition in self._seen:
             self._note("counts", self._place(topic_id, partition), "it has batches and no end of its log is known")
+
+    def _times(self) -> None:
+        """What a search by time goes by: the highest timestamp so far, which never descends."""
+        sql = (
+            "SELECT topic_id, partition, batch_id FROM (SELECT *, timestamp_us + behind_us AS highest_us,"
+            " lag(timestamp_us + behind_us) OVER (PARTITION BY topic_id, partition ORDER BY base_offset) AS before_us"
+            " FROM batches) WHERE behind_us < 0 OR highest_us < before_us LIMIT 100"
+        )
+        for topic_id, partition, batch_id in self._database.rows(sql):
+            place = f"{self._place(topic_id, partition)}, batch {batch_id}"
+            self._note(
+                "times", place, "its behind_us does not fit the timestamps before it: a search by time may miss it"
+            )
 
     def _message_ids(self) -> None:
         sql = (

@@ -11,6 +11,7 @@ again, because what the file holds is then known only to a new recovery.
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 import apsw
 import msgspec
 
-from geode_client.errors import ConstraintFailed, GeodeError, StoreError
+from geode_client.errors import ConnectionLost, ConstraintFailed, GeodeError, StoreError
 from geode_client.message import Attributes
 from geode_client.store import batch
 from geode_client.store.database import Database, explain
@@ -27,22 +28,24 @@ from geode_client.store.locks import FairLock, NoLock
 ENDS_CACHED_MAX = 20_000
 # After every so many commits that wait for the disk its log is made longer, until it is as long as it may become.
 COMMITS_BEFORE_EXTENDING = 32
+LOOK_EVERY_NS = 1_000_000
 
 _INSERT_BATCH = (
     "INSERT INTO batches (batch_id, topic_id, partition, base_offset, count, priority, timestamp_us, expires_first_us,"
-    " expires_last_us, schema_version, codec, raw_bytes, stored_bytes, appended_bytes, checksum, attributes, payload)"
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " expires_last_us, schema_version, codec, raw_bytes, stored_bytes, appended_bytes, behind_us, checksum, attributes,"
+    " payload) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 _FIRST_OF_PARTITION = "INSERT OR IGNORE INTO partition_marks (topic_id, partition) VALUES (?, ?)"
 
 
 _END = (
-    "SELECT next_offset, stored_bytes + m.removed_bytes FROM partitions JOIN partition_marks AS m USING (topic_id, partition)"
-    " WHERE topic_id = ? AND partition = ?"
+    "SELECT next_offset, stored_bytes + m.removed_bytes, coalesce((SELECT b.timestamp_us + b.behind_us FROM batches AS b"
+    " WHERE b.topic_id = ?1 AND b.partition = ?2 ORDER BY b.base_offset DESC LIMIT 1), 0)"
+    " FROM partitions JOIN partition_marks AS m USING (topic_id, partition) WHERE topic_id = ?1 AND partition = ?2"
 )
 
-Ends = dict[tuple[int, int], tuple[int, int]]
-"""By topic id and partition the next offset, and the bytes that were ever stored."""
+Ends = dict[tuple[int, int], tuple[int, int, int]]
+"""By topic id and partition: the next offset, the bytes that were ever stored, and the highest timestamp, in microseconds."""
 
 
 class Append(msgspec.Struct):
@@ -109,7 +112,8 @@ class Transaction:
     def append(self, append: Append) -> None:
         """Write one row and give it its offsets."""
         packed = append.pack()
-        base, appended_bytes = self._end_of(append.topic_id, append.partition)
+        base, appended_bytes, highest_us = self._end_of(append.topic_id, append.partition)
+        highest_us = max(highest_us, append.timestamp_us)
         number = self._next_batch_id
         identity = (
             number,
@@ -127,12 +131,12 @@ class Transaction:
         check = batch.checksum(identity, packed.attributes, packed.payload)
         size = packed.stored_bytes
         appended_bytes += size
-        sizes = (packed.codec, packed.raw_bytes, size, appended_bytes)
+        sizes = (packed.codec, packed.raw_bytes, size, appended_bytes, highest_us - append.timestamp_us)
         row = (*identity[:10], *sizes, check, packed.attributes, packed.payload)
         self.database.cursor.execute(_INSERT_BATCH, row)
         if not base:
             self.database.cursor.execute(_FIRST_OF_PARTITION, (append.topic_id, append.partition))
-        self._ends[append.topic_id, append.partition] = (base + append.count, appended_bytes)
+        self._ends[append.topic_id, append.partition] = (base + append.count, appended_bytes, highest_us)
         self._next_batch_id = number + 1
         append.base_offset, append.batch_id = base, number
         self.appended.append(append)
@@ -162,11 +166,11 @@ class Transaction:
         """The offset that the next message of the partition will have."""
         return self._end_of(topic_id, partition)[0]
 
-    def _end_of(self, topic_id: int, partition: int) -> tuple[int, int]:
+    def _end_of(self, topic_id: int, partition: int) -> tuple[int, int, int]:
         end = self._ends.get((topic_id, partition))
         if end is None:
             found = self.database.row(_END, (topic_id, partition))
-            end = self._ends[topic_id, partition] = (0, 0) if found is None else (found[0], found[1])
+            end = self._ends[topic_id, partition] = (0, 0, 0) if found is None else (found[0], found[1], found[2])
         return end
 
 
@@ -237,6 +241,8 @@ class Writer:
         self._borrowers: deque[Borrower] = deque()
         self._stopping = False
         self._failure: StoreError | None = None
+        self.is_lost = False
+        self._looked_ns = 0
         self._ends: Ends = {}
         self._data_version = -1
         self._next_batch_id = 1
@@ -250,6 +256,11 @@ class Writer:
     def failure(self) -> StoreError | None:
         """Why the writer has stopped, if it has."""
         return self._failure
+
+    def fail(self, failure: StoreError) -> None:
+        """Write nothing more: the store was found lost outside of a commit."""
+        self._failure = self._failure or failure
+        self.is_lost = True
 
     def submit(self, work: Work) -> None:
         """Queue a work for the next group; the outcome comes through `on_commit`, in the writer's thread.
@@ -398,6 +409,12 @@ class Writer:
                 appended = transaction.appended
                 first_due_us = transaction.first_due_us
                 announce = bool(appended) or transaction.announce or transaction.catalog_changed
+                lost = self._look_for_the_store()
+                if lost is not None:
+                    # It was written to files that nobody will find again.
+                    self._failure = error = lost
+                    self.is_lost = True
+                    appended, announce, first_due_us = [], False, None
             elif borrowed is not None:
                 self._roll_back()
         except apsw.ConstraintError as failure:
@@ -413,6 +430,14 @@ class Writer:
         finally:
             self._lock.release()
         return Committed(works, appended, error, inline, announce, first_due_us)
+
+    def _look_for_the_store(self) -> ConnectionLost | None:
+        """Why the file is not where it was opened. Commits that wait for no disk look once a millisecond at most."""
+        now_ns = time.monotonic_ns()
+        if not self._synchronous and now_ns - self._looked_ns < LOOK_EVERY_NS:
+            return None
+        self._looked_ns = now_ns
+        return self._database.lost()
 
     def _run(self, works: list[Work]) -> Transaction:
         transaction = self._begin(durable=any(work.durable for work in works))
@@ -479,7 +504,7 @@ class Writer:
         self._roll_back()
         error = explain(failure, self._database.layout)
         if isinstance(failure, apsw.FullError | apsw.IOError | apsw.CorruptError) and isinstance(error, StoreError):
-            self._failure = StoreError(f"{error} (the store writes nothing more until it is opened again)")
+            self._failure = ConnectionLost(f"{error} (the store writes nothing more until it is opened again)")
             return self._failure
         return error
 
@@ -490,4 +515,6 @@ class Writer:
                 self._database.cursor.execute("ROLLBACK")
             except apsw.Error:
                 # SQLite rolls back by itself on the worst errors; the next open recovers whatever is left.
-                self._failure = self._failure or StoreError("the store could not undo a failed write: open it again")
+                self._failure = self._failure or ConnectionLost(
+                    "the store could not undo a failed write: open it again"
+                )

@@ -120,7 +120,16 @@ def test_every_package_is_listed_and_installed() -> None:
 def test_public_names_are_what_they_were() -> None:
     assert geode_client.__all__ == sorted(geode_client.__all__)
     assert set(geode_client.__all__) == {
-        *("BatchReceipt", "Client", "Connection", "ConnectionLost", "ConstraintFailed", "CorruptData", "GeodeError"),
+        *(
+            "BatchReceipt",
+            "Client",
+            "Connection",
+            "ConnectionLost",
+            "Conflict",
+            "ConstraintFailed",
+            "CorruptData",
+            "GeodeError",
+        ),
         *("GqlError", "GqlSyntaxError", "Transaction", "TransactionAborted", "connection"),
         *("InvalidMessage", "LeaseLost", "Message", "MessageTooLarge", "Receipt", "Result", "SchemaViolation"),
         *("StoreError", "SubscriberLimitReached", "Subscription", "SyncClient", "TopicExists", "TopicNotFound"),

@@ -3,6 +3,7 @@
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -12,6 +13,7 @@ from geode_client import Client, StoreError
 from geode_client.store import database as files
 from geode_client.store.backup import restore
 from geode_client.store.migration import FORMAT_OLDEST
+from geode_client.store.verify import verify
 from geode_client.store.wake import WakePipe
 
 FORMATS = sorted(Path(__file__).with_name("formats").glob("format-*.gz"))
@@ -111,3 +113,16 @@ async def test_backups_of_older_formats_are_restored(old: Path, tmp_path: Path) 
     restore(copy, tmp_path / "restored")
     async with Client(tmp_path / "restored") as client:
         assert (await client.query("SELECT count(*) FROM orders")).rows == [(51,)]
+
+
+async def test_a_clock_that_was_set_back_before_the_migration_is_noted(old: Path) -> None:
+    connection = apsw.Connection(str(old / "geode.db"))
+    sql = "SELECT batch_id, timestamp_us FROM batches WHERE topic_id = 1 AND partition = 0 ORDER BY base_offset DESC LIMIT 2"
+    rows: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
+    (newest, _), (_, before_us) = rows
+    connection.execute("UPDATE batches SET timestamp_us = ? WHERE batch_id = ?", (before_us - 3_600_000_000, newest))
+    connection.close()
+    async with Client(old) as client:
+        found = client.broker._log.rows("SELECT behind_us FROM batches WHERE batch_id = ?", (newest,))  # type: ignore[attr-defined]
+    assert found[0][0] >= 3_600_000_000
+    assert "times" not in {problem.check for problem in verify(old).problems}
