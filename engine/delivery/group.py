@@ -15,26 +15,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from geode_client.delivery.claims import (
     ACKNOWLEDGED,
     DEAD,
-    EXPIRED,
     FAILED,
-    FILTERED,
-    PENDING,
-    REMOVED,
     HeldClaim,
 )
 from geode_client.delivery.fanout import ConditionLike
+from geode_client.delivery.intake import Intake, expire
 from geode_client.delivery.judged import Judged
 from geode_client.delivery.lanes import KEY, PRIORITY
 from geode_client.delivery.members import Found, GroupSlice, KeysInHand, Member, Piece
 from geode_client.delivery.settlement import Settlement
-from geode_client.message import Chunk
+from geode_client.delivery.window import Window
 
-# A claim is as large as the members are likely to handle in this time, by how long they held messages before.
-HOLD_WANTED_US = 200_000
-PACE_SHORTEST_US = 0.5
-GROWTH_MAX = 16
-HELD_LONG_US = 1_000_000
-WINDOW_FIRST = 2
 ORDERED_SLICE_MAX = 64
 ATTEMPT_EXPONENT_MAX = 40
 
@@ -52,8 +43,8 @@ class GroupCore:
     ) -> None:
         self.order_by = order_by
         self.condition = condition
-        self.key = key
         self.judged = Judged()
+        self._intake = Intake(condition, key, self.judged)
         self.members: dict[str, Member] = {}
         self.claims: dict[int, HeldClaim] = {}
         self._jitter = jitter
@@ -61,9 +52,7 @@ class GroupCore:
         self._keys = KeysInHand()
         self._ended: dict[int, HeldClaim] = {}  # wholly settled, and the store has not answered yet
         self._apart: dict[int, list[Piece]] = {}  # by claim id: messages that are handed over only once they are alone
-        self._window = WINDOW_FIRST
-        self._pace_us: float | None = None  # how long members hold a message
-        self._claimed_us = 0
+        self.window = Window()
         self._now_us = 0
 
     # ── members ──
@@ -82,31 +71,12 @@ class GroupCore:
     def received(
         self, claim: HeldClaim, found: Iterable[Found], now_us: int, unmet: Sequence[tuple[int, int]] = ()
     ) -> list[Piece]:
-        """Take in a claim and what the log holds of it: what can be delivered comes back as pieces, for `offer`.
+        """Take in a claim and what the log holds of it; what can be delivered comes back as pieces, for `offer`.
 
-        `unmet` are runs of offsets of which is known, without reading them, that the condition wants none; they need not be
-        in `found`.
-        Pending messages of which nothing was found have been removed; expired ones and those the condition does not want
-        are settled as such; those that were lost with their consumers too often become dead letters. What is damaged stays
-        pending.
+        `unmet` are runs of offsets that the condition is known not to want; they need not be in `found`.
         """
         self.claims[claim.claim_id] = claim
-        pieces: list[Piece] = []
-        reached = claim.first
-        for run in unmet:
-            self.judged.note(claim.topic_id, 0, 0, claim.pass_over(*run))
-        for base, end_offset, chunk in found:
-            start = max(base, claim.first)
-            end = min(end_offset, claim.first + len(claim.state))
-            self._gone(claim, reached, start)
-            reached = end
-            if chunk is None:
-                continue
-            indices = self._wanted(claim, chunk, start, end, now_us)
-            if indices:
-                pieces.append(Piece(claim, chunk, indices))
-        self._gone(claim, reached, claim.first + len(claim.state))
-        return [piece for piece in pieces if self._is_to_be_tried(piece)]
+        return self._intake.received(claim, found, now_us, unmet)
 
     def offer(self, pieces: Iterable[Piece]) -> None:
         """Pieces are ready; in a priority group members give back what they have not begun of lower lanes."""
@@ -151,56 +121,6 @@ class GroupCore:
         claim.is_lost = True
         return [made]
 
-    def _gone(self, claim: HeldClaim, first: int, end: int) -> None:
-        for place in range(first - claim.first, end - claim.first):
-            if claim.state[place] == PENDING:
-                claim.say(claim.first + place, REMOVED)
-
-    def _wanted(self, claim: HeldClaim, chunk: Chunk, start: int, end: int, now_us: int) -> Sequence[int]:
-        base, first = chunk.base_offset, claim.first
-        places: Sequence[int] = range(start - base, end - base)
-        if claim.state.count(PENDING, start - first, end - first) < end - start:
-            places = [index for index in places if claim.state[base + index - first] == PENDING]
-        if chunk.attributes.expires_us is not None:
-            alive = set(chunk.unexpired(now_us))
-            self._expire(claim, chunk, [index for index in places if index not in alive])
-            places = [index for index in places if index in alive]
-        chosen = self._selected(chunk, places)
-        if len(chosen) < len(places):
-            kept = set(chosen)
-            claim.say_of_all(FILTERED, chunk, [index for index in places if index not in kept])
-        return chosen
-
-    def _selected(self, chunk: Chunk, places: Sequence[int]) -> Sequence[int]:
-        if self.key is not None:
-            places = [index for index in places if chunk.attributes.key(index) == self.key]
-        if self.condition is None or not places:
-            return places
-        selected = self.condition.select(chunk)
-        if len(places) < chunk.count:
-            kept = set(places)
-            selected = [index for index in selected if index in kept]
-        self.judged.note(chunk.topic_id, len(places), len(selected))
-        return selected
-
-    def _expire(self, claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
-        if not claim.rules.dead_letter_expired:
-            claim.say_of_all(EXPIRED, chunk, indices)
-            return
-        for index in indices:
-            claim.bury(chunk, index, reason="expired", attempts=claim.attempts, error=claim.error, failed=False)
-
-    def _is_to_be_tried(self, piece: Piece) -> bool:
-        """False, and all of it buried, when its attempts are used up (they ended without a word, by lost leases)."""
-        claim, limit = piece.claim, piece.claim.rules.attempts_max
-        if limit is None or claim.attempts < max(1, limit):
-            return True
-        for index in piece.indices:
-            claim.bury(
-                piece.chunk, index, reason="max_retries", attempts=claim.attempts, error=claim.error, failed=False
-            )
-        return False
-
     # ── taking ──
     @property
     def ready_count(self) -> int:
@@ -211,24 +131,10 @@ class GroupCore:
         return self._first() is not None
 
     def wanted(self, now_us: int) -> int:
-        """How many messages to claim now: about as many as the members handle in HOLD_WANTED_US.
-
-        So quick readers get thousands at once, and slow ones no more than they can begin, which leaves the rest to others.
-        """
-        members = max(1, len(self.members))
-        if self._pace_us is not None:
-            likely = int(HOLD_WANTED_US / self._pace_us) * members
-            self._window = min(likely, self._window * GROWTH_MAX)
+        """How many messages to claim now."""
         limit = self._room() if self.only_above() is not None else self._room() - self.ready_count
-        self._window = max(self._window, members, 1)
-        self._claimed_us = now_us
-        return min(self._window, limit)
-
-    def _note_pace(self, one: GroupSlice) -> None:
-        """A member has gone through a slice: how long it held each message."""
-        if one.taken:
-            pace_us = max((self._now_us - one.handed_us) / one.taken, PACE_SHORTEST_US)
-            self._pace_us = pace_us if self._pace_us is None else (self._pace_us + pace_us) / 2
+        self.window.claimed(now_us)
+        return min(self.window.size(max(1, len(self.members))), limit)
 
     def only_above(self) -> int | None:
         """The lane beyond which alone to claim, in a priority group that has as much at hand as its members have room for:
@@ -309,7 +215,7 @@ class GroupCore:
         if made.chunk.attributes.expires_us is None:
             return True
         alive = set(made.chunk.unexpired(now_us))
-        self._expire(made.claim, made.chunk, [index for index in made.indices if index not in alive])
+        expire(made.claim, made.chunk, [index for index in made.indices if index not in alive])
         made.indices = [index for index in made.indices if index in alive]
         made.end = len(made.indices)
         if not made.indices:
@@ -415,7 +321,7 @@ class GroupCore:
     def expired(self, one: GroupSlice, index: int) -> None:
         """A message in hand expired before it was looked at."""
         if one.claim.is_pending(one.chunk.base_offset + index):
-            self._expire(one.claim, one.chunk, [index])
+            expire(one.claim, one.chunk, [index])
 
     def finish(self, one: GroupSlice, now_us: int) -> None:
         """The reader has come to the end of what it took: with auto_ack all of that is acknowledged."""
@@ -455,7 +361,7 @@ class GroupCore:
         self._harvest(one)
         if not one.claim.is_lost and not one.is_over():
             return False
-        self._note_pace(one)
+        self.window.note(one.taken, self._now_us - one.handed_us)
         self._free_keys(one)
         return True
 
@@ -514,9 +420,8 @@ class GroupCore:
 
     def surplus(self, now_us: int) -> list[Settlement]:
         """What has been held for long without being begun, for other processes to take."""
-        if self.order_by == KEY or now_us - self._claimed_us < HELD_LONG_US:
+        if self.order_by == KEY or not self.window.is_held_long(now_us):
             return []
-        self._window = max(1, self._window // 2)
         return self.not_begun()
 
     def not_begun(self) -> list[Settlement]:

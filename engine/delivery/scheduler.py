@@ -24,8 +24,8 @@ for a flush waits for both.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
+from geode_client.delivery.actions import Action, Begin, Claim, Now, Probe, Renew, Settled, Wake, Write
 from geode_client.delivery.claiming import ClaimOutcome
 from geode_client.delivery.claims import HeldClaim
 from geode_client.delivery.group import GroupCore
@@ -33,6 +33,7 @@ from geode_client.delivery.lanes import KEY, LANES_END, PRIORITY
 from geode_client.delivery.members import Found, GroupSlice, Member
 from geode_client.delivery.quarantine import Quarantine
 from geode_client.delivery.settlement import Settlement
+from geode_client.delivery.writes import Writes
 from geode_client.errors import GeodeError
 
 FLUSH_US = 20_000
@@ -40,93 +41,6 @@ LEASE_RENEWALS = 3
 RENEWAL_US_MAX = 10_000_000
 RETRY_LOOK_US_MAX = 3_600_000_000
 TOPICS_AT_ONCE_MAX = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """The wall clock, and the clock of leases, which only stops with the machine; in microseconds."""
-
-    wall_us: int
-    boot_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Look, without claiming; answered by `probed`.
-
-    `work`: whether anything can be claimed, and when the next retry is due. `retry`: only the latter. `lost`: whether there
-    are claims that nobody has, or whose owner is lost.
-    """
-
-    what: str
-    looks_at_owners: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Claim up to `wanted` messages, after writing `settlements`; answered by `written` and `claimed` or `claim_failed`.
-
-    `above`: only lanes beyond this one. `topic_ids`: only these topics have new messages (None: all may have).
-    `looks_at_owners`: also claims of lost owners. `alone`: also a message that must be alone.
-    """
-
-    number: int
-    wanted: int
-    above: int | None
-    topic_ids: Sequence[int] | None
-    looks_at_owners: bool
-    alone: bool
-    turn: int
-    settlements: Sequence[Settlement]
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Write settlements; answered by `written`."""
-
-    number: int
-    settlements: Sequence[Settlement]
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """All that these tickets waited for is written, or failed."""
-
-    tickets: Sequence[int]
-    error: GeodeError | None
-
-
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """Move the deadlines of the claims that are held; answered by `renewed`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Note that a claim is handed over alone; answered by `begun`."""
-
-    claim_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """A member that waits has something to take, or has to look why it has not."""
-
-    member_id: str
-
-
-Action = Probe | Claim | Write | Settled | Renew | Begin | Wake
-
-
-class _Flush:
-    """A flush under way: who waits for it, and the writes that it still needs."""
-
-    __slots__ = ("error", "needs", "tickets")
-
-    def __init__(self, tickets: Sequence[int], needs: set[int]) -> None:
-        self.tickets = tickets
-        self.needs = needs
-        self.error: GeodeError | None = None
 
 
 class Scheduler:
@@ -150,10 +64,7 @@ class Scheduler:
         self._sought = -1  # the highest lane in which the claim under way may find something
         self._probing = False
         self._claiming: Claim | None = None
-        self._flushing: _Flush | None = None
-        self._unserved: list[int] = []
-        self._under_way: set[int] = set()
-        self._numbers = 0
+        self._writes = Writes()
         self._flush_at: int | None = None
         self._retry_at: int | None = None
         self._renew_at: int | None = None
@@ -372,7 +283,7 @@ class Scheduler:
         self._sought, self._highest = self._highest, -1
         self._turn += 1
         self._claiming = Claim(
-            number=self._number(),
+            number=self._writes.begin(),
             wanted=wanted,
             above=above,
             topic_ids=None if topics is None or len(topics) > TOPICS_AT_ONCE_MAX else sorted(topics),
@@ -381,7 +292,6 @@ class Scheduler:
             turn=self._turn,
             settlements=self.core.settlements(),
         )
-        self._under_way.add(self._claiming.number)
         self._actions.append(self._claiming)
 
     def claimed(
@@ -434,7 +344,7 @@ class Scheduler:
             self._write(self.core.give_up(claim_id))
 
     def holds_only(self, claim_id: int | None) -> bool:
-        return self._claiming is None and not self._under_way and self.core.holds_only(claim_id)
+        return self._claiming is None and not self._writes.under_way and self.core.holds_only(claim_id)
 
     def quarantine_changed(self) -> None:
         if self._quarantine.is_open:
@@ -471,8 +381,7 @@ class Scheduler:
     # ── settling ──
     def settle_wanted(self, now: Now) -> int:
         """A ticket; `Settled` names it once every outcome that is known now is written."""
-        ticket = self._number()
-        self._unserved.append(ticket)
+        ticket = self._writes.ask()
         self._start_flush()
         self._now = now
         return ticket
@@ -487,32 +396,21 @@ class Scheduler:
             self._flush_at = now.boot_us + FLUSH_US
 
     def _start_flush(self) -> None:
-        if self._flushing is not None:
-            return
-        tickets, self._unserved = self._unserved, []
-        self._write(self.core.settlements())
-        self._flushing = _Flush(tickets, set(self._under_way))
-        self._finish_flush()
+        while self._writes.may_flush:
+            self._write(self.core.settlements())
+            self._writes.flush()
+            self._finish_flush()
+            if not self._writes.is_asked:
+                return
 
     def _finish_flush(self) -> None:
-        flush = self._flushing
-        if flush is None or flush.needs:
-            return
-        self._flushing = None
-        if flush.tickets:
-            self._actions.append(Settled(flush.tickets, flush.error))
-        if self._unserved:
-            self._start_flush()
+        done = self._writes.finished()
+        if done is not None and done.tickets:
+            self._actions.append(Settled(done.tickets, done.error))
 
     def _write(self, settlements: Sequence[Settlement]) -> None:
         if settlements:
-            number = self._number()
-            self._under_way.add(number)
-            self._actions.append(Write(number, settlements))
-
-    def _number(self) -> int:
-        self._numbers += 1
-        return self._numbers
+            self._actions.append(Write(self._writes.begin(), settlements))
 
     def written(
         self,
@@ -523,16 +421,15 @@ class Scheduler:
         error: GeodeError | None = None,
     ) -> None:
         """Settlements are with the backend, or failed; `lost` names the claims that have passed to others."""
-        self._under_way.discard(number)
+        self._writes.end(number, error)
         if error is None:
             self._passed_on(lost)
             self.core.confirmed(settlements)
             for one in settlements:
                 self._went_on(one)
-        if self._flushing is not None and number in self._flushing.needs:
-            self._flushing.needs.discard(number)
-            self._flushing.error = self._flushing.error or error
-            self._finish_flush()
+        self._finish_flush()
+        if self._writes.is_asked:
+            self._start_flush()
         if error is not None:
             self.fail(error)
             return

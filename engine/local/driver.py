@@ -13,7 +13,8 @@ from typing import Any, assert_never
 
 from geode_client.catalog import Delivery, Topic, dead_letter_topic_of
 from geode_client.clock import boot_us, now_us
-from geode_client.delivery import scheduler
+from geode_client.delivery import actions
+from geode_client.delivery.actions import Now
 from geode_client.delivery.claiming import Claimed, ClaimRequest
 from geode_client.delivery.claims import LEASE_SHORTEST_US, HeldClaim, rules_of
 from geode_client.delivery.fanout import ConditionLike
@@ -21,7 +22,7 @@ from geode_client.delivery.group import GroupCore
 from geode_client.delivery.lanes import KEY
 from geode_client.delivery.members import Found, GroupSlice, Member
 from geode_client.delivery.quarantine import Quarantine
-from geode_client.delivery.scheduler import Now, Scheduler
+from geode_client.delivery.scheduler import Scheduler
 from geode_client.delivery.settlement import Settlement
 from geode_client.errors import CorruptData, GeodeError, StoreError
 from geode_client.local.joining import JoinedAcknowledgements
@@ -172,8 +173,8 @@ class GroupDriver:
             return
         self._is_acting = True
         try:
-            while actions := self.scheduler.actions():
-                for action in actions:
+            while wanted := self.scheduler.actions():
+                for action in wanted:
                     self._perform(action)
         finally:
             self._is_acting = False
@@ -181,23 +182,23 @@ class GroupDriver:
         if self._quarantine.touched:
             self._around.act_all()
 
-    def _perform(self, action: scheduler.Action) -> None:
+    def _perform(self, action: actions.Action) -> None:
         match action:
-            case scheduler.Wake(member_id):
+            case actions.Wake(member_id):
                 feed = self._waiting.pop(member_id, None)
                 if feed is not None:
                     feed.wake()
-            case scheduler.Probe():
+            case actions.Probe():
                 self._probe(action)
-            case scheduler.Claim():
+            case actions.Claim():
                 self._start(self._claim(action), "geode-claim")
-            case scheduler.Write(number, settlements):
+            case actions.Write(number, settlements):
                 self._start(self._write(number, settlements), "geode-settle")
-            case scheduler.Settled(tickets, error):
+            case actions.Settled(tickets, error):
                 self._settled(tickets, error)
-            case scheduler.Renew():
+            case actions.Renew():
                 self._start(self._renew_in_time(), "geode-renew")
-            case scheduler.Begin(claim_id):
+            case actions.Begin(claim_id):
                 self._start(self._begin(claim_id), "geode-begin")
             case _:
                 assert_never(action)
@@ -242,7 +243,7 @@ class GroupDriver:
         self.act()
 
     # ── looking ──
-    def _probe(self, probe: scheduler.Probe) -> None:
+    def _probe(self, probe: actions.Probe) -> None:
         log, group = self._around.log, self.group
         try:
             match probe.what:
@@ -259,7 +260,7 @@ class GroupDriver:
             return
         self.scheduler.probed(probe, found=found, next_retry_us=next_retry_us, now=clocks())
 
-    def _is_anything_there(self, probe: scheduler.Probe) -> bool:
+    def _is_anything_there(self, probe: actions.Probe) -> bool:
         """Whether a claim would find something to do: all who wait are woken, and few of them have to write for it."""
         log, group = self._around.log, self.group
         known = log.rows("SELECT revision FROM groups WHERE group_id = ?", (group.group_id,))
@@ -268,7 +269,7 @@ class GroupDriver:
         return probe.looks_at_owners and bool(self._around.dead_owners(group.group_id))
 
     # ── claiming ──
-    async def _claim(self, action: scheduler.Claim) -> None:
+    async def _claim(self, action: actions.Claim) -> None:
         dead = self._around.dead_owners(self.group.group_id) if action.looks_at_owners else ()
         now = clocks()
         claim = Claim(

@@ -125,7 +125,7 @@ async def test_what_expired_after_its_reader_was_cancelled_is_settled(directory:
             await client.publish("t", {"n": n}, ttl_seconds=0.3)
         async with client.subscribe("t", from_beginning=True, auto_ack=False) as subscription:
             driver: Any = subscription._feed.driver  # type: ignore[union-attr]
-            driver.core._window = 64  # as after claims that went quickly
+            driver.core.window._size = 64  # as after claims that went quickly
             reading = asyncio.create_task(subscription.get())
             while driver.scheduler._claiming is None:
                 await asyncio.sleep(0)

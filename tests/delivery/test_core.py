@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from geode_client import AlreadySettled, LeaseLost
 from geode_client.delivery import claims
 from geode_client.delivery.claims import HeldClaim, Rules
-from geode_client.delivery.group import HELD_LONG_US, GroupCore
+from geode_client.delivery.group import GroupCore
 from geode_client.delivery.lanes import KEY, PLAIN, PRIORITY
 from geode_client.delivery.members import GroupSlice, Member
 from geode_client.delivery.settlement import without
+from geode_client.delivery.window import HELD_LONG_US
 from geode_client.message import Attributes, Chunk
 
 RULES = Rules(

@@ -16,7 +16,7 @@ from settings import rounds
 
 from geode_client import AlreadySettled, Client, LeaseLost
 from geode_client.local import broker
-from geode_client.local.dispatcher import Dispatcher
+from geode_client.local.driver import GroupDriver
 
 PROMPT_SECONDS = 30
 MESSAGES = 120
@@ -204,10 +204,10 @@ async def test_whoever_is_cancelled_in_the_turn_of_its_wake_up_does_not_swallow_
         ):
             leaving = asyncio.create_task(first.get())
             staying = asyncio.create_task(second.get(timeout=PROMPT_SECONDS))
-            dispatcher: Any = first._feed.driver  # type: ignore[union-attr]
-            while len(dispatcher._waiting) < 2:
+            driver: Any = first._feed.driver  # type: ignore[union-attr]
+            while len(driver._waiting) < 2:
                 await asyncio.sleep(0)
-            monkeypatch.setattr(Dispatcher, "topic_has_news", _cancelling(leaving))
+            monkeypatch.setattr(GroupDriver, "topic_moved", _cancelling(leaving))
             await client.publish("jobs", {"n": 1})
             message = await staying
             assert message is not None
@@ -217,10 +217,10 @@ async def test_whoever_is_cancelled_in_the_turn_of_its_wake_up_does_not_swallow_
 
 def _cancelling(task: "asyncio.Task[Any]") -> Any:
     """News that come in the very turn in which a task that waits for them is cancelled."""
-    told = Dispatcher.topic_has_news
+    moved = GroupDriver.topic_moved
 
-    def topic_has_news(self: Dispatcher, topic_id: int) -> None:
+    def topic_moved(self: GroupDriver, topic_id: int, lane: int) -> None:
         task.cancel()
-        told(self, topic_id)
+        moved(self, topic_id, lane)
 
-    return topic_has_news
+    return topic_moved

@@ -132,6 +132,8 @@ async def member(directory: str, acknowledging: str, ordering: bool) -> None:
                 await taken[-1].ack()
             taken.append(await subscription.get())
         message = taken[-1]
+        feed: Any = subscription._feed
+        await feed.driver.settle()  # what was left behind is acknowledged before this process stands still
         tell("message", message.data)
         sys.stdin.readline()
         answer = "nothing"
