@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from geode_client import codec
 from geode_client.broker import Broker, Feed, SubscriptionRequest
-from geode_client.clock import now_us
+from geode_client.clock import boot_us, now_us
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError, GqlError, InvalidMessage
 from geode_client.message import Message, reason_text
@@ -135,7 +135,11 @@ class Subscription:
                     one.done = place + 1
                 continue
             while (place := one.taken) < one.end and (limit is None or self.received < limit):
-                if fenced and (not await feed.is_ours(one) or one.taken != place or one.end <= place):
+                if (
+                    fenced
+                    and not one.is_held(boot_us())
+                    and (not await feed.is_ours(one) or one.taken != place or one.end <= place)
+                ):
                     break  # lost, or given to somebody else while the store was asked
                 one.taken = place + 1
                 if expires and self._has_expired(one, place):

@@ -163,9 +163,7 @@ class GroupCore:
         while (pieces := self._first()) is not None:
             share = min(room, self._share())
             made = (
-                self._cut_in_order(member, pieces, min(share, ORDERED_SLICE_MAX))
-                if self.order_by == KEY
-                else self._cut(member, pieces, share)
+                self._cut_in_order(member, pieces, share) if self.order_by == KEY else self._cut(member, pieces, share)
             )
             if made is not None and self._drop_expired(made, now_us):
                 made.handed_us = now_us
@@ -196,6 +194,13 @@ class GroupCore:
         """Messages whose key is in no other hand; the others are parked, or wait for the retry of an earlier one."""
         piece = pieces[0]
         claim, chunk = piece.claim, piece.chunk
+        if len(self.members) == 1 and member.auto_ack and not member.slices and not claim.waits_for:
+            # Nothing else is in any hand: the order of the slice is the order of its keys.
+            made = self._cut(member, pieces, share)
+            made.is_fenced = made.is_untracked = True
+            return made
+        self._track_keys()
+        share = min(share, ORDERED_SLICE_MAX)
         made = GroupSlice(member, claim, chunk, [])
         made.is_fenced = True  # once it is somebody else's, what follows of a key may have been delivered
         chosen: list[int] = []
@@ -209,6 +214,13 @@ class GroupCore:
         piece.indices = piece.indices[seen:]
         made.indices, made.end = chosen, len(chosen)
         return made if chosen else None
+
+    def _track_keys(self) -> None:
+        """From now on more than one slice is in hand: note which has the messages of a key."""
+        for _, one in self.in_hand():
+            if one.is_untracked:
+                one.is_untracked = False
+                self._keys.hold(one)
 
     def _drop_expired(self, made: GroupSlice, now_us: int) -> bool:
         """Whether anything is left once what has expired since it was claimed is settled."""

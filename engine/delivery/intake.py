@@ -1,12 +1,15 @@
 """From a claim to messages that can be delivered: what is gone, expired or not wanted is settled before any member has it."""
 
 from collections.abc import Iterable, Sequence
+from itertools import compress
 
 from geode_client.delivery.claims import EXPIRED, FILTERED, PENDING, REMOVED, HeldClaim
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.judged import Judged
 from geode_client.delivery.members import Found, Piece
 from geode_client.message import Chunk
+
+_IS_PENDING = bytes(state == PENDING for state in range(256))
 
 
 class Intake:
@@ -54,7 +57,7 @@ class Intake:
         base, first = chunk.base_offset, claim.first
         places: Sequence[int] = range(start - base, end - base)
         if claim.state.count(PENDING, start - first, end - first) < end - start:
-            places = [index for index in places if claim.state[base + index - first] == PENDING]
+            places = list(compress(places, claim.state[start - first : end - first].translate(_IS_PENDING)))
         if chunk.attributes.expires_us is not None:
             alive = set(chunk.unexpired(now_us))
             expire(claim, chunk, [index for index in places if index not in alive])

@@ -29,10 +29,11 @@ class GroupSlice(Slice):
     """A slice of one claim in the hands of one member.
 
     `said`: places that were acknowledged by going on to the next; `given_back`: indices that its member had taken and left
-    unsettled when it went; `told_lost`: indices of which it was told that they have passed to somebody else.
+    unsettled when it went; `is_untracked`: its keys are not noted,
+    because nothing else is in hand; `told_lost`: indices of which it was told that they have passed to somebody else.
     """
 
-    __slots__ = ("claim", "given_back", "keys", "member", "said", "told_lost")
+    __slots__ = ("claim", "given_back", "is_untracked", "keys", "member", "said", "told_lost")
 
     def __init__(self, member: "Member", claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
         super().__init__(
@@ -48,6 +49,10 @@ class GroupSlice(Slice):
         self.given_back: frozenset[int] = frozenset()
         self.told_lost: set[int] = set()
         self.keys: set[tuple[int, int, str]] = set()
+        self.is_untracked = False
+
+    def is_held(self, boot_us: int) -> bool:
+        return boot_us < self.claim.deadline_us and not self.claim.is_lost
 
     @property
     def handled(self) -> int:
@@ -125,6 +130,16 @@ class KeysInHand:
         self._busy[place] = made
         made.keys.add(place)
         return True
+
+    def hold(self, one: GroupSlice) -> None:
+        """A slice has the keys of its messages that are not settled."""
+        claim, chunk = one.claim, one.chunk
+        for index in one.indices[one.said : one.end]:
+            key = chunk.attributes.key(index)
+            if key is not None and claim.is_open(chunk.base_offset + index):
+                place = (claim.topic_id, claim.partition, key)
+                self._busy[place] = one
+                one.keys.add(place)
 
     def free(self, one: GroupSlice, place: Place) -> Sequence[Piece]:
         """The slice has nothing more of a key in hand; what was parked behind it, in order."""

@@ -341,7 +341,7 @@ class GroupDriver:
             if not any(one.pending[start - one.first : last - one.first]):
                 continue
             try:
-                chunk = self._around.follower.chunk(header.batch_id)
+                chunk = self._around.follower.shared(header.batch_id)
             except CorruptData as damage:
                 self._damage = damage
                 found.append((header.base_offset, stop, None))

@@ -27,6 +27,8 @@ RECENT_BYTES_MAX = 64 * 1024 * 1024
 CHUNK_BYTES = 1_400
 # Only those that were read last keep what was decoded of them, which is several times as much.
 FRESH_BYTES_MAX = 8 * 1024 * 1024
+# Older chunks that the claims of groups have read last; several lanes or groups read the same.
+CLAIMED_BYTES_MAX = 4 * 1024 * 1024
 # With fewer conditions on a topic than this each reader looks for itself, when it reads.
 FILED_MIN = 4
 
@@ -78,6 +80,8 @@ class LogFollower:
         self._recent_bytes = 0
         self._fresh: OrderedDict[int, _Recent] = OrderedDict()
         self._fresh_bytes = 0
+        self._claimed: OrderedDict[int, Chunk] = OrderedDict()
+        self._claimed_bytes = 0
         self.watermark = log.last_batch_id()
 
     def follow(self, topic_id: int, follower: Follower, *, keeps_up: bool) -> None:
@@ -126,6 +130,22 @@ class LogFollower:
             return self._log.chunk(batch_id)
         self._refresh(recent)
         return recent.chunk
+
+    def shared(self, batch_id: int) -> Chunk | None:
+        """A batch that several claims may read: unpacked and split once for all of them; raises CorruptData."""
+        if batch_id in self._recent:
+            return self.chunk(batch_id)
+        found = self._claimed.pop(batch_id, None)
+        if found is None:
+            found = self._log.chunk(batch_id)
+            if found is None:
+                return None
+            self._claimed_bytes += len(found.lines) + CHUNK_BYTES
+        self._claimed[batch_id] = found
+        while self._claimed_bytes > CLAIMED_BYTES_MAX and len(self._claimed) > 1:
+            _, oldest = self._claimed.popitem(last=False)
+            self._claimed_bytes -= len(oldest.lines) + CHUNK_BYTES
+        return found
 
     def candidates(self, batch_id: int, follower: Follower) -> Candidates | None:
         """Which messages of a batch may be for a follower that was told of it; None: that is not known."""
