@@ -158,6 +158,8 @@ class FanoutCursor:
         return Slice(chunk, indices, missed)
 
     def _chosen(self, chunk: Chunk, first: int, now_us: int, candidates: Candidates | None) -> Sequence[int]:
+        if chunk.attributes.addressee is not None:
+            return ()  # copies of dead letters, which are for the group that failed alone
         if self._since_us is not None and chunk.timestamp_us < self._since_us:
             return ()
         alive = chunk.unexpired(now_us, first)

@@ -38,7 +38,7 @@ ATTEMPT_EXPONENT_MAX = 40
 
 
 class GroupCore:
-    """The group's state in one process. `jitter` gives a number from 0 to 1 for the wait before a retry."""
+    """The group's state in one process. `addressee` is the group as copies of dead letters name it. `jitter` gives a number from 0 to 1 for the wait before a retry."""
 
     def __init__(
         self,
@@ -46,11 +46,12 @@ class GroupCore:
         *,
         condition: ConditionLike | None = None,
         key: str | None = None,
+        addressee: tuple[str, str] | None = None,
         jitter: Callable[[], float] = lambda: 0.5,
     ) -> None:
         self.order_by = order_by
         self.condition = condition
-        self.key = key
+        self.key, self._addressee = key, addressee
         self.judged = Judged()
         self.members: dict[str, Member] = {}
         self.claims: dict[int, HeldClaim] = {}
@@ -126,6 +127,9 @@ class GroupCore:
         places: Sequence[int] = range(start - base, end - base)
         if claim.state.count(PENDING, start - first, end - first) < end - start:
             places = [index for index in places if claim.state[base + index - first] == PENDING]
+        if chunk.attributes.addressee not in (None, self._addressee):  # copies of dead letters of another group
+            claim.pass_over(start, end)
+            places = ()
         if chunk.attributes.expires_us is not None:
             alive = set(chunk.unexpired(now_us))
             self._expire(claim, chunk, [index for index in places if index not in alive])
@@ -149,6 +153,7 @@ class GroupCore:
         return selected
 
     def _expire(self, claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
+        indices = claim.without_deleted(chunk, indices)
         if not claim.rules.dead_letter_expired:
             claim.say_of_all(EXPIRED, chunk, indices)
             return

@@ -42,14 +42,15 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
         ids = None if batch.ids is None else list(batch.ids)
         if single and batch.delay_us and ids is None:
             ids = [made_id()]
-        kept = msgspec.structs.replace(batch, bodies=(), keys=keys, headers=headers, ids=ids)
+        histories = None if batch.histories is None else list(batch.histories)
+        kept = msgspec.structs.replace(batch, bodies=(), keys=keys, headers=headers, ids=ids, histories=histories)
         return cls(batch.topic, kept, lines, count, single)
 
     @property
     def kind(self) -> tuple[Any, ...]:
         """What the messages of one row agree in."""
         batch = self.batch
-        return batch.priority, batch.ttl_us, batch.delay_us, batch.compression
+        return batch.priority, batch.ttl_us, batch.delay_us, batch.compression, batch.addressee
 
 
 class Publication(msgspec.Struct, eq=False):
@@ -95,6 +96,7 @@ def _combined(entries: Sequence[Entry]) -> OutgoingBatch:
         keys=_column(entries, "keys"),
         ids=_column(entries, "ids"),
         headers=_column(entries, "headers"),
+        histories=_column(entries, "histories"),
     )
 
 

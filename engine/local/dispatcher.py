@@ -55,7 +55,13 @@ class Dispatcher:
     ) -> None:
         self.group = group
         self.partition = partition
-        self.core = GroupCore(group.order_by, condition=condition, key=group.key, jitter=random.random)
+        self.core = GroupCore(
+            group.order_by,
+            condition=condition,
+            key=group.key,
+            addressee=(group.name, group.pattern),
+            jitter=random.random,
+        )
         self._around = around
         self._through = through
         self._loop = asyncio.get_running_loop()
@@ -284,7 +290,7 @@ class Dispatcher:
             (one.topic_id, one.partition, one.lane),
             one.first,
             one.pending,
-            rules_of(topic, self.group.name),
+            rules_of(topic, self.group.name, None if self.group.private_to is not None else self.group.pattern),
             attempts=one.attempts,
             retried=one.retried,
             key=one.key,

@@ -24,6 +24,7 @@ class GroupFeed:
         self.dispatcher = dispatcher
         self.member = member
         self.request = request
+        self.before = 0
         self._owner = owner
         self._waiter: asyncio.Future[None] | None = None
         self._is_closed = False
