@@ -15,6 +15,7 @@ from geode_client.catalog import Topic, TopicChange, TopicDefinition
 from geode_client.conditions.zones import ScanCounts
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.slices import Slice
+from geode_client.letters import Addressee, History
 from geode_client.message import Chunk
 
 
@@ -38,12 +39,14 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
 
 
 class OutgoingBatch(msgspec.Struct, frozen=True):
-    """Messages of one topic that are stored together or not at all; `keys`, `ids` and `headers` go by position.
+    """Messages of one topic that are stored together or not at all; `keys`, `ids`, `headers` and `histories` go by position.
 
     With `expected_offset` they are stored only if the first of them gets this offset, and all are of one partition; else
     Conflict is raised.
 
     `body_lines` may hold the bodies already as JSON lines (COPY from JSON lines need not decode them); else `bodies` does.
+    `addressee` is the one group that is to have them; None: everybody. `histories` says which messages are copies of dead
+    letters.
     """
 
     topic: str
@@ -57,6 +60,8 @@ class OutgoingBatch(msgspec.Struct, frozen=True):
     compression: str | None = None
     region: str | None = None
     expected_offset: int | None = None
+    addressee: Addressee | None = None
+    histories: Sequence[History | None] | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -140,6 +145,11 @@ class Feed(Protocol):
     @property
     def subscriber_id(self) -> str: ...
 
+    @property
+    def before(self) -> int:
+        """Of a group that this made, and that begins at the end: how many retained messages lie before it; else 0."""
+        ...
+
     async def next(self) -> Slice | None:
         """The next messages, waiting for them; None when the feed has ended.
 
@@ -183,7 +193,7 @@ class ScanRequest:
     `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending). The rest says
     what is not needed: partitions but the one, or the one of a key; offsets before and from; what was accepted before a time;
     messages that cannot meet `condition`. It spares reading; more than that may be given. `counts` is told what was read,
-    and what statistics have spared.
+    and what statistics have spared. With `letters` the chunks say which of their messages are dead letters that were replayed.
     """
 
     topics: Sequence[Topic]
@@ -195,6 +205,7 @@ class ScanRequest:
     since_us: int | None = None
     condition: ConditionLike | None = None
     counts: ScanCounts | None = None
+    letters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +276,8 @@ class GroupStatistics:
     in_flight: int
     retrying: int
     oldest_pending_us: int | None
+    # By partition the first offset that the group has not taken from the log.
+    positions: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def pending(self) -> int:
@@ -341,6 +354,10 @@ class BrokerTransaction(Protocol):
         """The user's own tables and views as the transaction sees them, in lower case."""
         ...
 
+    def mark_replayed(self, topic: Topic, partition: int, offsets: Sequence[int]) -> None:
+        """Mark dead letters at ascending offsets as replayed; the commit raises LettersChanged when one is already, or gone."""
+        ...
+
     def settle(self, settlement: "JoinedSettlement") -> None:
         """Add something of the backend's own to the commit; adding the same object again changes nothing."""
         ...
@@ -392,12 +409,18 @@ class TopicCounters:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterTotals:
-    """Messages of a topic that became dead letters for one reason: max_retries, expired or what `nack` names."""
+    """Messages of a topic that became dead letters for one reason: max_retries, expired or what `nack` names.
+
+    `name` is the group; empty for subscribers without one. `dead_letter_topic` has the letters, also when the topic itself
+    was dropped. `outstanding` are retained, and neither replayed nor deleted.
+    """
 
     name: str
     topic_name: str
     reason: str
+    dead_letter_topic: str
     messages: int
+    outstanding: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,8 +494,11 @@ class Broker(Protocol):
         ...
 
     # ── groups ──
-    async def create_group(self, request: SubscriptionRequest) -> None:
-        """Make the group that a subscription of this request would join; raises GroupMismatch when it is there."""
+    async def create_group(self, request: SubscriptionRequest) -> int:
+        """Make the group that a subscription of this request would join; raises GroupMismatch when it is there.
+
+        Returns how many retained messages lie before it where it begins at the end, else 0.
+        """
         ...
 
     async def drop_group(self, name: str, topic: str | None, *, if_exists: bool = False) -> int:
@@ -487,8 +513,8 @@ class Broker(Protocol):
         """Move a group in a topic; how many messages that replays and skips. With `dry_run` only says so."""
         ...
 
-    async def replay_dead_letters(self, topic: str, condition: ConditionLike | None, target: str | None) -> int:
-        """Publish the dead letters of a topic (where the condition is TRUE) to `target` or the topic itself, each once."""
+    async def delete_messages(self, topic: Topic, partition: int, offsets: Sequence[int]) -> int:
+        """Delete single messages at ascending offsets of a partition; how many of them were there."""
         ...
 
     async def group_statistics(self, pattern: str = "**") -> list[GroupStatistics]:

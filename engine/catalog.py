@@ -12,8 +12,6 @@ from geode_client.options import TopicOptions
 from geode_client.schema import Schema
 
 DEAD_LETTER_PREFIX = "_dlq/"
-# The header of a dead letter that names the topic it comes from.
-DEAD_LETTER_ORIGIN = "dead_letter_topic"
 
 
 class Delivery(StrEnum):

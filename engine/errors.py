@@ -183,6 +183,10 @@ class RequestTimeout(GeodeError, TimeoutError):
     """No reply came in time; says whether anybody serves the topic."""
 
 
+class LettersChanged(GeodeError):
+    """Dead letters that were to be replayed have been replayed or deleted by somebody else."""
+
+
 class LeaseLost(GeodeError):
     """The message was given to another consumer meanwhile: it cannot be settled here any more."""
 

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from geode_client import codec
+from geode_client import codec, letters
 from geode_client.clock import datetime_of
 from geode_client.errors import GeodeError
+from geode_client.letters import Addressee, History
 
 NOTHING = msgspec.UNSET
 SECONDS_MAX = 366 * 86_400.0
@@ -29,25 +30,43 @@ VIRTUAL_COLUMNS = (
     "_timestamp",
     "_expires_at",
     "_headers",
+    "_replayed_from",
 )
+
+
+DELETED_US = 0
+"""The expiry of a message that was deleted: it was over before any message was published."""
 
 
 class Attributes(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """What each message of a batch has beside its body: one value that all share, a list, or None where none has any.
 
-    `expires_us` are microseconds since 1970; `ids` are only those that publishers gave.
+    `expires_us` are microseconds since 1970; `ids` are only those that publishers gave. `addressee` is the one group that is
+    to have the messages of the batch (copies of its dead letters); None: everybody.
     """
 
     keys: str | list[str | None] | None = None
     ids: list[str | None] | None = None
     headers: list[dict[str, Any] | None] | None = None
     expires_us: int | list[int | None] | None = None
+    addressee: Addressee | None = None
+    histories: list[History | None] | None = None
+
+    def only(self, places: Sequence[int]) -> "Attributes":
+        """The attributes of only these messages."""
+        if self is NO_ATTRIBUTES:
+            return self
+        columns = [getattr(self, name) for name in self.__struct_fields__]
+        return Attributes(*[[c[i] for i in places] if isinstance(c, list) else c for c in columns])  # type: ignore[arg-type]
 
     def key(self, index: int) -> str | None:
         return self.keys[index] if isinstance(self.keys, list) else self.keys
 
     def expiry_us(self, index: int) -> int | None:
         return self.expires_us[index] if isinstance(self.expires_us, list) else self.expires_us
+
+    def history(self, index: int) -> History | None:
+        return None if self.histories is None else self.histories[index]
 
 
 NO_ATTRIBUTES = Attributes()
@@ -77,6 +96,7 @@ class Chunk:
         "partition",
         "priority",
         "projections",
+        "replayed",
         "schema_version",
         "timestamp_us",
         "topic",
@@ -112,6 +132,8 @@ class Chunk:
         self.attributes = attributes
         self.id_prefix = id_prefix
         self.projections: dict[object, Any] = {}
+        # When dead letters were replayed, by their place; filled in by a scan that was asked for it.
+        self.replayed: Mapping[int, int] = {}
         self._bodies: list[bytes] | None = None
         self._rows: list[Any] | None = None
 
@@ -158,7 +180,7 @@ class Chunk:
         return [i for i in range(first, self.count) if (at := expires[i]) is None or at > now_us]
 
     def virtual_column(self, name: str) -> Sequence[Any]:
-        """One value for each message; `name` is one of VIRTUAL_COLUMNS."""
+        """One value for each message; `name` is one of VIRTUAL_COLUMNS, or of those that only dead letters have."""
         return [_VIRTUAL[name](self, index) for index in range(self.count)]
 
 
@@ -182,6 +204,7 @@ _VIRTUAL: dict[str, Callable[[Chunk, int], Any]] = {
     "_timestamp": lambda chunk, _: datetime_of(chunk.timestamp_us),
     "_expires_at": _expires_at,
     "_headers": _headers,
+    **letters.READERS,
 }
 
 
@@ -268,6 +291,11 @@ class Message(msgspec.Struct, eq=False, gc=False):
     @property
     def headers(self) -> dict[str, Any]:
         return _headers(self._chunk, self._index)
+
+    @property
+    def replayed_from(self) -> str | None:
+        """The id of the dead letter that this message is a copy of; None for a message that is no copy."""
+        return letters.replayed_from(self._chunk, self._index)
 
     def __getitem__(self, name: str) -> Any:
         if self._data is NOTHING:

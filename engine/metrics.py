@@ -13,6 +13,7 @@ last second with it. Counters belong to topics and names of groups, so that none
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,13 +108,19 @@ async def _of_groups(broker: Broker, pattern: str) -> list[Family]:
     for name, attribute, about in _TOTALS:
         values: list[Labelled] = [((one.topic_name, one.name), getattr(one, attribute)) for one in totals]
         made.append(Family(name, "counter", about, GROUP, values))
-    letters: list[Labelled] = [
-        ((one.topic_name, one.name, one.reason), one.messages)
-        for one in await broker.dead_letter_totals()
-        if matches(pattern, one.topic_name)
-    ]
+    # Letters of one kind may be in several topics.
+    dead: Counter[tuple[str, str, str]] = Counter()
+    outstanding: Counter[tuple[str, str, str]] = Counter()
+    for total in await broker.dead_letter_totals():
+        if matches(pattern, total.topic_name):
+            dead[total.topic_name, total.name, total.reason] += total.messages
+            outstanding[total.topic_name, total.name, total.reason] += total.outstanding
     about = "Messages that became dead letters, by reason"
-    made.append(Family("pubsub_messages_dead_lettered", "counter", about, (*GROUP, "reason"), letters))
+    made.append(Family("pubsub_messages_dead_lettered", "counter", about, (*GROUP, "reason"), list(dead.items())))
+    about = "Dead letters that were neither replayed nor deleted"
+    made.append(
+        Family("pubsub_dead_letters_outstanding", "gauge", about, (*GROUP, "reason"), list(outstanding.items()))
+    )
     return made
 
 

@@ -28,11 +28,21 @@ FAR_US = 2**62
 """Later than any message expires."""
 
 
+def starts_at_end(group: str, pattern: str, before: int) -> str:
+    """The notice about a new group that begins at the end of topics that hold messages."""
+    lie = "1 message lies" if before == 1 else f"{before} messages lie"
+    return (
+        f"group {group} is new and starts at the end of {pattern}: {lie} before it. To read from the beginning, create it"
+        f" with FROM BEGINNING (from_beginning=True in Python), or ALTER SUBSCRIPTION {group} ON {pattern} SEEK TO BEGINNING"
+    )
+
+
 class Subscription:
     """An open, or not yet opened, subscription; made by `client.subscribe` and by SUBSCRIBE.
 
     `limit` counts messages handed over; `timeout_seconds` ends the iteration after so long without a message;
-    `decoder` turns the JSON text of a message into what is handed over instead of a Message.
+    `decoder` turns the JSON text of a message into what is handed over instead of a Message. With `warns`, what a person
+    should know (`notices`) is also logged.
     """
 
     def __init__(
@@ -44,6 +54,7 @@ class Subscription:
         timeout_seconds: float | None = None,
         decoder: Callable[[bytes], Any] | None = None,
         before_open: Callable[[], Any] | None = None,
+        warns: bool = True,
     ) -> None:
         if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
             raise GqlError(f"limit is a whole number of at least 1, not {limit!r}")
@@ -55,6 +66,8 @@ class Subscription:
         self._timeout_seconds = timeout_seconds
         self._decoder = decoder
         self._before_open = before_open
+        self._warns = warns
+        self.notices: tuple[str, ...] = ()
         self._feed: Feed | None = None
         self._slices: list[Slice] = []
         self._ended = False
@@ -81,7 +94,15 @@ class Subscription:
             if self._before_open is not None:
                 await self._before_open()
             self._feed = await self._broker.subscribe(self.request)
+            self._note_before(self._feed.before)
         return self
+
+    def _note_before(self, before: int) -> None:
+        if before and self.request.group is not None:
+            notice = starts_at_end(self.request.group, self.request.pattern, before)
+            self.notices = (notice,)
+            if self._warns:
+                logger.warning("%s", notice)
 
     async def close(self) -> None:
         """End the subscription; what is at hand is left behind as by asking for the next. Repeating it does nothing."""

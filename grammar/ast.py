@@ -298,9 +298,19 @@ class TestFilter:
 
 @dataclass(frozen=True, slots=True)
 class ReplayDeadLetters:
+    """`target` None: to the topic that they come from, and there to the group that failed or, with `to_all`, to everybody."""
+
     topic: str
     where: "exp.Expression | None" = None
     target: str | None = None
+    to_all: bool = False
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDeadLetters:
+    topic: str
+    where: "exp.Expression | None" = None
     span: Span = _span()
 
 
@@ -367,6 +377,7 @@ Statement = (
     | Explain
     | TestFilter
     | ReplayDeadLetters
+    | DeleteDeadLetters
     | Begin
     | Commit
     | Rollback

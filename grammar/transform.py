@@ -385,7 +385,11 @@ class Transformer:
     def _replay(self, tree: _Tree) -> ast.ReplayDeadLetters:
         topics = [child for child in _trees(tree) if child.data == "topic"]
         target = self._checked(topics[1], validate_topic_name) if len(topics) > 1 else None
-        return ast.ReplayDeadLetters(self._topic(tree), self._where(_trees(tree)), target, self._span(tree))
+        to_all = _token(tree, "EVERYBODY") is not None
+        return ast.ReplayDeadLetters(self._topic(tree), self._where(_trees(tree)), target, to_all, self._span(tree))
+
+    def _delete_letters(self, tree: _Tree) -> ast.DeleteDeadLetters:
+        return ast.DeleteDeadLetters(self._topic(tree), self._where(_trees(tree)), self._span(tree))
 
     def _begin(self, tree: _Tree) -> ast.Begin:
         return ast.Begin(self._span(tree))

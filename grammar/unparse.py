@@ -69,9 +69,11 @@ def unparse(statement: ast.Statement) -> str:
             return f"EXPLAIN {'ANALYZE ' * analyze}{unparse(inner)}"
         case ast.TestFilter(condition, name, limit):
             return f"TEST FILTER {quoted(condition)} ON {topic(name)}" + _tail("LIMIT", limit)
-        case ast.ReplayDeadLetters(name, where, target):
-            to = f" TO {topic(target)}" if target else ""
+        case ast.ReplayDeadLetters(name, where, target, to_all):
+            to = " TO ALL" if to_all else f" TO {_target(target)}" if target else ""
             return f"REPLAY DEAD LETTERS OF {topic(name)}{_where(where)}{to}"
+        case ast.DeleteDeadLetters(name, where):
+            return f"DELETE DEAD LETTERS OF {topic(name)}{_where(where)}"
         case ast.Begin() | ast.Commit() | ast.Rollback():
             return type(statement).__name__.upper()
         case ast.CopyTo(name, path):
@@ -104,6 +106,11 @@ def topic(name: str) -> str:
     """A topic or pattern, quoted where it must be."""
     plain = _PLAIN_TOPIC.fullmatch(name) and name.upper() not in _KEYWORDS
     return name if plain else '"' + name.replace('"', '""') + '"'
+
+
+def _target(name: str) -> str:
+    """The topic that dead letters are replayed to; a bare ALL means everybody."""
+    return f'"{name}"' if name.upper() == "ALL" else topic(name)
 
 
 def identifier(name: str, *, quote: bool = False) -> str:
@@ -292,6 +299,8 @@ def _literal(node: Any) -> str:
 
 
 def _identifier(node: Any) -> str:
+    if node.name.startswith("#") and not node.args.get("quoted"):
+        return f"_{node.name[1:]}"  # a virtual column that only dead letters have
     return identifier(node.name, quote=bool(node.args.get("quoted")))
 
 

@@ -45,7 +45,11 @@ FORMS = (
     ("EXPLAIN SELECT count(*) FROM orders", "how a statement would run"),
     ("TEST FILTER 'total > 100' ON orders LIMIT 200", "how many of the newest messages match, and why not"),
     ("SELECT * FROM DEAD LETTERS OF orders", "messages that failed too often"),
-    ("REPLAY DEAD LETTERS OF orders WHERE total > 10", "deliver them again"),
+    (
+        "REPLAY DEAD LETTERS OF orders WHERE total > 10",
+        "deliver them again to the group that failed; also TO ALL, TO t2",
+    ),
+    ("DELETE DEAD LETTERS OF orders WHERE _replayed_at IS NOT NULL", "remove dead letters"),
     ("COPY orders TO 'orders.jsonl'", "also COPY orders FROM 'orders.jsonl' WITH OPTIONS (key_field: 'id')"),
     ("BEGIN", "begin a transaction; COMMIT and ROLLBACK end it"),
     ("ASSERT (SELECT count(*) FROM orders) = 2 WITHIN '5 seconds'", "end a script with an error when it is not so"),

@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 
 from sqlglot import exp
 
+from geode_client import letters
 from geode_client.conditions import functions
 from geode_client.conditions.compile import Compiler
 from geode_client.conditions.fields import attribute_of
 from geode_client.errors import did_you_mean
 from geode_client.grammar.ast import Scalar, TypeNode
 
-VIRTUAL_COLUMNS = frozenset("_id _topic _partition _offset _key _priority _timestamp _expires_at _headers".split())
+VIRTUAL_COLUMNS = frozenset(
+    (*"_id _topic _partition _offset _key _priority _timestamp _expires_at _headers".split(), *letters.READERS)
+)
 _TIMES = frozenset(("TIMESTAMP", "DATE"))
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "STRING": (str,),

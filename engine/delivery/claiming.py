@@ -354,13 +354,13 @@ class _Claiming:
             if taken >= wanted:
                 self._more_in(run.place[2])
                 break
-            if run.losses and (self._lanes_of_suspects() or not self._may_be_taken(run)):
-                continue
             if busy is not None and run.key is None and not run.retried:
-                # Of a lane of an ordered group one piece at a time, the earliest first.
+                # Of a lane of an ordered group one piece at a time, the earliest first, also where that one has to wait.
                 if run.place in busy:
                     continue
                 busy.add(run.place)
+            if run.losses and (self._lanes_of_suspects() or not self._may_be_taken(run)):
+                continue
             if run.losses:
                 self._lanes_of_suspects().append(run.place[2])
             end = after(run.pending, wanted - taken)

@@ -21,7 +21,7 @@ from geode_client.catalog import Delivery, Topic
 from geode_client.delivery.claiming import Claimed
 from geode_client.delivery.settlement import DeadLetter, Failed, Parked, Settlement, dead_letter
 from geode_client.errors import AlreadySettled, LeaseLost
-from geode_client.message import Chunk
+from geode_client.message import DELETED_US, Chunk
 from geode_client.options import RETRY_FOR_EVER
 
 ABSENT, PENDING, ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED, FAILED, DEAD, RESERVED, UNDONE = range(10)
@@ -47,7 +47,7 @@ _MARK_WRITTEN = bytes(state + WRITTEN if PENDING < state <= DEAD else state for 
 class Rules:
     """What a topic says of the messages that `group` delivers of it; times in microseconds.
 
-    `attempts_max` None: for ever. `settle_first`: acknowledged before it is handed over (at_most_once). `durable`: an
+    `pattern` is the group's; None for a subscriber without a group. `attempts_max` None: for ever. `settle_first`: acknowledged before it is handed over (at_most_once). `durable`: an
     acknowledgement waits for the disk (exactly_once).
     """
 
@@ -59,13 +59,15 @@ class Rules:
     dead_letter_expired: bool
     settle_first: bool
     durable: bool
+    pattern: str | None = None
 
 
-def rules_of(topic: Topic, group: str) -> Rules:
-    """What the options of a topic say of its deliveries to a group."""
+def rules_of(topic: Topic, group: str, pattern: str | None = None) -> Rules:
+    """What the options of a topic say of its deliveries to a group; `pattern` None: to a subscriber without a group."""
     options = topic.options
     return Rules(
         group=group,
+        pattern=pattern,
         attempts_max=None if options.max_retries == RETRY_FOR_EVER else options.max_retries,
         backoff_us=options.retry_backoff_us,
         backoff_max_us=options.retry_backoff_max_us,
@@ -176,6 +178,12 @@ class HeldClaim:
             if self.state[base + index] == PENDING:
                 self.state[base + index] = word
 
+    def without_deleted(self, chunk: Chunk, indices: Sequence[int]) -> Sequence[int]:
+        """Settle those of some expired messages that were deleted as removed; the others."""
+        deleted = [index for index in indices if chunk.attributes.expiry_us(index) == DELETED_US]
+        self.say_of_all(REMOVED, chunk, deleted)
+        return indices if not deleted else [index for index in indices if index not in set(deleted)]
+
     def pass_over(self, first: int, end: int) -> int:
         """What is pending at these offsets is not wanted by the condition; how many messages those are."""
         start, stop = max(first - self.first, 0), max(end - self.first, 0)
@@ -220,8 +228,9 @@ class HeldClaim:
         """The message becomes a dead letter; `failed`: by a failed attempt."""
         self.say(chunk.base_offset + index, DEAD)
         self._failed += failed
+        group, pattern = self.rules.group, self.rules.pattern
         self._letters.append(
-            dead_letter(chunk, index, group=self.rules.group, reason=reason, attempts=attempts, error=error)
+            dead_letter(chunk, index, group=group, pattern=pattern, reason=reason, attempts=attempts, error=error)
         )
 
     # ── acknowledged in a transaction ──

@@ -161,6 +161,8 @@ class FanoutCursor:
         return Slice(chunk, indices, missed)
 
     def _chosen(self, chunk: Chunk, first: int, now_us: int, candidates: Candidates | None) -> Sequence[int]:
+        if chunk.attributes.addressee is not None:
+            return ()  # copies of dead letters, which only the group that failed is to have
         if self._since_us is not None and chunk.timestamp_us < self._since_us and chunk.batch_id <= self._since_through:
             return ()
         alive = chunk.unexpired(now_us, first)

@@ -31,7 +31,7 @@ ATTEMPT_EXPONENT_MAX = 40
 
 
 class GroupCore:
-    """The group's state in one process. `jitter` gives a number from 0 to 1 for the wait before a retry."""
+    """The group's state in one process. `addressee` is the group as copies of dead letters name it. `jitter` gives a number from 0 to 1 for the wait before a retry."""
 
     def __init__(
         self,
@@ -39,12 +39,13 @@ class GroupCore:
         *,
         condition: ConditionLike | None = None,
         key: str | None = None,
+        addressee: tuple[str, str] | None = None,
         jitter: Callable[[], float] = lambda: 0.5,
     ) -> None:
         self.order_by = order_by
         self.condition = condition
         self.judged = Judged()
-        self._intake = Intake(condition, key, self.judged)
+        self._intake = Intake(condition, key, addressee, self.judged)
         self.members: dict[str, Member] = {}
         self.claims: dict[int, HeldClaim] = {}
         self._jitter = jitter

@@ -13,10 +13,16 @@ _IS_PENDING = bytes(state == PENDING for state in range(256))
 
 
 class Intake:
-    """What one group wants: messages that meet its condition, of its key."""
+    """What one group wants: messages that meet its condition, of its key.
 
-    def __init__(self, condition: ConditionLike | None, key: str | None, judged: Judged) -> None:
+    `addressee` is the name and pattern of the group: copies of dead letters are for the group that they name.
+    """
+
+    def __init__(
+        self, condition: ConditionLike | None, key: str | None, addressee: tuple[str, str] | None, judged: Judged
+    ) -> None:
         self._condition = condition
+        self._addressee = addressee
         self._key = key
         self._judged = judged
 
@@ -58,6 +64,9 @@ class Intake:
         places: Sequence[int] = range(start - base, end - base)
         if claim.state.count(PENDING, start - first, end - first) < end - start:
             places = list(compress(places, claim.state[start - first : end - first].translate(_IS_PENDING)))
+        if chunk.attributes.addressee not in (None, self._addressee):
+            claim.pass_over(start, end)
+            return ()
         if chunk.attributes.expires_us is not None:
             alive = set(chunk.unexpired(now_us))
             expire(claim, chunk, [index for index in places if index not in alive])
@@ -94,6 +103,7 @@ class Intake:
 
 def expire(claim: HeldClaim, chunk: Chunk, indices: Sequence[int]) -> None:
     """Settle messages whose time to live is over; dead letters, where the topic wants that."""
+    indices = claim.without_deleted(chunk, indices)
     if not claim.rules.dead_letter_expired:
         claim.say_of_all(EXPIRED, chunk, indices)
         return

@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from geode_client.catalog import DEAD_LETTER_ORIGIN
+from geode_client import letters
+from geode_client.letters import History
 from geode_client.message import Chunk
 
 ERROR_CHARACTERS_MAX = 1000
@@ -37,6 +38,12 @@ class DeadLetter(msgspec.Struct, frozen=True):
     key: str | None
     priority: int
     headers: Mapping[str, Any]
+    history: History | None = None
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the message expired: then it is counted as that, and is a dead letter besides."""
+        return bool(self.headers[letters.REASON] == letters.EXPIRED)
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -66,9 +73,17 @@ class Settlement(msgspec.Struct, frozen=True):
     tail_from: int | None = None
 
 
-def dead_letter(chunk: Chunk, index: int, *, group: str, reason: str, attempts: int, error: str | None) -> DeadLetter:
-    """The dead letter of a message: its headers, and which message it was, of which group, and why it is here."""
+def dead_letter(
+    chunk: Chunk, index: int, *, group: str, reason: str, attempts: int, error: str | None, pattern: str | None = None
+) -> DeadLetter:
+    """The dead letter of a message: its headers, and which message it was, of which group, and why it is here.
+
+    `pattern` is that of the group; None for a subscriber without one. A copy that REPLAY made takes its earlier deaths along.
+    """
     headers = chunk.attributes.headers
+    history = chunk.attributes.history(index)
+    deaths = [] if history is None else history.deaths
+    pattern = None if pattern == chunk.topic else pattern
     return DeadLetter(
         offset=chunk.base_offset + index,
         body=chunk.bodies[index],
@@ -76,15 +91,16 @@ def dead_letter(chunk: Chunk, index: int, *, group: str, reason: str, attempts: 
         priority=chunk.priority,
         headers={
             **((headers[index] or {}) if headers is not None else {}),
-            "dead_letter_reason": reason,
-            DEAD_LETTER_ORIGIN: chunk.topic,
+            letters.REASON: reason,
+            letters.TOPIC: chunk.topic,
             "dead_letter_partition": chunk.partition,
             "dead_letter_offset": chunk.base_offset + index,
             "dead_letter_id": chunk.message_id(index),
-            "dead_letter_group": group,
-            "dead_letter_attempts": attempts,
-            "dead_letter_error": None if error is None else error[:ERROR_CHARACTERS_MAX],
+            letters.GROUP: group,
+            letters.ATTEMPTS: attempts,
+            letters.ERROR: None if error is None else error[:ERROR_CHARACTERS_MAX],
         },
+        history=History(deaths, pattern=pattern) if deaths or pattern is not None else None,
     )
 
 

@@ -32,16 +32,14 @@ from geode_client.broker import (
     TopicStatistics,
     TrafficSeries,
 )
-from geode_client.catalog import Topic, TopicChange, TopicDefinition, dead_letter_topic_of
+from geode_client.catalog import Topic, TopicChange, TopicDefinition
 from geode_client.clock import boot_us
-from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import ConnectionLost, GeodeError, StoreError, TopicNotFound, Unsupported
 from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import counters, progress, statistics
 from geode_client.local.delays import DelayedMover
 from geode_client.local.outbox import Outbox, batch_receipt
-from geode_client.local.replaying import Replay
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
 from geode_client.local.sweeper import Sweeper
@@ -52,9 +50,11 @@ from geode_client.replying import answer
 from geode_client.routing import partition_of
 from geode_client.store import database as files
 from geode_client.store import locks
+from geode_client.store.letters import DeleteMessages, replayed
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence
 from geode_client.store.publishing import StaleTopic
+from geode_client.store.sweeping import RemoveBatches
 from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader
 from geode_client.store.traffic import SLOT_SECONDS, Traffic
 from geode_client.store.wake import Peers, WakePipe
@@ -364,11 +364,11 @@ class LocalBroker:
             raise Unsupported(f"regions ({lacking['regions']})")
 
     # ── groups ──
-    async def create_group(self, request: SubscriptionRequest) -> None:
+    async def create_group(self, request: SubscriptionRequest) -> int:
         self._check_open()
         self._transactions.refuse_past(DEFINE_OUTSIDE)
         self._refresh_catalog()
-        await self._subscriptions.groups.create(request, self._subscriptions.topics_of(request))
+        return await self._subscriptions.groups.create(request, self._subscriptions.topics_of(request))
 
     async def drop_group(self, name: str, topic: str | None, *, if_exists: bool = False) -> int:
         self._check_open()
@@ -387,23 +387,14 @@ class LocalBroker:
         covered = await self.topics(topic) if is_pattern(topic) else [await self.topic(topic)]
         return await self._subscriptions.groups.seek(name, topic, target, covered, dry_run=dry_run)
 
-    async def replay_dead_letters(self, topic: str, condition: ConditionLike | None, target: str | None) -> int:
-        origin = await self.topic(topic)
-        wanted = await self.topic(target) if target is not None else origin
-        source = self._topics.get(dead_letter_topic_of(topic, origin.options))
-        if source is None:
-            return 0
-        replay = Replay(
-            self._log,
-            self._write_together,
-            self._reports.presence.process,
-            self._topics.version,
-            source=source,
-            origin=topic,
-            target=wanted,
-            condition=condition,
-        )
-        return await replay.run()
+    async def delete_messages(self, topic: Topic, partition: int, offsets: Sequence[int]) -> int:
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
+        work = DeleteMessages(topic.topic_id, topic.name, partition, offsets)
+        await self.write(work)
+        self._subscriptions.follower.forget(work.changed)
+        if work.emptied:
+            await self.write(RemoveBatches(work.emptied, "removed"))
+        return work.deleted
 
     async def group_statistics(self, pattern: str = "**") -> list[GroupStatistics]:
         topics = await self.topics(pattern)
@@ -460,6 +451,8 @@ class LocalBroker:
             if request.counts is not None:
                 request.counts.batches_read += 1
                 request.counts.messages_read += chunk.count
+            if request.letters:
+                chunk.replayed = replayed(self._log, chunk)
             if request.end_offset is not None and chunk.base_offset >= request.end_offset:
                 if len(sources) == 1 and not request.newest_first:
                     return

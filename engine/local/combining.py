@@ -42,7 +42,8 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
         ids = None if batch.ids is None else list(batch.ids)
         if single and batch.delay_us and ids is None:
             ids = [made_id()]
-        kept = msgspec.structs.replace(batch, bodies=(), keys=keys, headers=headers, ids=ids)
+        histories = None if batch.histories is None else list(batch.histories)
+        kept = msgspec.structs.replace(batch, bodies=(), keys=keys, headers=headers, ids=ids, histories=histories)
         return cls(batch.topic, kept, lines, count, single)
 
     @property
@@ -51,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
         batch = self.batch
         # What expects an offset is checked by itself.
         alone = None if batch.expected_offset is None else id(self)
-        return batch.priority, batch.ttl_us, batch.delay_us, batch.compression, alone
+        return batch.priority, batch.ttl_us, batch.delay_us, batch.compression, batch.addressee, alone
 
 
 class Publication(msgspec.Struct, eq=False):
@@ -97,6 +98,7 @@ def _combined(entries: Sequence[Entry]) -> OutgoingBatch:
         keys=_column(entries, "keys"),
         ids=_column(entries, "ids"),
         headers=_column(entries, "headers"),
+        histories=_column(entries, "histories"),
     )
 
 

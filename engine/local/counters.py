@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from geode_client.broker import DeadLetterTotals, LatencyHistogram, TopicCounters
 from geode_client.catalog import Topic
+from geode_client.letters import public_group
 from geode_client.store.log import LogReader
 
 BOUNDS_SECONDS = (
@@ -82,10 +83,11 @@ def of_topics(
 
 def dead_letters(log: LogReader) -> list[DeadLetterTotals]:
     """Messages that became dead letters, by group, topic and reason."""
-    sql = "SELECT name, topic, reason, messages FROM dead_letter_totals ORDER BY topic, name, reason"
-    found: dict[tuple[str, str, str], int] = {}
-    for name, topic, reason, messages in log.rows(sql):
-        # Private groups are nobody's: they are told together.
-        key = ("" if name.startswith("_") else name, topic, reason)
-        found[key] = found.get(key, 0) + messages
-    return [DeadLetterTotals(*key, messages) for key, messages in found.items()]
+    sql = "SELECT name, topic, reason, letters, messages, outstanding FROM dead_letter_totals ORDER BY topic, name, reason"
+    found: dict[tuple[str, str, str, str], tuple[int, int]] = {}
+    for name, topic, reason, letters, messages, outstanding in log.rows(sql):
+        # Private groups are those of subscribers without a group.
+        key = (public_group(name) or "", topic, reason, letters)
+        known = found.get(key, (0, 0))
+        found[key] = (known[0] + messages, known[1] + outstanding)
+    return [DeadLetterTotals(*key, *numbers) for key, numbers in found.items()]

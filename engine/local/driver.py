@@ -16,7 +16,7 @@ from geode_client.clock import boot_us, now_us
 from geode_client.delivery import actions
 from geode_client.delivery.actions import Now
 from geode_client.delivery.claiming import Claimed, ClaimRequest
-from geode_client.delivery.claims import LEASE_SHORTEST_US, HeldClaim, rules_of
+from geode_client.delivery.claims import LEASE_SHORTEST_US, HeldClaim, Rules, rules_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.group import GroupCore
 from geode_client.delivery.lanes import KEY
@@ -65,7 +65,13 @@ class GroupDriver:
     ) -> None:
         self.group = group
         self.partition = partition
-        self.core = GroupCore(group.order_by, condition=condition, key=group.key, jitter=random.random)
+        self.core = GroupCore(
+            group.order_by,
+            condition=condition,
+            key=group.key,
+            addressee=(group.name, group.pattern),
+            jitter=random.random,
+        )
         self.scheduler = Scheduler(self.core, quarantine, ends=through is not None, turn=random.randrange(1 << 16))
         self._around = around
         self._through = through
@@ -313,8 +319,12 @@ class GroupDriver:
             topic = self._around.topics.by_id(one.topic_id)
             if topic is not None:
                 unmet = self._unmet(one, topic)
-                runs.append((HeldClaim(one, rules_of(topic, self.group.name)), self._found(one, unmet), unmet))
+                runs.append((HeldClaim(one, self._rules(topic)), self._found(one, unmet), unmet))
         self.scheduler.claimed(runs, claim.outcome, clocks())
+
+    def _rules(self, topic: Topic) -> Rules:
+        group = self.group
+        return rules_of(topic, group.name, None if group.private_to is not None else group.pattern)
 
     def _unmet(self, one: Claimed, topic: Topic) -> Sequence[tuple[int, int]]:
         """Runs of a large claim that need not be read: statistics say that the condition wants nothing there.

@@ -222,6 +222,11 @@ class FanoutFeed:
             self._wake()
             self._owner.closed(self)
 
+    @property
+    def before(self) -> int:
+        """Nothing is said of a subscriber without a group, which begins where it was told to."""
+        return 0
+
     # ── settling: a message is done when it is handed over, unless it is given back ──
     def finish(self, one: Slice) -> None:
         """Count what was handed over; nothing else is left to be done."""

@@ -147,6 +147,18 @@ class LogFollower:
             self._claimed_bytes -= len(oldest.lines) + CHUNK_BYTES
         return found
 
+    def forget(self, batch_ids: Iterable[int]) -> None:
+        """Batches whose contents have changed are read anew by whoever needs them next."""
+        for batch_id in batch_ids:
+            claimed = self._claimed.pop(batch_id, None)
+            if claimed is not None:
+                self._claimed_bytes -= len(claimed.lines) + CHUNK_BYTES
+            recent = self._recent.pop(batch_id, None)
+            if recent is not None:
+                self._recent_bytes -= recent.size_bytes
+                if self._fresh.pop(batch_id, None) is not None:
+                    self._fresh_bytes -= recent.size_bytes
+
     def candidates(self, batch_id: int, follower: Follower) -> Candidates | None:
         """Which messages of a batch may be for a follower that was told of it; None: that is not known."""
         recent = self._recent.get(batch_id)

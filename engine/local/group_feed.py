@@ -22,6 +22,7 @@ class GroupFeed:
         self.driver = driver
         self.member = member
         self.request = request
+        self.before = 0
         self._owner = owner
         self._open: list[GroupSlice] = []
         self._waiter: asyncio.Future[None] | None = None

@@ -156,6 +156,7 @@ class Groups:
         found = self._driver_of(join.group, request, through)
         member = Member(member_id, prefetch=request.prefetch, auto_ack=request.auto_ack)
         feed = GroupFeed(found.driver, member, request, self)
+        feed.before = 0 if private else join.before
         try:
             self.reports.enter(feed, limits, join.group.group_id)
         except GeodeError:
@@ -165,11 +166,13 @@ class Groups:
         found.driver.join(member)
         return feed
 
-    async def create(self, request: SubscriptionRequest, covered: Sequence[Topic]) -> None:
-        """Make the group of a request; raises GroupMismatch when it is there."""
+    async def create(self, request: SubscriptionRequest, covered: Sequence[Topic]) -> int:
+        """Make the group of a request; how many messages lie before it. Raises GroupMismatch when it is there."""
         await self.settle_pending()
         starts = self._starts(request.start, covered)
-        await self.write([JoinGroup(self._definition(request, None), starts=starts, create_only=True)])
+        join = JoinGroup(self._definition(request, None), starts=starts, create_only=True)
+        await self.write([join])
+        return join.before
 
     def _definition(self, request: SubscriptionRequest, private_id: str | None) -> GroupDefinition:
         return GroupDefinition(

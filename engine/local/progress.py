@@ -94,6 +94,7 @@ def of_group(log: LogReader, group: Group, topic: Topic) -> GroupStatistics:
         in_flight=in_flight,
         retrying=retrying,
         oldest_pending_us=min(oldest, default=None),
+        positions={partition: min(at for _, at in frontiers) for partition, frontiers in lanes.items()},
     )
 
 

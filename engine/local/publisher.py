@@ -113,7 +113,7 @@ def _check_sizes(topic: Topic, lines: bytes) -> None:
 def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, live_from_us: int) -> Attributes:
     keys = _keys(topic, batch, lines)
     ttl_us = batch.ttl_us if batch.ttl_us is not None else topic.options.message_ttl_us
-    if keys is None and batch.ids is None and batch.headers is None and ttl_us is None:
+    if keys is None and batch.ids is None and batch.headers is None and ttl_us is None and batch.histories is None:
         return NO_ATTRIBUTES
     if batch.ids is not None:
         _check_ids(batch.ids)
@@ -122,6 +122,8 @@ def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, li
         ids=list(batch.ids) if batch.ids is not None and any(batch.ids) else None,
         headers=_checked_headers(batch.headers) if batch.headers is not None else None,
         expires_us=None if ttl_us is None else live_from_us + ttl_us,
+        addressee=batch.addressee,
+        histories=None if batch.histories is None else list(batch.histories),
     )
 
 
@@ -245,7 +247,7 @@ def _parts(columns: _Columns, lines: bytes, count: int, attributes: Attributes, 
     parts: list[Part] = []
     for partition, chosen in places.items():
         text = b"".join([bodies[index] + b"\n" for index in chosen])
-        parts += _rows(columns, partition, text, pick(attributes, chosen), chosen)
+        parts += _rows(columns, partition, text, attributes.only(chosen), chosen)
     return parts
 
 
@@ -278,15 +280,7 @@ def _row(
     end: int,
 ) -> Part:
     lines = b"\n".join(bodies[first:end]) + b"\n"
-    return columns.part(partition, lines, pick(attributes, range(first, end)), positions[first:end])
-
-
-def pick(attributes: Attributes, places: Sequence[int]) -> Attributes:
-    """The attributes of only these messages."""
-    if attributes is NO_ATTRIBUTES:
-        return attributes
-    columns = (attributes.keys, attributes.ids, attributes.headers, attributes.expires_us)
-    return Attributes(*[[c[i] for i in places] if isinstance(c, list) else c for c in columns])  # type: ignore[arg-type]
+    return columns.part(partition, lines, attributes.only(range(first, end)), positions[first:end])
 
 
 class Waiting(msgspec.Struct, frozen=True, eq=False):

@@ -42,6 +42,7 @@ from geode_client.local.publisher import Router, check_lines
 from geode_client.store.batch import RAW_BYTES_MAX
 from geode_client.store.database import Database, engine_names
 from geode_client.store.holding import Hold
+from geode_client.store.letters import MarkReplayed
 from geode_client.store.log import LogReader
 from geode_client.store.own_tables import Interrupted, OwnTables, Parameters, Rows
 from geode_client.store.publishing import StaleTopic
@@ -143,6 +144,7 @@ class LocalTransaction:
         self._bytes = 0
         self._created: dict[str, Topic] = {}
         self._settlements: dict[int, JoinedSettlement] = {}
+        self._marks: list[tuple[Topic, int, Sequence[int]]] = []
         self._held: Held | None = None
         self._ended: GeodeError | None = None
         self._committing = False
@@ -240,6 +242,10 @@ class LocalTransaction:
             topic = topics.get(name) or self._created.get(name)
         return topic or topics.require(validate_topic_name(name))
 
+    def mark_replayed(self, topic: Topic, partition: int, offsets: Sequence[int]) -> None:
+        self._check_open()
+        self._marks.append((topic, partition, list(offsets)))
+
     def settle(self, settlement: JoinedSettlement) -> None:
         self._check_open()
         self._settlements[id(settlement)] = settlement
@@ -300,7 +306,7 @@ class LocalTransaction:
                     await self._held.until_over()
 
     async def _commit(self) -> None:
-        if self._held is None and not self._entries and not self._settlements and not self._created:
+        if self._held is None and not (self._entries or self._settlements or self._created or self._marks):
             self._commit_is_done(())
             return
         for _ in range(STALE_RETRIES):
@@ -323,7 +329,10 @@ class LocalTransaction:
             if parts.topics.get(name) is None
         ]
         made = publications(self._entries, known, parts.topics.version, parts.router)
-        return CommitWork(creations, made, [one.work() for one in self._settlements.values()])
+        marks = [
+            MarkReplayed(topic.topic_id, topic.name, partition, offsets) for topic, partition, offsets in self._marks
+        ]
+        return CommitWork(creations, made, [*marks, *[one.work() for one in self._settlements.values()]])
 
     async def _written(self, work: CommitWork) -> None:
         """Hand the work to the writer and wait for what becomes of it."""

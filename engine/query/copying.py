@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from geode_client import codec, letters
 from geode_client.broker import Broker, OutgoingBatch, ScanRequest
 from geode_client.catalog import Topic
 from geode_client.clock import now_us
@@ -153,9 +154,22 @@ async def _write_json(broker: Broker, topic: Topic, stream: IO[bytes], progress:
 
 def _text_of(chunk: Chunk) -> tuple[bytes, int]:
     places = chunk.unexpired(now_us())
+    if chunk.attributes.histories is not None:
+        return b"".join(_line(chunk, place) for place in places), len(places)
     if len(places) == chunk.count:
         return chunk.lines, chunk.count
     return b"".join(chunk.bodies[place] + b"\n" for place in places), len(places)
+
+
+def _line(chunk: Chunk, place: int) -> bytes:
+    is_copy = letters.replayed_from(chunk, place) is not None
+    return (codec.encode(_row(chunk, place)) if is_copy else chunk.bodies[place]) + b"\n"
+
+
+def _row(chunk: Chunk, place: int) -> Any:
+    """A message as it is written to a file: the copy of a dead letter also says which one it was made of."""
+    source, body = letters.replayed_from(chunk, place), chunk.rows[place]
+    return {**body, "_replayed_from": source} if source is not None and isinstance(body, dict) else body
 
 
 async def _write_csv(broker: Broker, topic: Topic, stream: IO[bytes], progress: Progress | None) -> tuple[int, int]:
@@ -167,7 +181,7 @@ async def _write_csv(broker: Broker, topic: Topic, stream: IO[bytes], progress: 
         if chunk.base_offset >= ends.get(chunk.partition, 0):
             continue  # published since the names were read
         places = chunk.unexpired(now_us())
-        text = await asyncio.to_thread(writer.rows, [chunk.rows[place] for place in places])
+        text = await asyncio.to_thread(writer.rows, [_row(chunk, place) for place in places])
         await asyncio.to_thread(stream.write, text)
         messages += len(places)
         size += len(text)
@@ -183,7 +197,7 @@ async def _fields_of(broker: Broker, topic: Topic) -> tuple[list[str], dict[int,
     others = False
     async for chunk in broker.scan(ScanRequest([topic])):
         ends[chunk.partition] = chunk.end_offset
-        for body in chunk.rows:
+        for body in (_row(chunk, place) for place in range(chunk.count)):
             if isinstance(body, dict):
                 names.update(dict.fromkeys(body))
             else:

@@ -12,7 +12,7 @@ from geode_client.grammar import ast
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import create_topic, literal, type_text
 from geode_client.outgoing import checked_expectation
-from geode_client.query import copying, grouping, judging, plan, system
+from geode_client.query import analyzing, copying, grouping, judging, plan, system
 from geode_client.query.measuring import Measures
 from geode_client.query.planner import covers
 from geode_client.query.result import Result, counted
@@ -71,7 +71,12 @@ class Executor:
             case plan.Publish():
                 return await self._publish(node)
             case (
-                plan.CreateGroup() | plan.SeekGroup() | plan.PauseGroup() | plan.DropGroup() | plan.ReplayDeadLetters()
+                plan.CreateGroup()
+                | plan.SeekGroup()
+                | plan.PauseGroup()
+                | plan.DropGroup()
+                | plan.ReplayDeadLetters()
+                | plan.DeleteDeadLetters()
             ):
                 return await grouping.run(self._broker, node, self._ensure_topic)
             case plan.Subscribe():
@@ -82,17 +87,8 @@ class Executor:
                 return describe(topic)
             case plan.ShowCreate(topic):
                 return Result(("create_statement",), [(create_statement(topic) + ";",)])
-            case plan.CopyFrom():
-                await self._ensure_topic(node.topic)
-                messages, size = await copying.copy_from(self._broker, node, self._progress)
-                return Result(
-                    message=f"{counted(messages, 'message')} ({size} bytes) copied from {node.path} to {node.topic}"
-                )
-            case plan.CopyTo():
-                messages, size = await copying.copy_to(self._broker, node, self._progress)
-                return Result(
-                    message=f"{counted(messages, 'message')} ({size} bytes) copied from {node.topic.name} to {node.path}"
-                )
+            case plan.CopyFrom() | plan.CopyTo():
+                return await self._copy(node)
             case plan.Assert():
                 return await self._assert(node)
             case plan.TestFilter():
@@ -103,7 +99,7 @@ class Executor:
                 )
             case plan.Missing(what):
                 raise Unsupported(what)
-            case plan.Analyze():
+            case plan.Analyze() | plan.AnalyzeSubscribe():
                 return await self._analyze(node)
             case plan.Query():
                 columns, found = await self._runner().run(node)
@@ -120,10 +116,25 @@ class Executor:
 
         return Runner(self._broker, self._parameters, measures=measures)
 
-    async def _analyze(self, node: plan.Analyze) -> Result:
+    async def _analyze(self, node: plan.Analyze | plan.AnalyzeSubscribe) -> Result:
+        if isinstance(node, plan.AnalyzeSubscribe):
+            return await analyzing.analyze(self._broker, node.subscribe)
         measures = Measures()
         await self._runner(measures).run(node.query)
         return Result(("operator", "rows", "batches", "milliseconds", "notes"), measures.rows(node.query))
+
+    async def _copy(self, node: plan.CopyFrom | plan.CopyTo) -> Result:
+        match node:
+            case plan.CopyFrom():
+                await self._ensure_topic(node.topic)
+                messages, size = await copying.copy_from(self._broker, node, self._progress)
+                source, target = node.path, node.topic
+            case plan.CopyTo():
+                messages, size = await copying.copy_to(self._broker, node, self._progress)
+                source, target = node.topic.name, node.path
+            case _:
+                assert_never(node)
+        return Result(message=f"{counted(messages, 'message')} ({size} bytes) copied from {source} to {target}")
 
     async def _drop(self, name: str, if_exists: bool) -> Result:
         try:
@@ -170,9 +181,12 @@ class Executor:
     async def _subscribe(self, node: plan.Subscribe) -> Result:
         if not is_pattern(node.request.pattern):
             await self._ensure_topic(node.request.pattern)
-        subscription = Subscription(self._broker, node.request, limit=node.limit, timeout_seconds=node.timeout_seconds)
+        subscription = Subscription(
+            self._broker, node.request, limit=node.limit, timeout_seconds=node.timeout_seconds, warns=False
+        )
         await subscription.open()
-        return Result(subscription=subscription, notices=node.notices, message=f"subscribed to {node.request.pattern}")
+        notices = (*node.notices, *subscription.notices)
+        return Result(subscription=subscription, notices=notices, message=f"subscribed to {node.request.pattern}")
 
     async def _show(self, kind: str, like: str | None) -> Result:
         if kind == "topics":

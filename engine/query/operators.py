@@ -71,7 +71,8 @@ class Scan:
     """The retained messages of topics, in commit order. `outputs` are computed where `condition` is TRUE.
 
     `whole`: bodies are decoded whole, not only the fields that are read. `newest_first` turns the order round. `skips`: the
-    statistics of a batch may show that nothing in it can match, and it is not read.
+    statistics of a batch may show that nothing in it can match, and it is not read. `letters`: the messages are dead letters,
+    which have columns of their own.
     """
 
     pattern: str
@@ -84,6 +85,7 @@ class Scan:
     newest_first: bool = False
     limit: int | None = None
     skips: bool = False
+    letters: bool = False
 
     def text(self) -> str:
         from geode_client.query.columns import named

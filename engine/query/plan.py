@@ -7,9 +7,12 @@ Statements that do one thing (create, publish, subscribe …) are one node. A SE
 from dataclasses import dataclass, field
 from typing import Any
 
-from geode_client.broker import StartPosition, SubscriptionRequest
+from geode_client.broker import FromBeginning, FromEnd, FromOffset, FromTime, StartPosition, SubscriptionRequest
 from geode_client.catalog import AddColumn, Topic, TopicChange, TopicDefinition
+from geode_client.clock import datetime_of
 from geode_client.conditions import Condition
+from geode_client.conditions.requirements import OneOf, Path, Within, leaves
+from geode_client.delivery.fanout import ConditionLike
 from geode_client.grammar import ast
 from geode_client.grammar.unparse import column as column_text
 from geode_client.query.files import CsvOptions
@@ -22,7 +25,13 @@ class CreateTopic:
     if_not_exists: bool
 
     def text(self) -> str:
-        return f"CreateTopic {self.definition.name}{' if not exists' * self.if_not_exists}"
+        definition = self.definition
+        parts = [f"CreateTopic {definition.name}{' if not exists' * self.if_not_exists}"]
+        if definition.schema is not None:
+            parts.append(f"columns {', '.join(column_text(column) for column in definition.schema.columns) or 'none'}")
+        given = [f"{name}: {value}" for name, value, is_default in definition.options.named() if not is_default]
+        parts += [f"options {', '.join(given)}"] if given else []
+        return ", ".join([*parts, f"delivery {definition.delivery.value}"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +120,23 @@ class ReplayDeadLetters:
     topic: str
     condition: Condition | None
     target: str | None
+    to_all: bool = False
 
     def text(self) -> str:
         where = "" if self.condition is None else f", where {self.condition.text}"
-        return f"ReplayDeadLetters of {self.topic} to {self.target or self.topic}{where}"
+        everybody = self.to_all or self.target is not None
+        to = f"{self.target or self.topic}, for {'everybody' if everybody else 'the groups that failed'}"
+        return f"ReplayDeadLetters of {self.topic} to {to}{where}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDeadLetters:
+    topic: str
+    condition: Condition | None
+
+    def text(self) -> str:
+        where = "" if self.condition is None else f", where {self.condition.text}"
+        return f"DeleteDeadLetters of {self.topic}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +171,64 @@ class Subscribe:
         if request.condition is not None:
             parts.append(f"where {request.condition.text}")
         if request.group is not None:
-            parts.append(f"group {request.group}")
-        parts.append(type(request.start).__name__.removeprefix("From").lower())
-        parts += ["follow" if request.follow else "no follow"]
-        for name in ("partition", "key"):
+            consumer = f" consumer {request.consumer}" if request.consumer is not None else ""
+            parts.append(f"group {request.group}{consumer}")
+        parts.append(_start_text(request.start))
+        parts.append("follow" if request.follow else "no follow")
+        if request.priority_order or request.ordering:
+            parts.append(f"order by {'priority' if request.priority_order else 'key'}")
+        parts.append(f"ack {'auto' if request.auto_ack else 'manual'}")
+        for name in ("partition", "key", "region"):
             value = getattr(request, name)
             if value is not None:
                 parts.append(f"{name} {value}")
         if self.limit is not None:
             parts.append(f"limit {self.limit}")
-        return ", ".join(parts)
+        if self.timeout_seconds is not None:
+            parts.append(f"timeout {self.timeout_seconds:g} seconds")
+        return ", ".join([*parts, *_condition_parts(request.condition)])
+
+
+def _start_text(start: StartPosition) -> str:
+    match start:
+        case FromEnd():
+            return "from end"
+        case FromBeginning():
+            return "from beginning"
+        case FromOffset(offset):
+            return f"from offset {offset}"
+        case FromTime(timestamp_us):
+            return f"from {datetime_of(timestamp_us).isoformat()}"
+
+
+def _condition_parts(condition: ConditionLike | None) -> list[str]:
+    """What a condition reads, and how messages are found that can meet it."""
+    if not isinstance(condition, Condition):
+        return []
+    parts = [f"fields {', '.join((*condition.fields, *condition.virtual)) or 'none'}"]
+    terms = sorted({_path(leaf.path) for leaf in leaves(condition.requirement) if isinstance(leaf, OneOf | Within)})
+    parts.append(f"index terms {', '.join(terms)}" if terms else "no index terms")
+    if any(leaf.path is not None and not leaf.path.virtual for leaf in leaves(condition.requirement)):
+        parts.append("skipping by statistics")
+    return parts
+
+
+def _path(path: Path) -> str:
+    return path.name + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyzeSubscribe:
+    """Run a subscription over what is retained on behalf of nobody, and say what it read and what matched."""
+
+    subscribe: Subscribe
+
+    def text(self) -> str:
+        return "AnalyzeSubscribe"
+
+    @property
+    def children(self) -> "tuple[Subscribe, ...]":
+        return (self.subscribe,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +381,7 @@ Plan = (
     | PauseGroup
     | DropGroup
     | ReplayDeadLetters
+    | DeleteDeadLetters
     | Begin
     | Commit
     | Rollback
@@ -324,12 +395,13 @@ Plan = (
     | TestFilter
     | Explain
     | Analyze
+    | AnalyzeSubscribe
     | Missing
     | Query
 )
 
 
-def lines(plan: "Plan | Operator | SubQuery", depth: int = 0) -> list[str]:
+def lines(plan: "Plan | Operator | SubQuery | Subscribe", depth: int = 0) -> list[str]:
     """The plan as text, each level indented."""
     found = ["  " * depth + plan.text()]
     inner = [plan.plan] if isinstance(plan, Explain) else getattr(plan, "children", ())

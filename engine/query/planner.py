@@ -16,6 +16,7 @@ from geode_client.grammar.unparse import start as unparse_start
 from geode_client.query import plan as nodes
 from geode_client.query.files import CsvOptions
 from geode_client.query.subscribing import request_of, start_position
+from geode_client.replaying import places_of
 from geode_client.schema import Schema
 from geode_client.units import parse_duration_us
 from geode_client.values import parse_timestamp
@@ -30,6 +31,7 @@ GroupStatement = (
     | ast.ResumeSubscription
     | ast.DropSubscription
     | ast.ReplayDeadLetters
+    | ast.DeleteDeadLetters
 )
 
 COPY_BATCH_MESSAGES = 1000
@@ -100,6 +102,7 @@ class Planner:
                 | ast.ResumeSubscription()
                 | ast.DropSubscription()
                 | ast.ReplayDeadLetters()
+                | ast.DeleteDeadLetters()
             ):
                 return await self._group(statement)
             case ast.Begin() | ast.Commit() | ast.Rollback():
@@ -180,6 +183,14 @@ class Planner:
         columns = None if pattern is None else await self._columns_of(pattern)
         return conditions.compile_condition(tree, parameters=self._parameters, columns=columns)
 
+    async def _of_letters(self, tree: Any) -> "Condition | None":
+        """A WHERE over dead letters, which have columns of their own."""
+        if tree is None:
+            return None
+        from geode_client.query.scope import over_letters
+
+        return await self._condition(over_letters(tree), None)
+
     async def _group(self, statement: GroupStatement) -> nodes.Plan:
         match statement:
             case ast.CreateSubscription():
@@ -193,9 +204,14 @@ class Planner:
                 return nodes.PauseGroup(group, on, False)
             case ast.DropSubscription(group, on, if_exists):
                 return nodes.DropGroup(group, on, if_exists)
-            case ast.ReplayDeadLetters(topic_name, where, target_name):
-                await self._broker.topic(topic_name)
-                return nodes.ReplayDeadLetters(topic_name, await self._condition(where, None), target_name)
+            case ast.ReplayDeadLetters(topic_name, where, target_name, to_all):
+                await places_of(self._broker, topic_name)
+                if target_name is not None:
+                    await self._broker.topic(target_name)
+                return nodes.ReplayDeadLetters(topic_name, await self._of_letters(where), target_name, to_all)
+            case ast.DeleteDeadLetters(topic_name, where):
+                await places_of(self._broker, topic_name)
+                return nodes.DeleteDeadLetters(topic_name, await self._of_letters(where))
             case _:
                 assert_never(statement)
 
@@ -249,10 +265,18 @@ class Planner:
             return self._lacking("regions", statement)
         return nodes.Show(kind, like)
 
-    def _analyze(self, planned: nodes.Plan, statement: ast.Statement) -> nodes.Analyze:
+    def _analyze(self, planned: nodes.Plan, statement: ast.Statement) -> nodes.Analyze | nodes.AnalyzeSubscribe:
+        if isinstance(planned, nodes.Subscribe):
+            if planned.follow_given and planned.limit is None and planned.timeout_seconds is None:
+                raise GqlError(
+                    "EXPLAIN ANALYZE of a SUBSCRIBE with FOLLOW needs an end",
+                    span=statement.span,
+                    hint="add LIMIT n or TIMEOUT '5 seconds', or leave FOLLOW out",
+                )
+            return nodes.AnalyzeSubscribe(planned)
         if not isinstance(planned, nodes.Query):
             hint = "EXPLAIN without ANALYZE shows the plan of any statement"
-            raise GqlError("EXPLAIN ANALYZE runs and measures a SELECT", span=statement.span, hint=hint)
+            raise GqlError("EXPLAIN ANALYZE runs and measures a SELECT or a SUBSCRIBE", span=statement.span, hint=hint)
         return nodes.Analyze(planned)
 
     async def _query(self, tree: Any) -> nodes.Query:

@@ -131,6 +131,7 @@ class Runner:
             since_us=node.within.since_us,
             condition=node.condition if node.skips else None,
             counts=counts,
+            letters=node.letters,
         )
         async with aclosing(self._broker.scan(request)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlglot import exp
 
+from geode_client import letters
 from geode_client.conditions.rows import VIRTUAL_COLUMNS, path_text, steps_of
 from geode_client.errors import GqlError, did_you_mean
 from geode_client.grammar.ast import Scalar, TypeNode
@@ -31,6 +32,10 @@ _VIRTUAL_TYPES: Mapping[str, TypeNode] = {
     "_priority": _INT,
     "_timestamp": _TIME,
     "_expires_at": _TIME,
+    "_replayed_from": _TEXT,
+    letters.COLUMNS["_group"]: _TEXT,
+    letters.COLUMNS["_reason"]: _TEXT,
+    letters.COLUMNS["_replayed_at"]: _TIME,
 }
 Step = str | int
 
@@ -43,21 +48,29 @@ class Path:
     virtual: bool
     steps: tuple[Step, ...]
     span: Any
+    quoted: bool = False
 
     @classmethod
     def of(cls, node: exp.Expression) -> "Path":
         head, steps = steps_of(node)
         quoted = bool(head.this.args.get("quoted"))
-        return cls(head.name, head.name in VIRTUAL_COLUMNS and not quoted, tuple(steps), node.meta.get("span"))
+        virtual = head.name in VIRTUAL_COLUMNS and not quoted
+        return cls(head.name, virtual, tuple(steps), node.meta.get("span"), quoted)
 
     def inside(self) -> "Path":
         """The path without the source in front of it."""
         name = str(self.steps[0])
         return Path(name, name in VIRTUAL_COLUMNS, self.steps[1:], self.span)
 
+    def of_letters(self) -> "Path":
+        """The path where it is a column that only dead letters have; else the same."""
+        name = None if self.quoted else letters.COLUMNS.get(self.name)
+        return self if name is None else replace(self, name=name, virtual=True)
+
     @property
     def text(self) -> str:
-        return path_text(self.name, self.steps)
+        shown = f"_{self.name[1:]}" if self.virtual and self.name.startswith("#") else self.name
+        return path_text(shown, self.steps)
 
     def node(self) -> exp.Expression:
         """The path as a node over messages."""
@@ -107,8 +120,13 @@ class Source:
         """Whether any name may be a field of its rows."""
         return self.is_topic or any(column.spread for column in self.columns)
 
+    def meant(self, path: Path) -> Path:
+        """The path as it is meant of this source."""
+        return path.of_letters() if isinstance(self.node, nodes.Scan) and self.node.letters else path
+
     def knows(self, path: Path) -> bool:
         """Whether the name is one of its columns for sure."""
+        path = self.meant(path)
         if self.is_topic:
             return path.virtual or path.name in self.types
         return any(column.name == path.name and not column.spread for column in self.columns)
@@ -241,7 +259,8 @@ class Scope:
         return knowing[0], self._noticed(knowing[0], path)
 
     def _noticed(self, source: Source, path: Path) -> Path:
-        """Say of a field that a schema does not name that it may be misspelt."""
+        """The path as the source means it; a notice where a schema does not name the field, which may be misspelt."""
+        path = source.meant(path)
         types = source.types
         if types and not path.virtual and path.name not in types:
             hint = did_you_mean(path.name, types)
@@ -252,6 +271,19 @@ class Scope:
         named = [source.alias for source in sources if source.alias is not None]
         hint = f"write {' or '.join(f'{alias}.{path.text}' for alias in named)}" if named else "give the sources names"
         return GqlError(f"{path.text} may be of several sources", span=path.span, hint=hint)
+
+
+def over_letters(tree: exp.Expression) -> exp.Expression:
+    """An expression over dead letters with the columns that only they have."""
+
+    def made(node: exp.Expression) -> exp.Expression | None:
+        if isinstance(node, exp.Column):
+            path = Path.of(node)
+            meant = path.of_letters()
+            return None if meant is path else meant.node()
+        return None
+
+    return replaced(tree, made)
 
 
 def unknown(path: Path, known: Sequence[str]) -> GqlError:

@@ -4,18 +4,18 @@ Sources and joins, WHERE, GROUP BY with aggregates, HAVING, the selected values,
 here is right and simple; rules/ make it quick. Names are resolved in scope.py.
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlglot import exp
 
+from geode_client import letters
 from geode_client.broker import Broker
-from geode_client.catalog import DEAD_LETTER_ORIGIN, Topic, dead_letter_topic_of
+from geode_client.catalog import Topic
 from geode_client.conditions import compile_condition
 from geode_client.conditions.compile import plain_value
-from geode_client.errors import GqlError, TopicNotFound, did_you_mean
+from geode_client.errors import GqlError, did_you_mean
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import unparse_expression
 from geode_client.query import checking, rules, system
@@ -25,6 +25,7 @@ from geode_client.query.columns import bare, placed, position_of, reference
 from geode_client.query.plan import Query
 from geode_client.query.scope import Path, Scope, Source, outermost
 from geode_client.query.vectors import Surroundings
+from geode_client.replaying import places_of
 
 COUNT_MAX = 2**53
 
@@ -211,17 +212,13 @@ class SelectPlanner:
         return [await self._broker.topic(name)]
 
     async def _dead_letters(self, name: str) -> nodes.Scan:
-        """The dead letters of these topics, in whatever topics they are; one is made only when it is first needed."""
-        topics = await self._topics(name)
-        found: dict[str, Topic] = {}
-        for letters in dict.fromkeys(dead_letter_topic_of(topic.name, topic.options) for topic in topics):
-            with contextlib.suppress(TopicNotFound):
-                found[letters] = await self._broker.topic(letters)
+        """The dead letters of these topics, in whatever topics they are, also of topics that were dropped."""
+        found = await places_of(self._broker, name)
         # Several topics may share one for their dead letters, which anybody may publish to as well.
-        origin = Path("_headers", True, (DEAD_LETTER_ORIGIN,), None).node()
-        names = [exp.Literal.string(topic.name) for topic in topics]
+        origin = Path("_headers", True, (letters.TOPIC,), None).node()
+        names = [exp.Literal.string(topic) for topic in found.origins]
         condition = compile_condition(exp.In(this=origin, expressions=names))
-        return nodes.Scan(f"dead letters of {name}", tuple(found.values()), (), (), condition)
+        return nodes.Scan(f"dead letters of {name}", tuple(found.topics), (), (), condition, letters=True)
 
     # ── the selected values ──
     def _items(self, tree: exp.Select, scope: Scope) -> list[Item]:

@@ -112,12 +112,15 @@ async def _subscriptions(broker: Broker) -> Rows:
 
 
 async def _dead_letters(broker: Broker) -> Rows:
-    rows: Rows = []
-    for one in await broker.group_totals():
-        if one.dead_lettered:
-            retained = await _retained(broker, one.dead_letter_topic)
-            rows.append((one.topic_name, one.name, one.dead_letter_topic, one.dead_lettered, retained))
-    return rows
+    found: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for one in await broker.dead_letter_totals():
+        key = (one.topic_name, one.name, one.dead_letter_topic)
+        messages, outstanding = found.get(key, (0, 0))
+        found[key] = (messages + one.messages, outstanding + one.outstanding)
+    return [
+        (topic, group or None, place, messages, await _retained(broker, place), outstanding)
+        for (topic, group, place), (messages, outstanding) in found.items()
+    ]
 
 
 async def _retained(broker: Broker, topic: str) -> int:
@@ -153,7 +156,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "name pattern topic_name filter order paused published acknowledged filtered dead_lettered expired removed"
         " pending_messages in_flight retrying lag_seconds".split()
     ),
-    "dead_letters": tuple("topic_name consumer_group dead_letter_topic dead_lettered messages_retained".split()),
+    "dead_letters": tuple(
+        "topic_name consumer_group dead_letter_topic dead_lettered messages_retained outstanding".split()
+    ),
     "regions": ("region",),
 }
 _READERS: Mapping[str, Callable[[Broker], Awaitable[Rows]]] = {

@@ -16,6 +16,7 @@ from geode_client.clock import now_us
 from geode_client.delivery.lanes import DEFAULT_PRIORITY, KEY, LANES, PLAIN, PRIORITY
 from geode_client.errors import GeodeError, GroupMismatch, GroupNotFound
 from geode_client.grammar.names import literal_prefix, matches
+from geode_client.letters import Addressee
 from geode_client.options import TopicOptions
 from geode_client.routing import SLOTS, slot_of
 from geode_client.store.batch import unpack_attributes
@@ -59,7 +60,8 @@ class GroupDefinition(msgspec.Struct, frozen=True):
 
 
 class JoinGroup(msgspec.Struct, eq=False):
-    """Find the group of this definition, or make it; after the commit `group` is it.
+    """Find the group of this definition, or make it; after the commit `group` is it, and `before` says how many retained
+    messages lie before the start of a new group that begins at the end.
 
     Raises GroupMismatch when it is there with another filter or order; with `create_only`, when it is there at all.
     """
@@ -70,6 +72,7 @@ class JoinGroup(msgspec.Struct, eq=False):
     durable: bool = True
     error: GeodeError | None = None
     group: Group | None = None
+    before: int = 0
 
     def prepare(self) -> None: ...
 
@@ -96,6 +99,18 @@ class JoinGroup(msgspec.Struct, eq=False):
         assert self.group is not None
         for topic_id, partitions in _covered(transaction, wanted.pattern):
             _make_lanes(transaction, self.group, topic_id, range(partitions), self.starts)
+            if self.starts is None:
+                self.before += sum(_retained(transaction, topic_id, partition) for partition in range(partitions))
+
+
+def _retained(transaction: Transaction, topic_id: int, partition: int) -> int:
+    """Messages of a partition between the first that can be read and the end, but for gaps."""
+    sql = "SELECT min(base_offset) FROM batches WHERE topic_id = ? AND partition = ?"
+    (first,) = transaction.database.rows(sql, (topic_id, partition))[0]
+    if first is None:
+        return 0
+    start = max(int(first), _retained_from(transaction, topic_id, partition))
+    return max(0, transaction.next_offset(topic_id, partition) - start)
 
 
 def _check_same(found: Group, wanted: GroupDefinition, create_only: bool) -> None:
@@ -305,101 +320,53 @@ TOTAL = (
 _COUNTERS = ("acknowledged", "filtered", "dead_lettered", "expired", "removed")
 
 
+class Ahead(msgspec.Struct, frozen=True):
+    """A lane of a group that had messages of a batch ahead, from offset `start` on. `pattern` None: of a private group."""
+
+    name: str
+    pattern: str | None
+    order_by: str
+    lane: int
+    start: int
+
+
 def pass_over(
-    transaction: Transaction, topic_id: int, partition: int, first: int, end: int, counter: str
-) -> list[tuple[str, str, int, int]]:
+    transaction: Transaction,
+    topic_id: int,
+    partition: int,
+    first: int,
+    end: int,
+    counter: str,
+    addressee: Addressee | None = None,
+) -> list[Ahead]:
     """Offsets first to end - 1 are about to go: count their messages in every lane that still has them ahead.
 
-    `counter`: removed, expired or dead_lettered. Lanes that are there already move past them. Gives name, order and lane of
-    those that had messages of them ahead, and from which offset on.
+    `counter`: removed or expired; for groups other than the `addressee`, if there is one, they are filtered. Lanes that are
+    there already move past them. Gives the lanes that had any of them ahead, but for the filtered ones.
     """
     assert counter in _COUNTERS
     rows = transaction.database.rows(
-        "SELECT l.group_id, l.lane, l.frontier, g.order_by, g.name FROM lanes AS l JOIN groups AS g USING (group_id)"
+        "SELECT l.group_id, l.lane, l.frontier, g.order_by, g.name, g.pattern, g.private_to FROM lanes AS l JOIN groups AS g USING (group_id)"
         " WHERE l.topic_id = ? AND l.partition = ? AND l.frontier < ?",
         (topic_id, partition, end),
     )
-    ahead: list[tuple[str, str, int, int]] = []
-    for group_id, lane, frontier, order_by, name in rows:
+    ahead: list[Ahead] = []
+    for group_id, lane, frontier, order_by, name, pattern, private_to in rows:
+        is_meant = addressee is None or addressee == (name, pattern)
+        column = counter if is_meant else "filtered"
         start = max(frontier, first)
         found = stored_between(transaction.database, order_by, lane, topic_id, partition, start, end)
         transaction.database.cursor.execute(
-            f"UPDATE lanes SET {counter} = {counter} + ?, frontier = ? WHERE group_id = ? AND topic_id = ?"
+            f"UPDATE lanes SET {column} = {column} + ?, frontier = ? WHERE group_id = ? AND topic_id = ?"
             " AND partition = ? AND lane = ?",
             (found, end if frontier >= first else frontier, group_id, topic_id, partition, lane),
         )
         if found:
-            numbers = [found if column == counter else 0 for column in _COUNTERS]
+            numbers = [found if one == column else 0 for one in _COUNTERS]
             transaction.database.cursor.execute(TOTAL, (name, topic_id, *numbers, 0, 0))
-            ahead.append((name, order_by, lane, start))
+            if is_meant:
+                ahead.append(Ahead(name, None if private_to is not None else pattern, order_by, lane, start))
     return ahead
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """A message that waited for its retry, or behind one of its key, and is gone."""
-
-    group: str
-    offset: int
-    attempts: int
-    error: str | None
-
-
-def settle_waiting(
-    transaction: Transaction, topic_id: int, partition: int, first: int, end: int, counter: str
-) -> list[Waiting]:
-    """Offsets first to end - 1 are about to go: settle those of them that wait in any group, so that their keys are free.
-
-    `counter`: removed, expired or dead_lettered. Messages in a claim are settled by the process that holds them.
-    """
-    assert counter in _COUNTERS
-    place = (topic_id, partition)
-    found: list[tuple[int, int, Waiting]] = []
-    for group_id, name, offset, lane, attempts, error in transaction.database.rows(
-        "SELECT group_id, name, offset, lane, attempts, error FROM retries JOIN groups USING (group_id)"
-        " WHERE topic_id = ? AND partition = ? AND offset >= ? AND offset < ?",
-        (*place, first, end),
-    ):
-        sql = "DELETE FROM retries WHERE group_id = ? AND topic_id = ? AND partition = ? AND offset = ?"
-        transaction.database.cursor.execute(sql, (group_id, *place, offset))
-        found.append((group_id, lane, Waiting(name, offset, attempts, error)))
-    for group_id, name, key, start, lane, pending in transaction.database.rows(
-        "SELECT group_id, name, p.key, first, lane, pending FROM parked AS p JOIN groups USING (group_id)"
-        " WHERE topic_id = ? AND partition = ? AND first < ? AND first + length(pending) > ?",
-        (*place, end, first),
-    ):
-        found += [
-            (group_id, lane, Waiting(name, start + at, 0, None))
-            for at in range(max(0, first - start), min(len(pending), end - start))
-            if pending[at]
-        ]
-        _unpark(transaction, (group_id, *place, key, start), lane, pending, first, end)
-    for group_id, lane, one in found:
-        transaction.database.cursor.execute(
-            f"UPDATE lanes SET {counter} = {counter} + 1 WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ?",
-            (group_id, *place, lane),
-        )
-        numbers = [1 if column == counter else 0 for column in _COUNTERS]
-        transaction.database.cursor.execute(TOTAL, (one.group, topic_id, *numbers, 0, 0))
-    transaction.announce |= bool(found)
-    return [one for _, _, one in found]
-
-
-def _unpark(
-    transaction: Transaction, place: tuple[int, int, int, str, int], lane: int, pending: bytes, first: int, end: int
-) -> None:
-    """Take offsets first to end - 1 out of a run of parked messages; `place` has its key and first offset last."""
-    start = place[-1]
-    cursor = transaction.database.cursor
-    cursor.execute(
-        "DELETE FROM parked WHERE group_id = ? AND topic_id = ? AND partition = ? AND key = ? AND first = ?", place
-    )
-    for begin, stop in ((start, first), (end, start + len(pending))):
-        rest = pending[max(0, begin - start) : max(0, stop - start)]
-        if 1 in rest:
-            cursor.execute(
-                "INSERT INTO parked (group_id, topic_id, partition, key, first, lane, pending) VALUES (?,?,?,?,?,?,?)",
-                (*place[:4], begin, lane, rest),
-            )
 
 
 def _covered(transaction: Transaction, pattern: str, within: str | None = None) -> Iterator[tuple[int, int]]:

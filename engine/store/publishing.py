@@ -1,12 +1,10 @@
 """The work of storing messages: known ids are passed over, the rest is appended, all in one transaction."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from geode_client.errors import Conflict, GeodeError
-from geode_client.message import NO_ATTRIBUTES, Attributes
 from geode_client.store import delays
 from geode_client.store.writer import Append, Transaction
 
@@ -136,23 +134,10 @@ def _stored_ids(transaction: Transaction, topic_id: int, ids: list[str], after_u
 def _only(append: Append, kept: list[int]) -> Append:
     """The append with only these of its messages; packed again."""
     lines = append.lines.split(b"\n")
-    attributes = append.attributes
-    if attributes is not NO_ATTRIBUTES:
-        attributes = Attributes(
-            keys=_picked(attributes.keys, kept),
-            ids=_picked(attributes.ids, kept),
-            headers=_picked(attributes.headers, kept),
-            expires_us=_picked(attributes.expires_us, kept),
-        )
     return msgspec.structs.replace(
         append,
         lines=b"".join(lines[index] + b"\n" for index in kept),
-        attributes=attributes,
+        attributes=append.attributes.only(kept),
         count=len(kept),
         packed=None,
     )
-
-
-def _picked(column: Any, kept: list[int]) -> Any:
-    """A column with only these places; one value that all share stays."""
-    return [column[index] for index in kept] if isinstance(column, list) else column

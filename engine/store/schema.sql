@@ -223,13 +223,25 @@ CREATE TABLE group_totals (
     PRIMARY KEY (name, topic_id)
 ) WITHOUT ROWID;
 
--- The same for dead letters by reason, of groups and (name '') of subscribers without one.
+-- The same for dead letters by reason and the topic that holds them, of groups and (name '') of subscribers without one.
+-- It outlives the topic that they come from, so it also says where to look for its dead letters.
 CREATE TABLE dead_letter_totals (
     name TEXT NOT NULL,
     topic TEXT NOT NULL,
     reason TEXT NOT NULL,
+    letters TEXT NOT NULL DEFAULT '',
     messages INTEGER NOT NULL,
-    PRIMARY KEY (name, topic, reason)
+    outstanding INTEGER NOT NULL DEFAULT 0, -- retained, and neither replayed nor deleted
+    PRIMARY KEY (name, topic, reason, letters)
+) WITHOUT ROWID;
+
+-- Dead letters that were replayed.
+CREATE TABLE letter_marks (
+    topic_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    replayed_us INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, partition, offset)
 ) WITHOUT ROWID;
 
 -- Statistics are apart from the batches: they are made later, in the background, and changing a batch's row would write its

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from geode_client import letters
 from geode_client.catalog import TopicDefinition
 from geode_client.clock import datetime_of, now_us
 from geode_client.delivery.settlement import DeadLetter, Settlement, without
@@ -84,7 +85,14 @@ class Settle(msgspec.Struct, eq=False):
         cursor = transaction.database.cursor
         transaction.announce |= bool(one.failures or one.parked)
         place = (self.group_id, one.topic_id, one.partition)
-        counts = (one.acknowledged, one.filtered, len(one.dead_letters), one.expired, one.removed)
+        expired = sum(letter.is_expired for letter in one.dead_letters)
+        counts = (
+            one.acknowledged,
+            one.filtered,
+            len(one.dead_letters) - expired,
+            one.expired + expired,
+            one.removed,
+        )
         if any(counts):
             cursor.execute(_COUNT, (*counts, *place, one.lane))
         if any(counts) or one.failed or one.redelivered:
@@ -147,7 +155,7 @@ class Bury(msgspec.Struct, eq=False):
         bury(transaction, self.dead_letter_topic, self.letters)
 
 
-def bury(transaction: Transaction, dead_letter_topic: str, letters: Sequence[DeadLetter]) -> None:
+def bury(transaction: Transaction, dead_letter_topic: str, buried: Sequence[DeadLetter]) -> None:
     """Publish dead letters; the topic is made when it is not there."""
     definition = TopicDefinition(dead_letter_topic, TopicOptions(max_message_bytes=2**40), automatic=True)
     CreateTopic(definition, if_not_exists=True).run(transaction)
@@ -155,14 +163,15 @@ def bury(transaction: Transaction, dead_letter_topic: str, letters: Sequence[Dea
     at_us = now_us()
     time = datetime_of(at_us).isoformat()
     runs: dict[tuple[int, int], list[DeadLetter]] = {}
-    for letter in letters:
-        found = [str(letter.headers[name]) for name in _TOLD_BY]
-        transaction.database.cursor.execute(_BURIED, found)
+    for letter in buried:
+        found = [str(letter.headers[name]) for name in letters.TOLD_BY]
+        transaction.database.cursor.execute(_BURIED, (*found, topic.name))
         partition = partition_of(letter.key, topic.partitions) if letter.key is not None else 0
         runs.setdefault((partition, letter.priority), []).append(letter)
     for (partition, priority), run in runs.items():
         ttl_us = topic.options.message_ttl_us
         keys = [letter.key for letter in run]
+        histories = [letter.history for letter in run]
         transaction.append(
             Append(
                 topic=topic.name,
@@ -175,6 +184,7 @@ def bury(transaction: Transaction, dead_letter_topic: str, letters: Sequence[Dea
                     keys=keys if any(key is not None for key in keys) else None,
                     headers=[{**letter.headers, "dead_letter_time": time} for letter in run],
                     expires_us=None if ttl_us is None else at_us + ttl_us,
+                    histories=histories if any(history is not None for history in histories) else None,
                 ),
                 timestamp_us=at_us,
                 schema_version=topic.schema_version,
@@ -185,8 +195,10 @@ def bury(transaction: Transaction, dead_letter_topic: str, letters: Sequence[Dea
         )
 
 
-_TOLD_BY = ("dead_letter_group", "dead_letter_topic", "dead_letter_reason")
-_BURIED = "INSERT INTO dead_letter_totals VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET messages = messages + 1"
+_BURIED = (
+    "INSERT INTO dead_letter_totals (name, topic, reason, letters, messages, outstanding) VALUES (?, ?, ?, ?, 1, 1)"
+    " ON CONFLICT DO UPDATE SET messages = messages + 1, outstanding = outstanding + 1"
+)
 
 
 class Renew(msgspec.Struct, eq=False):

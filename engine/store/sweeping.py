@@ -4,19 +4,25 @@ Each slice is one short transaction: it removes rows, the message ids that they 
 id or offset is never given again: the floor of the batch ids is raised when the newest rows go.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from geode_client import letters
 from geode_client.catalog import Topic, dead_letter_topic_of
-from geode_client.delivery.settlement import dead_letter
+from geode_client.clock import boot_us
+from geode_client.delivery.settlement import DeadLetter, dead_letter
 from geode_client.errors import GeodeError
+from geode_client.letters import Addressee
+from geode_client.message import DELETED_US, Chunk
 from geode_client.store.batch import READ_COLUMNS, unpack, unpack_attributes
-from geode_client.store.groups import lane_members, pass_over, settle_waiting
+from geode_client.store.groups import Ahead, lane_members, pass_over
+from geode_client.store.letters import gone as letters_gone
 from geode_client.store.log import LogReader
 from geode_client.store.settling import bury
 from geode_client.store.topics import drop_topic, topic_by_id
+from geode_client.store.waiting import Waiting, settle_waiting
 from geode_client.store.writer import Transaction
 from geode_client.store.zones import forget_zones
 
@@ -27,10 +33,14 @@ _COLUMNS = "batch_id, topic_id, partition, base_offset, count, stored_bytes, cod
 
 
 class RemoveBatches(msgspec.Struct, eq=False):
-    """Remove these batches; `counter` is the column of `partition_marks` that counts them: removed or expired."""
+    """Remove these batches; `counter` is the column of `partition_marks` that counts them: removed or expired.
+
+    `leases_until_us`: claims whose lease ends before this boot time are nobody's; None: before now.
+    """
 
     batch_ids: Sequence[int]
     counter: str
+    leases_until_us: int | None = None
     durable: bool = False
     error: GeodeError | None = None
     messages: int = 0
@@ -46,7 +56,7 @@ class RemoveBatches(msgspec.Struct, eq=False):
             if row is None:
                 continue
             self._count_for_groups(transaction, row)
-            _forget_ids(transaction, row)
+            _forget_contents(transaction, row)
             cursor.execute("DELETE FROM batches WHERE batch_id = ?", (batch_id,))
             cursor.execute(
                 f"UPDATE partition_marks SET removed_bytes = removed_bytes + ?3, {self.counter} = {self.counter} + ?4,"
@@ -62,41 +72,70 @@ class RemoveBatches(msgspec.Struct, eq=False):
         cursor.execute(sql, (transaction.next_batch_id,))
 
     def _count_for_groups(self, transaction: Transaction, row: tuple[Any, ...]) -> None:
-        """Groups that had messages of the batch ahead pass over them; expired ones become dead letters where that is wanted."""
+        """Groups that had messages of the batch ahead pass over them. Expired ones count at once also where they wait for a
+        retry or are in nobody's hand, and become dead letters where that is wanted."""
         topic_id, partition, base, count = row[1:5]
+        place = (topic_id, partition, base, base + count)
         topic = topic_by_id(transaction, topic_id) if self.counter == "expired" else None
-        if topic is None or not topic.options.dead_letter_expired:
-            pass_over(transaction, topic_id, partition, base, base + count, self.counter)
-            settle_waiting(transaction, topic_id, partition, base, base + count, self.counter)
+        addressee = _addressee(row)
+        ahead = pass_over(transaction, *place, self.counter, addressee)
+        waiting = settle_waiting(transaction, *place, self.counter, self.leases_until_us or boot_us())
+        if self.counter != "expired":
             return
-        ahead = pass_over(transaction, topic_id, partition, base, base + count, "dead_lettered")
-        waiting = settle_waiting(transaction, topic_id, partition, base, base + count, "dead_lettered")
-        if not ahead and not waiting:
+        if topic is None or not topic.options.dead_letter_expired or not (ahead or waiting):
             return
         sql = f"SELECT {READ_COLUMNS} FROM batches WHERE batch_id = ?"
         chunk = unpack(transaction.database.rows(sql, (row[0],))[0], topic.name, "")
-        target = dead_letter_topic_of(topic.name, topic.options)
-        for one in waiting:
-            place, attempts, error = one.offset - base, one.attempts, one.error
-            letter = dead_letter(chunk, place, group=one.group, reason="expired", attempts=attempts, error=error)
-            bury(transaction, target, [letter])
-        for group, order_by, lane, start in ahead:
-            letters = [
-                dead_letter(chunk, first + index - base, group=group, reason="expired", attempts=0, error=None)
-                for first, members, _ in lane_members(
-                    transaction.database, order_by, lane, topic_id, partition, start, base + count
-                )
-                for index, member in enumerate(members)
-                if member
-            ]
-            bury(transaction, target, letters)
+        found = [*_letters_ahead(transaction, chunk, ahead), *_letters_of_waiting(chunk, waiting)]
+        if found:
+            bury(transaction, dead_letter_topic_of(topic.name, topic.options), found)
 
 
-def _forget_ids(transaction: Transaction, row: tuple[Any, ...]) -> None:
+def _addressee(row: tuple[Any, ...]) -> Addressee | None:
     try:
-        ids = unpack_attributes(row[6], row[7]).ids
+        return unpack_attributes(row[6], row[7]).addressee
+    except Exception:  # noqa: BLE001 - damaged: nobody can be told any more whom it was for
+        return None
+
+
+def _letters_ahead(transaction: Transaction, chunk: Chunk, ahead: Sequence[Ahead]) -> Iterator[DeadLetter]:
+    for one in ahead:
+        arguments = (one.order_by, one.lane, chunk.topic_id, chunk.partition, one.start, chunk.end_offset)
+        for first, members, _ in lane_members(transaction.database, *arguments):
+            for place, member in enumerate(members, first - chunk.base_offset):
+                if member and chunk.attributes.expiry_us(place) != DELETED_US:
+                    yield dead_letter(
+                        *(chunk, place),
+                        group=one.name,
+                        pattern=one.pattern,
+                        reason=letters.EXPIRED,
+                        attempts=0,
+                        error=None,
+                    )
+
+
+def _letters_of_waiting(chunk: Chunk, waiting: Sequence[Waiting]) -> Iterator[DeadLetter]:
+    for one in waiting:
+        if chunk.attributes.expiry_us(one.offset - chunk.base_offset) != DELETED_US:
+            yield dead_letter(
+                *(chunk, one.offset - chunk.base_offset),
+                group=one.name,
+                pattern=one.pattern,
+                reason=letters.EXPIRED,
+                attempts=one.attempts,
+                error=one.error,
+            )
+
+
+def _forget_contents(transaction: Transaction, row: tuple[Any, ...]) -> None:
+    """What is known elsewhere of the messages of a batch: their ids, and those that are outstanding dead letters."""
+    try:
+        attributes = unpack_attributes(row[6], row[7])
     except Exception:  # noqa: BLE001 - whatever is wrong with them
         return  # damaged attributes name no ids; the ids that stay only keep copies out
+    topic_id, partition, base, count = row[1:5]
+    letters_gone(transaction, topic_id, partition, base, count, attributes)
+    ids = attributes.ids
     if ids is not None:
         transaction.database.cursor.executemany(
             "DELETE FROM message_ids WHERE topic_id = ? AND message_id = ? AND partition = ? AND offset = ?",
@@ -190,10 +229,16 @@ def unreachable(log: LogReader) -> list[int]:
     return [row[0] for row in log.rows(sql)]
 
 
-def expired(log: LogReader, now: int) -> list[int]:
-    """Batches all of whose messages have expired at `now` (microseconds since 1970): at most a slice."""
-    sql = f"SELECT batch_id FROM batches WHERE expires_last_us <= ? ORDER BY expires_last_us LIMIT {SLICE_BATCHES}"
-    return [row[0] for row in log.rows(sql, (now,))]
+def expired(log: LogReader, at_us: int, at_boot_us: int | None = None) -> list[int]:
+    """Batches all of whose messages have expired at `at_us` (microseconds since 1970): at most a slice."""
+    # What a living consumer has in hand stays until it has said what became of it.
+    sql = (
+        "SELECT batch_id FROM batches AS b WHERE expires_last_us <= ? AND NOT EXISTS (SELECT 1 FROM claims AS c"
+        " WHERE c.topic_id = b.topic_id AND c.partition = b.partition AND c.owner IS NOT NULL AND c.deadline_us >= ?"
+        " AND c.first < b.base_offset + b.count AND c.first + length(c.pending) > b.base_offset)"
+        f" ORDER BY expires_last_us LIMIT {SLICE_BATCHES}"
+    )
+    return [row[0] for row in log.rows(sql, (at_us, at_boot_us or boot_us()))]
 
 
 def of_dropped(log: LogReader, topic_id: int) -> list[int]:

@@ -10,14 +10,15 @@ import msgspec
 
 from geode_client import options as topic_options
 from geode_client.catalog import AddColumn, Delivery, Topic, TopicChange, TopicDefinition, changed
-from geode_client.clock import now_us
+from geode_client.clock import boot_us, now_us
 from geode_client.errors import GeodeError, GqlError, StoreError, TopicExists, TopicNotFound
 from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import literal_prefix, matches
 from geode_client.schema import Schema
 from geode_client.store import delays
-from geode_client.store.groups import pass_over, settle_waiting, topic_appeared, topic_gone
+from geode_client.store.groups import pass_over, topic_appeared, topic_gone
 from geode_client.store.log import LogReader
+from geode_client.store.waiting import settle_waiting
 from geode_client.store.writer import Transaction
 from geode_client.store.zones import declare_columns, outdate_zones
 
@@ -163,7 +164,7 @@ class PurgeTopic(msgspec.Struct, eq=False):
         for partition in range(topic.partitions):
             end = transaction.next_offset(topic.topic_id, partition)
             pass_over(transaction, topic.topic_id, partition, 0, end, "removed")
-            settle_waiting(transaction, topic.topic_id, partition, 0, end, "removed")
+            settle_waiting(transaction, topic.topic_id, partition, 0, end, "removed", boot_us())
         self.purged += delays.purge(transaction, topic.topic_id)
         transaction.database.cursor.execute(
             "UPDATE partition_marks AS m SET start_offset = (SELECT next_offset FROM partitions AS p"

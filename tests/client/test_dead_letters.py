@@ -44,7 +44,7 @@ async def test_a_dead_letter_says_where_it_comes_from(target: str) -> None:
         "dead_letter_attempts": 1,
         "dead_letter_error": "bad 7",
     }
-    assert totals.rows == [("t", "g", "_dlq/t", 1, 1)]
+    assert totals.rows == [("t", "g", "_dlq/t", 1, 1, 1)]
 
 
 @TARGETS

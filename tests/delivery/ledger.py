@@ -100,11 +100,22 @@ class Ledger:
         if message.place[:2] in self.origins:
             self.state[message.place] = AHEAD
 
-    def gone(self, message: Published, counter: str) -> bool:
-        """The log has lost a message; True when the group had it ahead, so that it counts there and then."""
-        if self.state.get(message.place) != AHEAD:
+    def gone(self, message: Published, counter: str, boot_us: int) -> bool:
+        """The log has lost a message; True when it counts there and then: the group had it ahead, or it expired while it
+        waited for a retry or in a claim that nobody holds."""
+        place = message.place
+        found = self.state.get(place)
+        holder = self.holder(place)
+        if counter == EXPIRED and found == CLAIMED and holder is not None and self.leases[holder].deadline_us < boot_us:
+            lease = self.leases[holder]
+            lease.places.discard(place)
+            if not lease.places:
+                del self.leases[holder]
+            holder = None
+        waits = found == RETRY or (found == CLAIMED and holder is None)
+        if found != AHEAD and not (counter == EXPIRED and waits):
             return False
-        self.state[message.place] = counter
+        self.state[place] = counter
         return True
 
     def freed(self, claim_id: int, *, lost: bool) -> None:

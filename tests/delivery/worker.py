@@ -223,8 +223,12 @@ class Worker:
             self.core._harvest(one)
         found: dict[int, list[tuple[Place, str]]] = {}
         for claim in self.core.claims.values():
+            expired = {letter.offset for letter in claim._letters if letter.is_expired}
             words = [
-                ((claim.topic_id, claim.partition, claim.first + i), WORDS[state])
+                (
+                    (claim.topic_id, claim.partition, claim.first + i),
+                    ledger.EXPIRED if claim.first + i in expired else WORDS[state],
+                )
                 for i, state in enumerate(claim.state)
                 if claims.PENDING < state <= claims.DEAD
             ]
@@ -245,14 +249,12 @@ class Worker:
             case ledger.FILTERED:
                 right = not wanted_by(self.group.has_condition, message)
             case ledger.EXPIRED:
-                right = (expired or said == word) and not claim.rules.dead_letter_expired
+                right = expired or said == word
             case ledger.REMOVED:
                 right = not message.stored
             case ledger.DEAD:
                 spent = limit is not None and claim.attempts >= max(1, limit)
-                right = (
-                    said == word or spent or ((expired or said == ledger.EXPIRED) and claim.rules.dead_letter_expired)
-                )
+                right = said == word or spent
             case _:
                 right = said == word or (self.group.order_by == KEY and message.key in claim.waits_for)
         assert right, f"{self.name} says {word} of {message}; its reader said {said}"
@@ -325,7 +327,7 @@ class Worker:
         if word == RETRY and self.group.said.get((claim_id, place)) == RETRY:
             self.group.attempts[place] += 1
         self.group.settled(claim_id, place, word)
-        if word == ledger.DEAD:
+        if word == ledger.DEAD or (word == ledger.EXPIRED and self.world.options.dead_letter_expired):
             self.world.letters[self.group.name, *place] += 1
 
     def _let_go_of(self, one: Settlement, held: dict[int, HeldClaim]) -> None:

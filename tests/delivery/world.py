@@ -18,6 +18,7 @@ from geode_client.delivery.lanes import KEY
 from geode_client.message import Attributes, Chunk
 from geode_client.options import TopicOptions
 from geode_client.routing import partition_of
+from geode_client.store import sweeping
 from geode_client.store.database import Database, Layout, open_writer
 from geode_client.store.groups import DropGroup, GroupDefinition, JoinGroup, PauseGroup, SeekGroup, Starts
 from geode_client.store.locks import NoLock
@@ -168,20 +169,19 @@ class World:
     def remove(self, batch_ids: Sequence[int], counter: str) -> None:
         """Retention, or the expiry of whole batches."""
         places = [place for batch_id in batch_ids for place in self.batches.pop(batch_id)]
-        self.run(RemoveBatches(batch_ids, counter))
+        self.run(RemoveBatches(batch_ids, counter, leases_until_us=self.boot_us))
         buries = counter == ledger.EXPIRED and self.options.dead_letter_expired
         for place in places:
             message = self.messages[place]
             was_stored, message.stored = message.stored, False
             for group in self.groups:
-                if was_stored and group.gone(message, ledger.DEAD if buries else counter) and buries:
+                if was_stored and group.gone(message, counter, self.boot_us) and buries:
                     self.letters[group.name, *place] += 1
         self.tell(f"{counter} by the sweeper: batches {list(batch_ids)}")
 
     def expired_batches(self) -> list[int]:
         """What the sweeper would choose now."""
-        sql = "SELECT batch_id FROM batches WHERE expires_last_us <= ? ORDER BY batch_id"
-        return [row[0] for row in self.log.rows(sql, (self.wall_us,)) if row[0] in self.batches]
+        return [one for one in sweeping.expired(self.log, self.wall_us, self.boot_us) if one in self.batches]
 
     def purge(self, topic: str) -> None:
         self.run(PurgeTopic(topic))
@@ -189,7 +189,7 @@ class World:
             if message.place[0] == self.topics[topic] and message.stored:
                 message.stored = False
                 for group in self.groups:
-                    group.gone(message, ledger.REMOVED)
+                    group.gone(message, ledger.REMOVED, self.boot_us)
         for topic_id, partition, offset in self.messages:
             if topic_id == self.topics[topic]:
                 self.purged[topic_id, partition] = max(self.purged.get((topic_id, partition), 0), offset + 1)

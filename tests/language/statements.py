@@ -104,6 +104,8 @@ FORMS = [
     "SELECT * FROM DEAD LETTERS OF t WHERE attempts > 3",
     "REPLAY DEAD LETTERS OF t WHERE a = 1 TO t2",
     "REPLAY DEAD LETTERS OF t",
+    "REPLAY DEAD LETTERS OF t WHERE _deaths[0].attempts > 3 TO ALL",
+    "DELETE DEAD LETTERS OF t WHERE _replayed_at IS NOT NULL",
     "BEGIN",
     "COMMIT",
     "ROLLBACK",
