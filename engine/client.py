@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from geode_client import codec
 from geode_client.broker import BatchReceipt, Broker, OutgoingMessage, Receipt
+from geode_client.broker.outgoing import BatchSender, key_text, microseconds, outgoing_batches, outgoing_message
+from geode_client.broker.subscription import Subscription
 from geode_client.errors import GeodeError, GroupNotFound, TopicNotFound, Unsupported
-from geode_client.outgoing import BatchSender, key_text, microseconds, outgoing_batches, outgoing_message
-from geode_client.subscription import Subscription
 from geode_client.transaction import TRANSACTION_SECONDS, Transaction, automatic_topic
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from geode_client.broker import Broker, OutgoingMessage, SubscriptionRequest
+from geode_client.broker.replies import REPLY_PREFIX, answer, reply_topic, where_to
+from geode_client.broker.subscription import Subscription
 from geode_client.errors import GeodeError, RequestFailed, RequestTimeout, StoreError
 from geode_client.message import Message
-from geode_client.replying import REPLY_PREFIX, answer, reply_topic, where_to
-from geode_client.subscription import Subscription
 
 logger = logging.getLogger("geode_client")
 

@@ -19,12 +19,12 @@ from geode_client.broker import (
     Receipt,
     current_transaction,
 )
+from geode_client.broker.outgoing import Key, outgoing_batches, outgoing_message, renumbered, together
 from geode_client.catalog import TopicDefinition
 from geode_client.errors import GeodeError, GqlError, InvalidMessage, TopicNotFound
 from geode_client.grammar.names import validate_topic_name
 from geode_client.message import Message
 from geode_client.options import TopicOptions
-from geode_client.outgoing import Key, outgoing_batches, outgoing_message, renumbered, together
 
 if TYPE_CHECKING:
     from geode_client.query.result import Result

@@ -12,11 +12,11 @@ from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
+from geode_client.broker.subscription import Subscription
 from geode_client.client import Client
 from geode_client.errors import GeodeError
 from geode_client.repl.render import Output, counted, safe
 from geode_client.repl.screen import columns_of
-from geode_client.subscription import Subscription
 
 REDRAW_SECONDS = 0.5
 RATE_SECONDS = 5.0

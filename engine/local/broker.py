@@ -32,6 +32,7 @@ from geode_client.broker import (
     TopicStatistics,
     TrafficSeries,
 )
+from geode_client.broker.replies import answer
 from geode_client.catalog import Topic, TopicChange, TopicDefinition, dead_letter_topic_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
@@ -47,7 +48,6 @@ from geode_client.local.sweeper import Sweeper
 from geode_client.local.transactions import LocalTransaction, Transactions
 from geode_client.local.zones import ZoneMaker, ZoneWishes
 from geode_client.message import Chunk, Message
-from geode_client.replying import answer
 from geode_client.routing import partition_of
 from geode_client.store import database as files
 from geode_client.store import locks

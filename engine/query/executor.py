@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
 from geode_client.broker import Broker, OutgoingBatch
+from geode_client.broker.subscription import Subscription
 from geode_client.catalog import Topic
 from geode_client.errors import GeodeError, GqlError, TopicNotFound, Unsupported
 from geode_client.grammar import ast
@@ -16,7 +17,6 @@ from geode_client.query.measuring import Measures
 from geode_client.query.planner import covers
 from geode_client.query.result import Result, counted
 from geode_client.query.transacting import Transacting
-from geode_client.subscription import Subscription
 from geode_client.units import format_duration
 from geode_client.values import compare, equal
 
