@@ -6,31 +6,37 @@ imported from here. What every backend shares is in `validate` (the rules of a m
 """
 
 from geode_client.broker.protocol import (
-    BatchReceipt,
     Broker,
-    BrokerTransaction,
-    DeadLetterTotals,
     Feed,
+)
+from geode_client.broker.records import (
+    BatchReceipt,
     FromBeginning,
     FromEnd,
     FromOffset,
     FromTime,
-    GroupStatistics,
-    GroupTotals,
-    JoinedSettlement,
-    LatencyHistogram,
     OutgoingBatch,
     OutgoingMessage,
-    PartitionStatistics,
     Receipt,
     ScanRequest,
     StartPosition,
-    SubscriberStatistics,
     SubscriptionRequest,
-    TableRows,
+)
+from geode_client.broker.statistics import (
+    DeadLetterTotals,
+    GroupStatistics,
+    GroupTotals,
+    LatencyHistogram,
+    PartitionStatistics,
+    SubscriberStatistics,
     TopicCounters,
     TopicStatistics,
     TrafficSeries,
+)
+from geode_client.broker.transactions import (
+    BrokerTransaction,
+    JoinedSettlement,
+    TableRows,
     current_transaction,
 )
 
