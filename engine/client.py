@@ -405,23 +405,33 @@ class Client:
     async def get_throughput(self, topic: str, window: float = 60) -> float:
         """Messages published per second over the last `window` seconds, by all processes."""
         await self.open()
-        published, _, _ = await self._broker.traffic(topic, window)
-        return published / window
+        from geode_client.health import traffic_of
+
+        found = (await traffic_of(self._broker, topic, window)).throughput
+        return self._known(found, "the throughput of a topic")
 
     async def get_error_rate(self, topic: str, window: float = 300) -> float:
         """Failed deliveries as a fraction of all over the last `window` seconds."""
         await self.open()
-        _, consumed, failed = await self._broker.traffic(topic, window)
-        return failed / (consumed + failed) if consumed + failed else 0.0
+        from geode_client.health import traffic_of
+
+        found = (await traffic_of(self._broker, topic, window)).error_rate
+        return self._known(found, "the error rate of a topic")
+
+    def _known(self, figure: float | None, what: str) -> float:
+        if figure is None:
+            raise Unsupported(what, self._broker.capabilities.backend)
+        return figure
 
     async def get_consumer_lag(self, topic: str, group: str) -> int:
         """Messages of a topic (or pattern) that a group has not yet settled: ahead of it, in hands, waiting for a retry."""
         await self.open()
         if "*" not in topic:
             await self._broker.topic(topic)
-        found = [one for one in await self._broker.group_statistics(topic) if one.name == group]
+        found = [one for one in (await self._broker.report(["groups"], topic)).groups if one.name == group]
         if not found:
-            names = [one.name for one in await self._broker.group_statistics() if not one.name.startswith("_")]
+            everywhere = (await self._broker.report(["groups"])).groups
+            names = [one.name for one in everywhere if not one.name.startswith("_")]
             raise GroupNotFound(group, topic, names)
         return sum(one.pending for one in found)
 

@@ -142,7 +142,9 @@ class Requester:
 
     async def _look(self, topic: str) -> str:
         try:
-            subscribers = sum([found.subscriber_count for found in await self._broker.topic_statistics(topic)])
+            subscribers = sum(
+                [found.subscriber_count for found in (await self._broker.report(["topics"], topic)).topics]
+            )
         except GeodeError as error:
             return f"whether anybody serves it cannot be seen ({error})"
         if not subscribers:

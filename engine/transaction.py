@@ -14,14 +14,16 @@ from geode_client.broker import (
     BatchReceipt,
     Broker,
     BrokerTransaction,
+    Capabilities,
     OutgoingBatch,
     OutgoingMessage,
     Receipt,
+    SqlTransactions,
     current_transaction,
 )
 from geode_client.broker.outgoing import Key, outgoing_batches, outgoing_message, renumbered, together
 from geode_client.catalog import TopicDefinition
-from geode_client.errors import GeodeError, GqlError, InvalidMessage, TopicNotFound
+from geode_client.errors import GeodeError, GqlError, InvalidMessage, TopicNotFound, Unsupported
 from geode_client.grammar.names import validate_topic_name
 from geode_client.message import Message
 from geode_client.options import TopicOptions
@@ -186,9 +188,11 @@ class Transaction:
 
     async def ack(self, *messages: Message) -> None:
         """Acknowledge messages when the transaction commits. Raises LeaseLost at the commit when one has passed on."""
-        begun = self._opened()
+        joining = self._opened().joining
+        if joining is None:
+            raise Unsupported("acknowledgements in a transaction", self._broker.capabilities.backend)
         for message in messages:
-            message.acknowledge_within(begun)
+            message.acknowledge_within(joining)
 
     async def execute(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> "Result":
         """Run one statement of SQL on tables of your own, in the same store.
@@ -198,7 +202,7 @@ class Transaction:
         """
         from geode_client.query.result import Result
 
-        found = await self._opened().execute(sql, params)
+        found = await sql_of(self._opened(), self._broker.capabilities).execute(sql, params)
         return Result(found.columns, found.rows, None if found.columns else written(found.changes))
 
     # ── ending it before the block does ──
@@ -216,6 +220,14 @@ class Transaction:
         if self._begun is None:
             raise GeodeError("the transaction has not begun: use 'async with client.transaction() as tx'")
         return self._begun
+
+
+def sql_of(begun: BrokerTransaction, capabilities: Capabilities) -> SqlTransactions:
+    """The port for SQL on own tables; raises Unsupported where the backend has none."""
+    capabilities.require("own_tables")
+    if begun.sql is None:
+        raise Unsupported("own tables", capabilities.backend)
+    return begun.sql
 
 
 def automatic_topic(name: str) -> TopicDefinition:

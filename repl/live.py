@@ -133,7 +133,9 @@ class Tail:
     async def _lag_now(self) -> int | None:
         with contextlib.suppress(GeodeError):
             mine = self._subscription.subscriber_id
-            for one in await self._client.broker.subscriber_statistics():
+            for one in (
+                await self._client.broker.report(["subscribers"], self._subscription.request.pattern)
+            ).subscribers:
                 if one.subscriber_id == mine:
                     return one.lag_messages
         return None

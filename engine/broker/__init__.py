@@ -1,10 +1,13 @@
 """The seam between what is above a backend (client, statements, metrics) and the backends.
 
-`protocol` is what a backend implements, over `records`, `statistics` and `transactions`; everything of these four can be
-imported from here. What every backend shares is in `validate` (the rules of a message), `outgoing` (publish requests),
+`protocol` is what a backend implements, over `records`, `statistics`, `capabilities` and `transactions`; what these define
+can be imported from here. What all backends share is in `validate` (the rules of a message), `outgoing` (publish requests),
 `subscription` (what a program reads) and `replies`.
 """
 
+from geode_client.broker.capabilities import (
+    Capabilities,
+)
 from geode_client.broker.protocol import (
     Broker,
     Feed,
@@ -19,6 +22,7 @@ from geode_client.broker.records import (
     OutgoingMessage,
     Receipt,
     ScanRequest,
+    SeekPreview,
     StartPosition,
     SubscriptionRequest,
 )
@@ -28,14 +32,19 @@ from geode_client.broker.statistics import (
     GroupTotals,
     LatencyHistogram,
     PartitionStatistics,
+    Report,
+    Section,
     SubscriberStatistics,
     TopicCounters,
     TopicStatistics,
+    TopicTraffic,
     TrafficSeries,
 )
 from geode_client.broker.transactions import (
     BrokerTransaction,
     JoinedSettlement,
+    JoinsSettlements,
+    SqlTransactions,
     TableRows,
     current_transaction,
 )
@@ -44,6 +53,7 @@ __all__ = [
     "BatchReceipt",
     "Broker",
     "BrokerTransaction",
+    "Capabilities",
     "DeadLetterTotals",
     "Feed",
     "FromBeginning",
@@ -53,18 +63,24 @@ __all__ = [
     "GroupStatistics",
     "GroupTotals",
     "JoinedSettlement",
+    "JoinsSettlements",
     "LatencyHistogram",
     "OutgoingBatch",
     "OutgoingMessage",
     "PartitionStatistics",
     "Receipt",
+    "Report",
     "ScanRequest",
+    "Section",
+    "SeekPreview",
+    "SqlTransactions",
     "StartPosition",
     "SubscriberStatistics",
     "SubscriptionRequest",
     "TableRows",
     "TopicCounters",
     "TopicStatistics",
+    "TopicTraffic",
     "TrafficSeries",
     "current_transaction",
 ]

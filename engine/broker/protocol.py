@@ -1,31 +1,28 @@
-"""The seam: what the client and the executor ask of a broker, and nothing of how it does it.
+"""The seam: what the client and the executor ask of a backend, and nothing of how it does it.
 
-`geode_client.local` implements this protocol on a directory; a networked broker implements the same. Whatever a broker
-cannot do it says by raising `Unsupported`. Times are microseconds since 1970 where a name ends in `_us`.
+`geode_client.local` implements this protocol on a directory; a networked backend implements the same. `docs/backends.md` says
+what each promise means and in which order to build one, and `tests/contract/` checks them. Times are microseconds since 1970
+where a name ends in `_us`.
+
+What a backend cannot do it names in its `Capabilities`, and refuses with `Unsupported`. Every method but `target`,
+`capabilities` and `open` raises StoreError before `open` and after `close`.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
+from geode_client.broker.capabilities import Capabilities
 from geode_client.broker.records import (
     BatchReceipt,
     OutgoingBatch,
     OutgoingMessage,
     Receipt,
     ScanRequest,
+    SeekPreview,
     StartPosition,
     SubscriptionRequest,
 )
-from geode_client.broker.statistics import (
-    DeadLetterTotals,
-    GroupStatistics,
-    GroupTotals,
-    PartitionStatistics,
-    SubscriberStatistics,
-    TopicCounters,
-    TopicStatistics,
-    TrafficSeries,
-)
+from geode_client.broker.statistics import Report, Section
 from geode_client.broker.transactions import BrokerTransaction
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
 from geode_client.delivery.fanout import ConditionLike
@@ -76,31 +73,42 @@ class Feed(Protocol):
 
 
 class Broker(Protocol):
-    """Topics, publishing, subscriptions and statistics: all that a client needs of a backend."""
+    """Topics, publishing, subscriptions, groups, reading and figures: all that is needed of a backend."""
 
+    # ── the target ──
     @property
     def target(self) -> str:
-        """Where the broker is, without secrets, for messages to people."""
+        """Where the broker is, without secrets, for messages to people. Known before `open`."""
         ...
 
-    async def open(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    def unsupported(self) -> Mapping[str, str]:
-        """What this backend lacks: capability (a word EXPLAIN shows, such as `groups`) to the reason."""
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this backend can do. Known before `open`, and the same until `close`."""
         ...
 
+    async def open(self) -> None:
+        """Make the target usable. Opening an open broker does nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Store what was given, end all feeds and roll back open transactions. Repeating it does nothing."""
+        ...
+
+    # ── topics ──
     async def create_topic(self, definition: TopicDefinition, *, if_not_exists: bool = False) -> bool:
-        """Make a topic; False when it was there and `if_not_exists`. Raises TopicExists."""
+        """Create a topic; False when it exists and `if_not_exists`. Raises TopicExists."""
         ...
 
-    async def alter_topic(self, name: str, change: TopicChange) -> Topic: ...
+    async def alter_topic(self, name: str, change: TopicChange) -> Topic:
+        """Change a topic, and return it as it is now. Raises TopicNotFound, and GqlError for a change that is not allowed."""
+        ...
 
-    async def drop_topic(self, name: str) -> None: ...
+    async def drop_topic(self, name: str) -> None:
+        """Remove a topic with its messages and groups; a later topic of the same name shares nothing with it."""
+        ...
 
     async def purge_topic(self, name: str) -> int:
-        """Remove all messages; how many those were."""
+        """Remove all messages of a topic, and return how many there were. Its offsets go on where they were."""
         ...
 
     async def topic(self, name: str) -> Topic:
@@ -108,72 +116,59 @@ class Broker(Protocol):
         ...
 
     async def topics(self, pattern: str = "**") -> list[Topic]:
-        """Existing topics that the pattern covers, by name; system topics only when the pattern names them."""
+        """Existing topics that the pattern covers, sorted by name; system topics only when the pattern names them."""
         ...
 
+    # ── publishing ──
     async def publish(self, message: OutgoingMessage) -> Receipt:
-        """Store one message; returns once it is as durable as its topic promises."""
+        """Store one message; returns once it is as durable as its topic promises.
+
+        Raises InvalidMessage, SchemaViolation and MessageTooLarge as `broker.validate` does, TopicNotFound, StoreError.
+        """
         ...
 
     async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
-        """Store all messages of the batch or none."""
+        """Store all messages of the batch, or none. Raises as `publish`, with the index of the message."""
         ...
 
     def transaction(self, timeout_seconds: float) -> BrokerTransaction:
         """Begin a transaction that is rolled back when it is not committed within so many seconds."""
         ...
 
+    # ── subscribing ──
     async def subscribe(self, request: SubscriptionRequest) -> Feed:
-        """Open a subscription; what is published after this returned will be seen by it."""
+        """Open a subscription; what is published after this returned is delivered to it."""
         ...
 
-    # ── groups ──
     async def create_group(self, request: SubscriptionRequest) -> None:
-        """Make the group that a subscription of this request would join; raises GroupMismatch when it is there."""
+        """Create the group that a subscription of this request would join; raises GroupMismatch when it exists."""
         ...
 
     async def drop_group(self, name: str, topic: str | None, *, if_exists: bool = False) -> int:
-        """Forget groups of a name (on a topic, or all); how many they were. Raises GroupNotFound."""
+        """Remove the groups of a name (on a topic, or all), and return how many there were. Raises GroupNotFound."""
         ...
 
-    async def pause_group(self, name: str, topic: str | None, *, paused: bool) -> None: ...
+    async def pause_group(self, name: str, topic: str | None, *, paused: bool) -> None:
+        """Stop handing over messages to a group, or go on. Raises GroupNotFound."""
+        ...
 
-    async def seek_group(
-        self, name: str, topic: str, target: StartPosition, *, dry_run: bool = False
-    ) -> tuple[int, int]:
-        """Move a group in a topic; how many messages that replays and skips. With `dry_run` only says so."""
+    async def seek_group(self, name: str, topic: str, target: StartPosition, *, dry_run: bool = False) -> SeekPreview:
+        """Move a group to another position, and say what that replays and skips. `dry_run` only says so."""
         ...
 
     async def replay_dead_letters(self, topic: str, condition: ConditionLike | None, target: str | None) -> int:
         """Publish the dead letters of a topic (where the condition is TRUE) to `target` or the topic itself, each once."""
         ...
 
-    async def group_statistics(self, pattern: str = "**") -> list[GroupStatistics]:
-        """One record for each group in each topic that it covers."""
-        ...
-
-    async def group_totals(self) -> list[GroupTotals]: ...
-
-    async def topic_counters(self, pattern: str = "**") -> list[TopicCounters]:
-        """One record for each topic, counted by all processes."""
-        ...
-
-    async def dead_letter_totals(self) -> list[DeadLetterTotals]: ...
-
+    # ── reading ──
     def scan(self, request: ScanRequest) -> AsyncIterator[Chunk]:
-        """Retained, unexpired chunks as of now; gives way to other tasks between chunks."""
+        """Retained chunks as of now, of which some messages may have expired; yields to other tasks between chunks."""
         ...
 
-    async def topic_statistics(self, pattern: str = "**") -> list[TopicStatistics]: ...
+    async def report(self, sections: Iterable[Section], pattern: str = "**", *, window_seconds: float = 60.0) -> Report:
+        """Figures about what the pattern covers, counted over all clients; only the sections that are asked for.
 
-    async def partition_statistics(self, pattern: str = "**") -> list[PartitionStatistics]: ...
-
-    async def traffic(self, topic: str, window_seconds: float) -> tuple[int, int, int]:
-        """Messages published, deliveries settled and deliveries failed over the last seconds, by all processes."""
+        `window_seconds` is how far `traffic` and `traffic_series` reach back. What this client did before the call is
+        included.
+        """
         ...
-
-    async def traffic_series(self, window_seconds: float) -> list[TrafficSeries]:
-        """The traffic of the last seconds, for topics that had any."""
-        ...
-
-    async def subscriber_statistics(self) -> list[SubscriberStatistics]: ...

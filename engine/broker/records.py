@@ -67,7 +67,8 @@ class Receipt(msgspec.Struct, frozen=True):
 class BatchReceipt(msgspec.Struct, frozen=True):
     """What a batch became: messages stored, known ids passed over, and for each partition the offsets given.
 
-    Messages that wait for their time are counted and have no offsets yet.
+    Messages that wait for their time are counted and have no offsets yet. A range goes from the first offset to the last;
+    only where offsets are dense (`Capabilities.dense_offsets`) does its length count messages.
     """
 
     count: int
@@ -123,6 +124,17 @@ class SubscriptionRequest:
     key: str | None = None
     region: str | None = None
     prefetch: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SeekPreview:
+    """What a seek does, or would do: messages that are delivered again, and messages that are passed over.
+
+    None where the backend does not know (`Capabilities.exact_seek_preview`).
+    """
+
+    replayed: int | None
+    skipped: int | None
 
 
 @dataclass(frozen=True, slots=True)

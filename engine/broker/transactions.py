@@ -1,4 +1,9 @@
-"""Transactions across the seam."""
+"""Transactions across the seam.
+
+Every backend with the capability `transactions` gives a `BrokerTransaction`. Two ports of it are separate, because a backend
+may lack either: `SqlTransactions` (SQL on the program's own tables) and `JoinsSettlements` (acknowledgements that are stored
+with the transaction).
+"""
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -18,15 +23,38 @@ class TableRows(msgspec.Struct, frozen=True):
     changes: int
 
 
+class SqlTransactions(Protocol):
+    """SQL on the program's own tables, as part of one transaction."""
+
+    async def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> TableRows:
+        """Run one statement. From the first one on other writers wait until the transaction ends, within its bound.
+
+        Raises GqlError and ConstraintFailed, which undo the statement alone, and TransactionAborted.
+        """
+        ...
+
+    async def own_tables(self) -> frozenset[str]:
+        """The names of the program's own tables and views as the transaction sees them, in lower case."""
+        ...
+
+
 class JoinedSettlement(Protocol):
     """What a backend writes together with a transaction, such as acknowledgements."""
 
     def work(self) -> Any:
-        """What is to be written, made when the commit begins; made again when the commit has to be tried again."""
+        """What is to be written, in the backend's own form; called when the commit begins, and again for each retry of it."""
         ...
 
     def told(self, stored: bool) -> None:
-        """Told once, on the event loop, when the transaction is over."""
+        """Called once, on the event loop, when the transaction is over."""
+        ...
+
+
+class JoinsSettlements(Protocol):
+    """How a backend's own settlements become part of a transaction. What calls it is the backend's side of `tx.ack`."""
+
+    def settle(self, settlement: JoinedSettlement) -> None:
+        """Add a settlement to the commit; adding the same object again changes nothing."""
         ...
 
 
@@ -55,16 +83,14 @@ class BrokerTransaction(Protocol):
 
     async def publish_batch(self, batch: OutgoingBatch) -> None: ...
 
-    async def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> TableRows:
-        """Run one statement on the user's own tables; holds up other writers until the end, within the bound."""
+    @property
+    def sql(self) -> "SqlTransactions | None":
+        """SQL on the program's own tables in this transaction; None without the capability `own_tables`."""
         ...
 
-    async def own_tables(self) -> frozenset[str]:
-        """The user's own tables and views as the transaction sees them, in lower case."""
-        ...
-
-    def settle(self, settlement: "JoinedSettlement") -> None:
-        """Add something of the backend's own to the commit; adding the same object again changes nothing."""
+    @property
+    def joining(self) -> "JoinsSettlements | None":
+        """What acknowledgements join this transaction by; None where they cannot."""
         ...
 
     async def commit(self) -> None:

@@ -20,7 +20,7 @@ import functools
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from geode_client import broker, codec
 from geode_client.broker import (
@@ -239,11 +239,19 @@ class LocalTransaction:
             topic = topics.get(name) or self._created.get(name)
         return topic or topics.require(validate_topic_name(name))
 
+    @property
+    def joining(self) -> Self:
+        return self
+
     def settle(self, settlement: JoinedSettlement) -> None:
         self._check_open()
         self._settlements[id(settlement)] = settlement
 
     # ── the user's own tables ──
+    @property
+    def sql(self) -> Self:
+        return self
+
     async def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> TableRows:
         async with self._one_at_a_time:
             self._check_open()
@@ -462,4 +470,7 @@ class _HeldHere:
         """It is over when `finish` or `abandon` returns."""
 
 
-_protocol: type[broker.BrokerTransaction] = LocalTransaction  # checked by mypy
+# Checked by mypy.
+_transaction: type[broker.BrokerTransaction] = LocalTransaction
+_sql: type[broker.SqlTransactions] = LocalTransaction
+_joining: type[broker.JoinsSettlements] = LocalTransaction

@@ -101,7 +101,7 @@ class Executor:
                     ("plan",), [(line,) for line in [*plan.lines(inner), *await grouping.foretold(self._broker, inner)]]
                 )
             case plan.Missing(what):
-                raise Unsupported(what)
+                raise Unsupported(what, self._broker.capabilities.backend)
             case plan.Analyze():
                 return await self._analyze(node)
             case plan.Query():
@@ -174,7 +174,7 @@ class Executor:
 
     async def _show(self, kind: str, like: str | None) -> Result:
         if kind == "topics":
-            found = await self._broker.topic_statistics()
+            found = (await self._broker.report(["topics"])).topics
             rows = [
                 (
                     one.topic.name,

@@ -20,8 +20,8 @@ async def run(broker: Broker, node: GroupPlan, ensure_topic: Callable[[str], Awa
             await broker.create_group(request)
             return Result(message=f"subscription {request.group} on {request.pattern} created", notices=notices)
         case plan.SeekGroup(group, topic, target):
-            replayed, skipped = await broker.seek_group(group, topic, target)
-            moved = f"{counted(replayed, 'message')} to be replayed, {counted(skipped, 'message')} skipped"
+            found = await broker.seek_group(group, topic, target)
+            moved = f"{_messages(found.replayed)} to be replayed, {_messages(found.skipped)} skipped"
             return Result(message=f"subscription {group} moved in {topic}: {moved}")
         case plan.PauseGroup(group, on, paused):
             await broker.pause_group(group, on, paused=paused)
@@ -40,5 +40,9 @@ async def foretold(broker: Broker, node: plan.Plan) -> list[str]:
     """What a statement would do that its plan does not show, for EXPLAIN."""
     if not isinstance(node, plan.SeekGroup):
         return []
-    replayed, skipped = await broker.seek_group(node.group, node.topic, node.target, dry_run=True)
-    return [f"  would replay {counted(replayed, 'message')}, would skip {counted(skipped, 'message')}"]
+    found = await broker.seek_group(node.group, node.topic, node.target, dry_run=True)
+    return [f"  would replay {_messages(found.replayed)}, would skip {_messages(found.skipped)}"]
+
+
+def _messages(count: int | None) -> str:
+    return "an unknown number of messages" if count is None else counted(count, "message")
