@@ -37,7 +37,8 @@ class Settlement:
 
 async def run(client: Client, settlement: Settlement, *, sql: bool) -> None:
     async with client.transaction() as tx:
-        assert tx.begun is not None and tx.begun.joining is not None
+        assert tx.begun is not None
+        assert tx.begun.joining is not None
         await tx.publish("t", "in it")
         await tx.publish("new", "in it")
         if sql:
@@ -100,7 +101,8 @@ async def test_rolled_back_it_is_told(target: str, sql: bool) -> None:
         settlement = Settlement()
         with pytest.raises(ZeroDivisionError):
             async with client.transaction() as tx:
-                assert tx.begun is not None and tx.begun.joining is not None
+                assert tx.begun is not None
+                assert tx.begun.joining is not None
                 tx.begun.joining.settle(settlement)
                 if sql:
                     await tx.execute("SELECT 1")
