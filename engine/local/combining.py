@@ -14,10 +14,11 @@ import msgspec
 
 from geode_client import codec
 from geode_client.broker import BatchReceipt, OutgoingBatch, Receipt
+from geode_client.broker.validate import Router, made_id
 from geode_client.catalog import Topic
 from geode_client.clock import datetime_of
 from geode_client.errors import GeodeError
-from geode_client.local.publisher import Router, made_id, prepare_lines
+from geode_client.local.publisher import prepare_lines
 from geode_client.store.publishing import PublishWork
 from geode_client.store.topics import CreateTopic, require_topic
 from geode_client.store.writer import Transaction, Work

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from geode_client.broker import BatchReceipt, OutgoingBatch, OutgoingMessage, Receipt
+from geode_client.broker.validate import Router
 from geode_client.catalog import Topic
 from geode_client.clock import datetime_of, now_us
 from geode_client.errors import CorruptData, GeodeError, StoreError
@@ -60,7 +61,7 @@ class Outbox:
         self._id_prefix = id_prefix
         self._on_appended = on_appended
         self._on_delayed = on_delayed
-        self._router = publisher.Router()
+        self._router = Router()
         self._queue: deque[publisher.Waiting | publisher.WaitingBatch] = deque()
         self._flush_scheduled = False
         self._comes_alone = False

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from geode_client.broker import OutgoingBatch
+from geode_client.broker.validate import Router
 from geode_client.catalog import Topic
 from geode_client.clock import boot_us, now_us
 from geode_client.delivery.claims import ACKNOWLEDGED, HeldClaim, rules_of
@@ -17,7 +18,6 @@ from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.settlement import Settlement
 from geode_client.errors import LeaseLost
 from geode_client.local.combining import CommitWork, Entry, publications
-from geode_client.local.publisher import Router
 from geode_client.message import Chunk
 from geode_client.store.claiming import Claim, Claimed
 from geode_client.store.groups import GroupDefinition, JoinGroup

@@ -32,13 +32,14 @@ from geode_client.broker import (
     TableRows,
     current_transaction,
 )
+from geode_client.broker.validate import Router
 from geode_client.catalog import Topic, TopicDefinition
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError, StoreError, TransactionAborted
 from geode_client.grammar.names import validate_topic_name
 from geode_client.local.combining import CommitWork, Entry, Publication, publications, receipts_of
 from geode_client.local.outbox import Outbox
-from geode_client.local.publisher import Router, check_lines
+from geode_client.local.publisher import check_lines
 from geode_client.store.batch import RAW_BYTES_MAX
 from geode_client.store.database import Database, engine_names
 from geode_client.store.holding import Hold
