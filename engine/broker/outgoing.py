@@ -5,10 +5,11 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from geode_client.broker import BatchReceipt, Broker, OutgoingBatch, OutgoingMessage
+from geode_client.broker.validate import made_id
 from geode_client.errors import GeodeError, GqlError, InvalidMessage
 from geode_client.options import COMPRESSIONS, parse_priority
 
@@ -17,6 +18,8 @@ SECONDS_MAX = 1000 * 366 * 86_400
 BATCHES_ON_THE_WAY = 4
 BATCHES_ON_THE_WAY_MAX = 16
 MESSAGES_ON_THE_WAY = 4_000
+
+T = TypeVar("T")
 
 Key = str | int | uuid.UUID | None
 
@@ -77,6 +80,40 @@ def outgoing_batches(
         region=region,
     )
     return _batches(template, _cut(messages, batch_size), message_ids, headers)
+
+
+def runs_of(given: Sequence[T], message_of: Callable[[T], OutgoingMessage]) -> list[list[T]]:
+    """Single messages of one topic, in runs that can become one batch each; their order is kept."""
+    runs: list[list[T]] = []
+    last: tuple[Any, ...] | None = None
+    for one in given:
+        message = message_of(one)
+        kind = (message.priority, message.ttl_us, message.delay_us, message.compression, message.region)
+        if kind != last:
+            runs.append([])
+            last = kind
+        runs[-1].append(one)
+    return runs
+
+
+def batch_of(messages: Sequence[OutgoingMessage]) -> OutgoingBatch:
+    """The batch that stores the messages of a run. A message that waits for its time gets an id, since it has no offset."""
+    first = messages[0]
+    ids = [message.message_id for message in messages]
+    if first.delay_us:
+        ids = [message_id or made_id() for message_id in ids]
+    return OutgoingBatch(
+        topic=first.topic,
+        bodies=[message.body for message in messages],
+        keys=[message.key for message in messages] if any(m.key is not None for m in messages) else None,
+        ids=ids if any(message_id is not None for message_id in ids) else None,
+        headers=[message.headers for message in messages] if any(m.headers for m in messages) else None,
+        priority=first.priority,
+        ttl_us=first.ttl_us,
+        delay_us=first.delay_us,
+        compression=first.compression,
+        region=first.region,
+    )
 
 
 Batches = AsyncIterator[tuple[int, OutgoingBatch]]

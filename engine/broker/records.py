@@ -35,7 +35,7 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
 class OutgoingBatch(msgspec.Struct, frozen=True):
     """Messages of one topic that are stored together or not at all; `keys`, `ids` and `headers` go by position.
 
-    `body_lines` may hold the bodies already as JSON lines (COPY from JSON lines need not decode them); else `bodies` does.
+    One key as text is the key of all messages. What is None means the same as in `OutgoingMessage`.
     """
 
     topic: str

@@ -1,4 +1,11 @@
-"""The rules of a message, the same for every backend: sizes, keys, ids, headers, the schema."""
+"""The rules of a message, the same for every backend: sizes, keys, ids, headers, the schema, and the way to a partition.
+
+A backend calls `prepare` (or `prepare_lines`) for each batch, with the topic as it knows it, and stores the shares that it
+gets: JSON text, one line for each message, and what belongs to the messages beside their bodies. It does so when it has room
+to store them, because it is encoded text that waits for a disk or a network that takes memory; and again when the topic has
+changed since. Single messages that arrive together become one batch (`outgoing.runs_of`), because one call that encodes and
+checks a thousand messages takes a tenth of a thousand calls.
+"""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -9,13 +16,69 @@ import msgspec
 from geode_client import codec
 from geode_client.broker.records import OutgoingBatch
 from geode_client.catalog import Delivery, Topic
+from geode_client.clock import now_us
 from geode_client.errors import InvalidMessage, MessageTooLarge
 from geode_client.message import NO_ATTRIBUTES, Attributes
-from geode_client.store.batch import RAW_BYTES_MAX
+from geode_client.routing import partition_of
 
 KEY_CHARACTERS_MAX = 1024
 MESSAGE_ID_CHARACTERS_MAX = 256
 HEADERS_BYTES_MAX = 64 * 1024
+
+
+class Share(msgspec.Struct, frozen=True):
+    """The messages of a batch that go to one partition, and their positions in the batch, ascending."""
+
+    partition: int
+    lines: bytes
+    attributes: Attributes
+    positions: Sequence[int]
+
+
+class PreparedBatch(msgspec.Struct, frozen=True):
+    """A batch whose messages have passed all checks.
+
+    `timestamp_us` is when it was accepted, `due_us` when its messages become visible (None: at once). A message whose id was
+    stored at or after `known_after_us` is a duplicate; 0 means ever, None that ids are not compared.
+    """
+
+    shares: Sequence[Share]
+    timestamp_us: int
+    due_us: int | None
+    known_after_us: int | None
+
+
+def prepare(topic: Topic, batch: OutgoingBatch, router: "Router", bytes_max: int) -> PreparedBatch:
+    """Encode, check and route a batch.
+
+    `bytes_max` is how much JSON text the backend stores at once. Raises InvalidMessage, SchemaViolation and MessageTooLarge,
+    with the index of the first message that is refused.
+    """
+    lines = codec.encode_lines(batch.bodies)
+    return prepare_lines(topic, batch, lines, len(batch.bodies), router, bytes_max)
+
+
+def prepare_lines(
+    topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, router: "Router", bytes_max: int
+) -> PreparedBatch:
+    """The same for `count` bodies that were encoded before; those of `batch` are not looked at."""
+    lines = _checked_lines(topic, lines, bytes_max)
+    timestamp_us = now_us()
+    due_us = timestamp_us + batch.delay_us if batch.delay_us else None
+    attributes = _attributes(topic, batch, lines, due_us or timestamp_us)
+    shares = _shares(topic, lines, count, attributes, router)
+    return PreparedBatch(shares, timestamp_us, due_us, _known_after_us(topic, timestamp_us))
+
+
+def check_lines(topic: Topic, batch: OutgoingBatch, lines: bytes, bytes_max: int) -> None:
+    """Raise what `prepare_lines` would raise, for messages that are prepared later."""
+    _attributes(topic, batch, _checked_lines(topic, lines, bytes_max), 0)
+
+
+def _checked_lines(topic: Topic, lines: bytes, bytes_max: int) -> bytes:
+    """The text as it is stored: with the defaults that the schema fills in."""
+    _check_sizes(topic, lines, bytes_max)
+    return lines if topic.schema is None else topic.schema.check(lines, strict=topic.options.strict)
 
 
 def made_id() -> str:
@@ -35,26 +98,26 @@ class Router:
         return turn % topic.partitions
 
 
-def _dedupe_after_us(topic: Topic, timestamp_us: int) -> int | None:
+def _known_after_us(topic: Topic, timestamp_us: int) -> int | None:
     if topic.delivery is Delivery.AT_MOST_ONCE:
         return None
     window = topic.options.dedupe_window_us
     return 0 if window is None else timestamp_us - window
 
 
-def _check_sizes(topic: Topic, lines: bytes) -> None:
+def _check_sizes(topic: Topic, lines: bytes, bytes_max: int) -> None:
     limit = topic.options.max_message_bytes
     if len(lines) > limit:
         for index, line in enumerate(codec.split_lines(lines)):
             if len(line) > limit:
                 raise MessageTooLarge(len(line), limit, message_index=index)
-    if len(lines) > RAW_BYTES_MAX:
+    if len(lines) > bytes_max:
         raise InvalidMessage(
-            f"the batch has {len(lines)} bytes; at most {RAW_BYTES_MAX} are stored at once: use a smaller batch_size"
+            f"the batch has {len(lines)} bytes; at most {bytes_max} are stored at once: use a smaller batch_size"
         )
 
 
-def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, live_from_us: int) -> Attributes:
+def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, live_from_us: int) -> Attributes:
     keys = _keys(topic, batch, lines)
     ttl_us = batch.ttl_us if batch.ttl_us is not None else topic.options.message_ttl_us
     if keys is None and batch.ids is None and batch.headers is None and ttl_us is None:
@@ -144,6 +207,26 @@ def _field_keys(lines: bytes, field: str) -> list[str | None] | None:
             raise InvalidMessage(reason, message_index=index, pointer=f"/{field}")
         keys.append(None if value is None else str(value))
     return keys if any(key is not None for key in keys) else None
+
+
+def _shares(topic: Topic, lines: bytes, count: int, attributes: Attributes, router: Router) -> list[Share]:
+    """A message with a key goes to the partition of the key; those without go to one partition together."""
+    keys = attributes.keys
+    if topic.partitions == 1:
+        return [Share(0, lines, attributes, range(count))]
+    if keys is None or isinstance(keys, str):
+        partition = router.next_partition(topic) if keys is None else partition_of(keys, topic.partitions)
+        return [Share(partition, lines, attributes, range(count))]
+    places: dict[int, list[int]] = {}
+    keyless = router.next_partition(topic)
+    for index, key in enumerate(keys):
+        partition = keyless if key is None else partition_of(key, topic.partitions)
+        places.setdefault(partition, []).append(index)
+    bodies = codec.split_lines(lines)
+    return [
+        Share(partition, b"".join([bodies[index] + b"\n" for index in chosen]), pick(attributes, chosen), chosen)
+        for partition, chosen in places.items()
+    ]
 
 
 def pick(attributes: Attributes, places: Sequence[int]) -> Attributes:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from geode_client.broker import BatchReceipt, OutgoingBatch, OutgoingMessage, Receipt
+from geode_client.broker.outgoing import batch_of
 from geode_client.broker.validate import Router
 from geode_client.catalog import Topic
 from geode_client.clock import datetime_of, now_us
@@ -98,7 +99,7 @@ class Outbox:
         return done
 
     def _post_alone(self, topic: Topic, message: OutgoingMessage) -> "Receipt | asyncio.Future[Receipt]":
-        work = publisher.prepare_single(topic, message, self.catalog_version, self._router)
+        work = publisher.prepare(topic, batch_of([message]), self.catalog_version, self._router)
         if self._write_now([work]):
             if work.error is not None:
                 raise _own_copy(work.error)

@@ -32,14 +32,14 @@ from geode_client.broker import (
     TableRows,
     current_transaction,
 )
-from geode_client.broker.validate import Router
+from geode_client.broker.outgoing import batch_of
+from geode_client.broker.validate import Router, check_lines
 from geode_client.catalog import Topic, TopicDefinition
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError, StoreError, TransactionAborted
 from geode_client.grammar.names import validate_topic_name
 from geode_client.local.combining import CommitWork, Entry, Publication, publications, receipts_of
 from geode_client.local.outbox import Outbox
-from geode_client.local.publisher import check_lines
 from geode_client.store.batch import RAW_BYTES_MAX
 from geode_client.store.database import Database, engine_names
 from geode_client.store.holding import Hold
@@ -203,19 +203,7 @@ class LocalTransaction:
         self._created.setdefault(definition.name, Topic(-1, definition, 1, 1, now_us()))
 
     async def publish(self, message: OutgoingMessage) -> None:
-        batch = OutgoingBatch(
-            topic=message.topic,
-            bodies=[message.body],
-            keys=message.key,
-            ids=None if message.message_id is None else [message.message_id],
-            headers=None if message.headers is None else [message.headers],
-            priority=message.priority,
-            ttl_us=message.ttl_us,
-            delay_us=message.delay_us,
-            compression=message.compression,
-            region=message.region,
-        )
-        self._add(batch, single=True)
+        self._add(batch_of([message]), single=True)
 
     async def publish_batch(self, batch: OutgoingBatch) -> None:
         self._add(batch, single=False)
@@ -228,7 +216,7 @@ class LocalTransaction:
         if self._bytes + len(entry.lines) > RAW_BYTES_MAX:
             raise GeodeError(f"a transaction holds at most {RAW_BYTES_MAX} bytes of messages: commit in between")
         # What is wrong with a message is said now; the rows are made at the commit.
-        check_lines(topic, entry.batch, entry.lines, entry.count)
+        check_lines(topic, entry.batch, entry.lines, RAW_BYTES_MAX)
         self._entries.append(entry)
         self._bytes += len(entry.lines)
 
