@@ -69,6 +69,11 @@ class BrokerTransaction(Protocol):
     def is_open(self) -> bool: ...
 
     @property
+    def identity(self) -> object:
+        """What the backend recognises its own transaction by, also when something wraps it (such as what makes spans)."""
+        ...
+
+    @property
     def receipts(self) -> Sequence[Receipt | BatchReceipt]:
         """After the commit: what became of each publish and publish_batch, in the order of the calls."""
         ...

@@ -120,7 +120,8 @@ class Transactions:
         return current is not None and current.is_open and current.holds
 
     def _current(self) -> "LocalTransaction | None":
-        current = current_transaction.get()
+        inside = current_transaction.get()
+        current = None if inside is None else inside.identity
         return current if isinstance(current, LocalTransaction) and current.place == self.place else None
 
     async def close(self) -> None:
@@ -153,6 +154,10 @@ class LocalTransaction:
     @property
     def receipts(self) -> list[Receipt | BatchReceipt]:
         return receipts_of(*self._stored, self._parts.id_prefix)
+
+    @property
+    def identity(self) -> object:
+        return self
 
     @property
     def place(self) -> object:
