@@ -5,8 +5,8 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
 
 from geode_client.broker import BatchReceipt, Broker, OutgoingBatch, OutgoingMessage
 from geode_client.broker.validate import made_id
@@ -18,8 +18,6 @@ SECONDS_MAX = 1000 * 366 * 86_400
 BATCHES_ON_THE_WAY = 4
 BATCHES_ON_THE_WAY_MAX = 16
 MESSAGES_ON_THE_WAY = 4_000
-
-T = TypeVar("T")
 
 Key = str | int | uuid.UUID | None
 
@@ -82,23 +80,23 @@ def outgoing_batches(
     return _batches(template, _cut(messages, batch_size), message_ids, headers)
 
 
-def runs_of(given: Sequence[T], message_of: Callable[[T], OutgoingMessage]) -> list[list[T]]:
-    """Single messages of one topic, in runs that can become one batch each; their order is kept."""
-    runs: list[list[T]] = []
+def runs_of(messages: Sequence[OutgoingMessage]) -> list[slice]:
+    """Where single messages of one topic, in their order, are cut so that each run can become one batch."""
+    starts: list[int] = []
     last: tuple[Any, ...] | None = None
-    for one in given:
-        message = message_of(one)
+    for index, message in enumerate(messages):
         kind = (message.priority, message.ttl_us, message.delay_us, message.compression, message.region)
         if kind != last:
-            runs.append([])
+            starts.append(index)
             last = kind
-        runs[-1].append(one)
-    return runs
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(messages)], strict=True)]
 
 
 def batch_of(messages: Sequence[OutgoingMessage]) -> OutgoingBatch:
     """The batch that stores the messages of a run. A message that waits for its time gets an id, since it has no offset."""
     first = messages[0]
+    if len(messages) == 1:
+        return _batch_of_one(first)
     ids = [message.message_id for message in messages]
     if first.delay_us:
         ids = [message_id or made_id() for message_id in ids]
@@ -113,6 +111,23 @@ def batch_of(messages: Sequence[OutgoingMessage]) -> OutgoingBatch:
         delay_us=first.delay_us,
         compression=first.compression,
         region=first.region,
+    )
+
+
+def _batch_of_one(message: OutgoingMessage) -> OutgoingBatch:
+    message_id = message.message_id or (made_id() if message.delay_us else None)
+    return OutgoingBatch(
+        message.topic,
+        (message.body,),
+        message.key,
+        # An empty id is passed on: it is refused with the other rules.
+        None if message_id is None and message.message_id is None else (message_id or message.message_id,),
+        (message.headers,) if message.headers else None,
+        message.priority,
+        message.ttl_us,
+        message.delay_us,
+        message.compression,
+        message.region,
     )
 
 

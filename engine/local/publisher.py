@@ -136,20 +136,20 @@ def group(waiting: list[Waiting], router: Router) -> list[Group]:
     for item in waiting:
         by_topic.setdefault(item.topic.topic_id, []).append(item)
     for items in by_topic.values():
-        for run in runs_of(items, lambda item: item.message):
-            groups += _grouped(run, router)
+        messages = [item.message for item in items]
+        for run in runs_of(messages):
+            groups += _grouped(items[run], messages[run], router)
     return groups
 
 
-def _grouped(run: list[Waiting], router: Router) -> list[Group]:
+def _grouped(run: list[Waiting], messages: list[OutgoingMessage], router: Router) -> list[Group]:
     try:
         # As of the oldest: when the catalog has moved on since, the writer looks whether the topic is still the same.
         version = run[0].catalog_version  # they came in this order, and versions only grow
-        batch = batch_of([item.message for item in run])
-        return [Group(prepare(run[0].topic, batch, version, router), run)]
+        return [Group(prepare(run[0].topic, batch_of(messages), version, router), run)]
     except InvalidMessage as error:
         if len(run) == 1:
             run[0].done.set_exception(error)
             return []
     # One of them is wrong: each by itself, so that only that one is refused.
-    return [made for item in run for made in _grouped([item], router)]
+    return [made for item in run for made in _grouped([item], [item.message], router)]
