@@ -55,7 +55,7 @@ async def bodies(broker: Broker, pattern: str = "t", **fields: Any) -> list[Any]
 
 async def take(subscription: Subscription, count: int = 1) -> list[Message]:
     """The next messages; fails rather than waits for ever. The one before is left behind each time."""
-    found = []
+    found: list[Message] = []
     for _ in range(count):
         message = await subscription.get(timeout=WAIT_SECONDS)
         assert message is not None, f"{len(found)} of {count} messages came"

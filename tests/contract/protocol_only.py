@@ -3,6 +3,7 @@
 What runs through it uses the seam alone, so another backend can take the place of the one behind it.
 """
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from geode_client.broker import Broker, BrokerTransaction, Feed, JoinsSettlements, SqlTransactions
@@ -16,7 +17,7 @@ def names_of(protocol: type) -> frozenset[str]:
 class Only:
     """One object behind one protocol. What `wraps` names is wrapped by a protocol of its own when it is given out."""
 
-    def __init__(self, behind: Any, protocol: type, wraps: dict[str, type] | None = None) -> None:
+    def __init__(self, behind: Any, protocol: type, wraps: Mapping[str, type] | None = None) -> None:
         self.__dict__.update({"_behind": behind, "_protocol": protocol, "_wraps": wraps or {}, "_made": {}})
 
     def __getattr__(self, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 from contract.helping import (
@@ -148,9 +149,9 @@ async def test_what_expires_or_is_purged_is_counted(broker: Broker) -> None:
 async def test_the_next_of_a_key_waits_until_the_one_before_is_settled(broker: Broker) -> None:
     await topic(broker, **QUICK)
     await batch(broker, [1, 2, 3], keys="k")
-    request = {"group": "g", "start": FromBeginning(), "auto_ack": False, "ordering": True}
+    request: dict[str, Any] = {"group": "g", "start": FromBeginning(), "auto_ack": False, "ordering": True}
     async with subscribed(broker, **request) as one, subscribed(broker, **request) as other:
-        order = []
+        order: list[tuple[int, int]] = []
         async with asyncio.timeout(WAIT_SECONDS):
             while len(order) < 4:
                 for member in (one, other):

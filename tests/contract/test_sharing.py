@@ -1,6 +1,7 @@
 """Several brokers on one target, and what is there after it was closed."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from contract.conftest import Make
@@ -70,7 +71,7 @@ async def test_a_group_is_shared_by_brokers(opened: Open) -> None:
     one, other = await opened(), await opened()
     await topic(one)
     await publish(one, *range(20))
-    request = {"group": "g", "start": FromBeginning(), "prefetch": 5}
+    request: dict[str, Any] = {"group": "g", "start": FromBeginning(), "prefetch": 5}
     seen: list[int] = []
     async with subscribed(one, **request) as first, subscribed(other, **request) as second:
         while len(seen) < 20:
