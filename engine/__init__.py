@@ -37,13 +37,13 @@ from geode_client.errors import (
 
 if TYPE_CHECKING:
     from geode_client.broker import BatchReceipt, Receipt
+    from geode_client.broker.subscription import Subscription
     from geode_client.client import Client, connection
     from geode_client.conditions import compile_filter
     from geode_client.connecting import Connection
     from geode_client.message import Message
     from geode_client.query.result import Result
     from geode_client.requesting import Request, Service
-    from geode_client.subscription import Subscription
     from geode_client.sync import SyncClient
     from geode_client.transaction import Transaction
 
@@ -58,7 +58,7 @@ _LAZY = {
     "Request": "requesting",
     "Result": "query.result",
     "Service": "requesting",
-    "Subscription": "subscription",
+    "Subscription": "broker.subscription",
     "SyncClient": "sync",
     "Transaction": "transaction",
     "compile_filter": "conditions",

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from geode_client import codec
 from geode_client.broker import BatchReceipt, Broker, OutgoingMessage, Receipt
+from geode_client.broker.outgoing import BatchSender, key_text, microseconds, outgoing_batches, outgoing_message
+from geode_client.broker.subscription import Subscription
 from geode_client.errors import GeodeError, GqlError, GroupNotFound, TopicNotFound, Unsupported
-from geode_client.outgoing import BatchSender, key_text, microseconds, outgoing_batches, outgoing_message
-from geode_client.subscription import Subscription
 from geode_client.transaction import TRANSACTION_SECONDS, Transaction, automatic_topic
 
 if TYPE_CHECKING:
     from geode_client.connecting import Connection
-    from geode_client.health import Health
+    from geode_client.health import Health, TrafficFigures
     from geode_client.query.result import Result
     from geode_client.query.session import Session
     from geode_client.requesting import Requester, Service
@@ -426,26 +426,31 @@ class Client:
         `window` is from 1 second to 31 days; after a restart of the machine counting begins anew. 0.0, with a warning in
         the log, for a topic that does not exist yet.
         """
-        published, _, _ = await self._traffic(topic, window)
-        return published / window
+        return self._known((await self._traffic(topic, window)).throughput, "the throughput of a topic")
 
     async def get_error_rate(self, topic: str, window: float = 300) -> float:
         """Failed deliveries as a fraction of all over the last `window` seconds, by all processes.
 
         `window` is as for `get_throughput`. 0.0, with a warning in the log, for a topic that does not exist yet.
         """
-        _, consumed, failed = await self._traffic(topic, window)
-        return failed / (consumed + failed) if consumed + failed else 0.0
+        return self._known((await self._traffic(topic, window)).error_rate, "the error rate of a topic")
 
-    async def _traffic(self, topic: str, window: float) -> tuple[float, float, float]:
+    def _known(self, figure: float | None, what: str) -> float:
+        if figure is None:
+            raise Unsupported(what, self._broker.capabilities.backend)
+        return figure
+
+    async def _traffic(self, topic: str, window: float) -> "TrafficFigures":
         if isinstance(window, bool) or not isinstance(window, int | float) or not 1 <= window <= WINDOW_SECONDS_MAX:
             raise GqlError(f"window is a number of seconds from 1 to {WINDOW_SECONDS_MAX} (31 days), not {window!r}")
         await self.open()
+        from geode_client.health import TrafficFigures, traffic_of
+
         try:
-            return await self._broker.traffic(topic, window)
+            return await traffic_of(self._broker, topic, window)
         except TopicNotFound as error:
             logger.warning("%s; its rates are 0 until then", error)
-            return 0.0, 0.0, 0.0
+            return TrafficFigures(0.0, 0.0)
 
     async def get_consumer_lag(self, topic: str, group: str) -> int:
         """Messages of a topic (or pattern) that a group has not yet settled: ahead of it, in hands, waiting for a retry.
@@ -459,9 +464,10 @@ class Client:
         except TopicNotFound as error:
             logger.warning("%s; the lag of group %s is 0 until then", error, group)
             return 0
-        found = [one for one in await self._broker.group_statistics(topic) if one.name == group]
+        found = [one for one in (await self._broker.report(["groups"], topic)).groups if one.name == group]
         if not found:
-            names = [one.name for one in await self._broker.group_statistics() if not one.name.startswith("_")]
+            everywhere = (await self._broker.report(["groups"])).groups
+            names = [one.name for one in everywhere if not one.name.startswith("_")]
             logger.warning("%s; its lag is 0 until then", GroupNotFound(group, topic, names))
         return sum(one.pending for one in found)
 

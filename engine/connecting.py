@@ -15,7 +15,7 @@ from geode_client.broker import BrokerTransaction, TableRows, current_transactio
 from geode_client.errors import GeodeError, GqlError, Unsupported
 from geode_client.query.result import Result
 from geode_client.query.session import Session
-from geode_client.transaction import checked_timeout, leave, written
+from geode_client.transaction import checked_timeout, leave, sql_of, written
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
@@ -109,11 +109,13 @@ class Connection:
         leave(token)
 
     async def _sql(self, sql: str, params: Parameters) -> TableRows:
+        broker = self._session.broker
         if self.begun is not None:
-            return await self.begun.execute(sql, params)
-        alone = self._session.broker.transaction(self._timeout_seconds)
+            return await sql_of(self.begun, broker.capabilities).execute(sql, params)
+        broker.capabilities.require("own_tables")
+        alone = broker.transaction(self._timeout_seconds)
         try:
-            found = await alone.execute(sql, params)
+            found = await sql_of(alone, broker.capabilities).execute(sql, params)
             await alone.commit()
         finally:
             await alone.rollback()
@@ -139,10 +141,13 @@ class Connection:
                 return first in _ALWAYS_SQL
 
     async def _names_own_table(self, text: str) -> bool:
+        broker = self._session.broker
+        if not broker.capabilities.own_tables:
+            return False
         plain = _NOT_NAMES.sub(" ", text)
         names = {_unquoted(found[2] or found[1]) for found in _SOURCES.finditer(plain)}
-        asked = self.begun or self._session.broker.transaction(self._timeout_seconds)
-        return bool(names & await asked.own_tables())
+        asked = self.begun or broker.transaction(self._timeout_seconds)
+        return bool(names & await sql_of(asked, broker.capabilities).own_tables())
 
 
 def _unquoted(name: str) -> str:

@@ -78,18 +78,38 @@ async def health_of(
         throughput_min = THROUGHPUT_MIN if throughput_min is None else throughput_min
     checks = await _lags(broker, topic, group, lag_max)
     for found in await broker.topics(topic):
-        _, consumed, failed = await broker.traffic(found.name, ERROR_WINDOW_SECONDS)
-        rate = failed / (consumed + failed) if consumed + failed else 0.0
-        checks.append(HealthCheck("error rate", found.name, None, rate, error_rate_max, rate <= error_rate_max))
+        rate = (await traffic_of(broker, found.name, ERROR_WINDOW_SECONDS)).error_rate
+        if rate is not None:
+            checks.append(HealthCheck("error rate", found.name, None, rate, error_rate_max, rate <= error_rate_max))
         if throughput_min is not None:
-            published, _, _ = await broker.traffic(found.name, THROUGHPUT_WINDOW_SECONDS)
-            value = published / THROUGHPUT_WINDOW_SECONDS
-            checks.append(HealthCheck("throughput", found.name, None, value, throughput_min, value >= throughput_min))
+            value = (await traffic_of(broker, found.name, THROUGHPUT_WINDOW_SECONDS)).throughput
+            if value is not None:
+                ok = value >= throughput_min
+                checks.append(HealthCheck("throughput", found.name, None, value, throughput_min, ok))
     return Health(tuple(checks))
 
 
+@dataclass(frozen=True, slots=True)
+class TrafficFigures:
+    """Rates of one topic over a window; None where the backend does not count what they are made of."""
+
+    throughput: float | None
+    error_rate: float | None
+
+
+async def traffic_of(broker: Broker, topic: str, window_seconds: float) -> TrafficFigures:
+    """Messages published a second, and failed deliveries as a fraction of all. Raises TopicNotFound."""
+    await broker.topic(topic)
+    (found,) = (await broker.report(["traffic"], topic, window_seconds=window_seconds)).traffic
+    throughput = None if found.published is None else found.published / window_seconds
+    if found.consumed is None or found.failed is None:
+        return TrafficFigures(throughput, None)
+    deliveries = found.consumed + found.failed
+    return TrafficFigures(throughput, found.failed / deliveries if deliveries else 0.0)
+
+
 async def _lags(broker: Broker, topic: str, group: str | None, lag_max: int) -> list[HealthCheck]:
-    everyone = [one for one in await broker.group_statistics(topic) if not one.name.startswith("_")]
+    everyone = [one for one in (await broker.report(["groups"], topic)).groups if not one.name.startswith("_")]
     groups = [one for one in everyone if group is None or one.name == group]
     if group is not None and not groups:
         raise GroupNotFound(group, topic, [one.name for one in everyone])

@@ -346,7 +346,7 @@ class Message(msgspec.Struct, eq=False, gc=False):
         await self._settled_by().acknowledge(self)
 
     def acknowledge_within(self, transaction: Any) -> None:
-        """What `tx.ack(message)` does: settle the message as done when the broker's transaction commits."""
+        """Settle the message as done when a transaction commits. `transaction` is what it offers as `joining`."""
         self._settled_by().acknowledge_within(self, transaction)
 
     async def nack(self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None) -> None:

@@ -51,18 +51,23 @@ async def families(broker: Broker, topics: str = "**") -> list[Family]:
     return [*await _of_topics(broker, topics), *await _of_groups(broker, topics), *await _of_now(broker, topics)]
 
 
-async def _of_topics(broker: Broker, pattern: str) -> list[Family]:
-    found = await broker.topic_counters(pattern)
+def _known(values: Iterable[Labelled]) -> list[Labelled]:
+    """The values without those that the backend does not know: they are left out, not shown as 0."""
+    return [one for one in values if one[1] is not None]
 
-    def counter(name: str, about: str, value: Callable[[Any], int]) -> Family:
-        return Family(name, "counter", about, TOPIC, [((one.topic_name,), value(one)) for one in found])
+
+async def _of_topics(broker: Broker, pattern: str) -> list[Family]:
+    found = (await broker.report(["counters"], pattern)).counters
+
+    def counter(name: str, about: str, value: Callable[[Any], int | None]) -> Family:
+        return Family(name, "counter", about, TOPIC, _known([((one.topic_name,), value(one)) for one in found]))
 
     latency = Family(
         "pubsub_message_latency_seconds",
         "histogram",
         "Time from a message being accepted to being handed over",
         TOPIC,
-        [((one.topic_name,), one.latency) for one in found],
+        _known([((one.topic_name,), one.latency) for one in found]),
     )
     removed = Family(
         "pubsub_messages_removed",
@@ -71,8 +76,8 @@ async def _of_topics(broker: Broker, pattern: str) -> list[Family]:
         ("topic", "reason"),
     )
     for one in found:
-        removed.values.append(((one.topic_name, "retention"), one.removed))
-        removed.values.append(((one.topic_name, "expired"), one.expired))
+        removed.values.extend(_known([((one.topic_name, "retention"), one.removed)]))
+        removed.values.extend(_known([((one.topic_name, "expired"), one.expired)]))
     return [
         counter("pubsub_messages_published", "Messages published", lambda one: one.published),
         counter("pubsub_messages_deduplicated", "Publishes whose id was known", lambda one: one.deduplicated),
@@ -94,9 +99,10 @@ _TOTALS = (
 
 
 async def _of_groups(broker: Broker, pattern: str) -> list[Family]:
-    totals = [one for one in await broker.group_totals() if matches(pattern, one.topic_name)]
+    report = await broker.report(["group_totals", "counters", "dead_letters"], pattern)
+    totals = [one for one in report.group_totals if matches(pattern, one.topic_name)]
     consumed: dict[tuple[str, ...], int] = {}
-    for counted in await broker.topic_counters(pattern):
+    for counted in report.counters:
         if counted.delivered:
             consumed[counted.topic_name, ""] = counted.delivered
     for one in totals:
@@ -106,12 +112,12 @@ async def _of_groups(broker: Broker, pattern: str) -> list[Family]:
         Family("pubsub_messages_consumed", "counter", "Deliveries that were settled", GROUP, list(consumed.items()))
     ]
     for name, attribute, about in _TOTALS:
-        values: list[Labelled] = [((one.topic_name, one.name), getattr(one, attribute)) for one in totals]
+        values = _known([((one.topic_name, one.name), getattr(one, attribute)) for one in totals])
         made.append(Family(name, "counter", about, GROUP, values))
     # Letters of one kind may be in several topics.
     dead: Counter[tuple[str, str, str]] = Counter()
     outstanding: Counter[tuple[str, str, str]] = Counter()
-    for total in await broker.dead_letter_totals():
+    for total in report.dead_letters:
         if matches(pattern, total.topic_name):
             dead[total.topic_name, total.name, total.reason] += total.messages
             outstanding[total.topic_name, total.name, total.reason] += total.outstanding
@@ -125,24 +131,22 @@ async def _of_groups(broker: Broker, pattern: str) -> list[Family]:
 
 
 async def _of_now(broker: Broker, pattern: str) -> list[Family]:
-    groups = [one for one in await broker.group_statistics(pattern) if not one.name.startswith("_")]
-    topics = await broker.topic_statistics(pattern)
+    report = await broker.report(["groups", "topics", "subscribers"], pattern)
+    groups = [one for one in report.groups if not one.name.startswith("_")]
+    topics = report.topics
 
     def of_group(name: str, about: str, value: Callable[[GroupStatistics], float | None]) -> Family:
-        values: list[Labelled] = [
-            ((one.topic_name, one.name), found) for one in groups if (found := value(one)) is not None
-        ]
-        return Family(name, "gauge", about, GROUP, values)
+        return Family(name, "gauge", about, GROUP, _known([((one.topic_name, one.name), value(one)) for one in groups]))
 
-    def of_topic(name: str, about: str, value: Callable[[Any], float]) -> Family:
-        return Family(name, "gauge", about, TOPIC, [((one.topic.name,), value(one)) for one in topics])
+    def of_topic(name: str, about: str, value: Callable[[Any], float | None]) -> Family:
+        return Family(name, "gauge", about, TOPIC, _known([((one.topic.name,), value(one)) for one in topics]))
 
     lag = of_group("pubsub_consumer_lag_messages", "Messages not settled yet", lambda one: one.pending)
     seconds = of_group("pubsub_consumer_lag_seconds", "Age of the oldest message not settled yet", _lag_seconds)
-    for subscriber in _slowest(await broker.subscriber_statistics(), pattern):
+    for subscriber in _slowest(report.subscribers, pattern):
         labels = (subscriber.topic_name, "")
-        lag.values.append((labels, subscriber.lag_messages))
-        seconds.values.append((labels, subscriber.lag_seconds))
+        lag.values.extend(_known([(labels, subscriber.lag_messages)]))
+        seconds.values.extend(_known([(labels, subscriber.lag_seconds)]))
     return [
         lag,
         seconds,
@@ -170,7 +174,7 @@ def _slowest(subscribers: Iterable[SubscriberStatistics], pattern: str) -> Itera
     for one in subscribers:
         if one.consumer_group is None and (pattern == "**" or matches(pattern, one.topic_name)):
             before = found.get(one.topic_name)
-            if before is None or one.lag_messages > before.lag_messages:
+            if before is None or (one.lag_messages or 0) > (before.lag_messages or 0):
                 found[one.topic_name] = one
     yield from found.values()
 

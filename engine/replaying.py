@@ -94,7 +94,7 @@ async def places_of(broker: Broker, name: str) -> Places:
     """
     found: dict[str, None] = {}
     origins: dict[str, None] = {}
-    for total in await broker.dead_letter_totals():
+    for total in (await broker.report(["dead_letters"], name)).dead_letters:
         if matches(name, total.topic_name):
             origins[total.topic_name] = None
             found[total.dead_letter_topic] = None
@@ -204,7 +204,8 @@ class _Replay:
             self._target_is_there = False
             return
         if not self._for_everybody:
-            self._groups = [(one.name, one.pattern) for one in await self._broker.group_statistics(self._topic)]
+            groups = (await self._broker.report(["groups"], self._topic)).groups
+            self._groups = [(one.name, one.pattern) for one in groups]
 
     async def all(self, condition: ConditionLike | None) -> None:
         """Replay what is outstanding, in bounded transactions."""

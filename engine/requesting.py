@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from geode_client.broker import Broker, OutgoingMessage, SubscriptionRequest
+from geode_client.broker.replies import REPLY_PREFIX, answer, reply_topic, where_to
+from geode_client.broker.subscription import Subscription
 from geode_client.errors import GeodeError, RequestFailed, RequestTimeout, StoreError
 from geode_client.message import Message
-from geode_client.replying import REPLY_PREFIX, answer, reply_topic, where_to
-from geode_client.subscription import Subscription
 
 logger = logging.getLogger("geode_client")
 
@@ -142,7 +142,9 @@ class Requester:
 
     async def _look(self, topic: str) -> str:
         try:
-            subscribers = sum([found.subscriber_count for found in await self._broker.topic_statistics(topic)])
+            subscribers = sum(
+                [found.subscriber_count for found in (await self._broker.report(["topics"], topic)).topics]
+            )
         except GeodeError as error:
             return f"whether anybody serves it cannot be seen ({error})"
         if not subscribers:

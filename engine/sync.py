@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from geode_client.broker import BrokerTransaction, current_transaction
+from geode_client.broker.subscription import Subscription
 from geode_client.client import Client
 from geode_client.errors import GeodeError, StoreError
 from geode_client.message import Message
-from geode_client.subscription import Subscription
 from geode_client.transaction import Transaction, leave
 
 if TYPE_CHECKING:

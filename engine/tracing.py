@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from geode_client.broker import BatchReceipt, Broker, OutgoingBatch, OutgoingMessage, Receipt
+from geode_client.broker.subscription import Subscription
 from geode_client.client import Client
 from geode_client.errors import Unsupported
 from geode_client.message import Message
-from geode_client.subscription import Subscription
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer, TracerProvider

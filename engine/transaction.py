@@ -14,17 +14,19 @@ from geode_client.broker import (
     BatchReceipt,
     Broker,
     BrokerTransaction,
+    Capabilities,
     OutgoingBatch,
     OutgoingMessage,
     Receipt,
+    SqlTransactions,
     current_transaction,
 )
+from geode_client.broker.outgoing import Key, outgoing_batches, outgoing_message, renumbered, together
 from geode_client.catalog import TopicDefinition
-from geode_client.errors import GeodeError, GqlError, InvalidMessage, TopicNotFound
+from geode_client.errors import GeodeError, GqlError, InvalidMessage, TopicNotFound, Unsupported
 from geode_client.grammar.names import validate_topic_name
 from geode_client.message import Message
 from geode_client.options import TopicOptions
-from geode_client.outgoing import Key, outgoing_batches, outgoing_message, renumbered, together
 
 if TYPE_CHECKING:
     from geode_client.query.result import Result
@@ -200,12 +202,14 @@ class Transaction:
 
         Takes what a subscription has handed over; for a list write `tx.ack(*messages)`. Raises GqlError for anything else.
         """
-        begun = self._opened()
+        joining = self._opened().joining
+        if joining is None:
+            raise Unsupported("acknowledgements in a transaction", self._broker.capabilities.backend)
         for message in messages:
             if not isinstance(message, Message):
                 raise GqlError(f"tx.ack takes messages of a subscription, not {_kind_of(message)}")
         for message in messages:
-            message.acknowledge_within(begun)
+            message.acknowledge_within(joining)
 
     async def execute(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> "Result":
         """Run one statement of SQL on tables of your own, in the same store.
@@ -215,7 +219,7 @@ class Transaction:
         """
         from geode_client.query.result import Result
 
-        found = await self._opened().execute(sql, params)
+        found = await sql_of(self._opened(), self._broker.capabilities).execute(sql, params)
         return Result(found.columns, found.rows, None if found.columns else written(found.changes))
 
     # ── ending it before the block does ──
@@ -277,6 +281,14 @@ def _kind_of(value: object) -> str:
             return f"{value!r:.60}: give the message itself, not its id or offset"
         case _:
             return f"{type(value).__name__}; with type= a subscription hands over objects that cannot be acknowledged"
+
+
+def sql_of(begun: BrokerTransaction, capabilities: Capabilities) -> SqlTransactions:
+    """The port for SQL on own tables; raises Unsupported where the backend has none."""
+    capabilities.require("own_tables")
+    if begun.sql is None:
+        raise Unsupported("own tables", capabilities.backend)
+    return begun.sql
 
 
 def automatic_topic(name: str) -> TopicDefinition:

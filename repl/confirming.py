@@ -26,7 +26,7 @@ async def _with_messages(broker: Broker, name: str, what: str) -> str | None:
     """None where the topic is not there: the statement itself says so."""
     with suppress(GeodeError):
         await broker.topic(name)
-        found = await broker.topic_statistics(name)
+        found = (await broker.report(["topics"], name)).topics
         messages = sum(one.messages_retained for one in found)
         return f"{what} {name} with {messages:,} message{'s' * (messages != 1)}?"
     return None

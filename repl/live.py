@@ -12,11 +12,11 @@ from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
+from geode_client.broker.subscription import Subscription
 from geode_client.client import Client
 from geode_client.errors import GeodeError
 from geode_client.repl.render import Output, counted, safe
 from geode_client.repl.screen import columns_of
-from geode_client.subscription import Subscription
 
 REDRAW_SECONDS = 0.5
 RATE_SECONDS = 5.0
@@ -133,7 +133,9 @@ class Tail:
     async def _lag_now(self) -> int | None:
         with contextlib.suppress(GeodeError):
             mine = self._subscription.subscriber_id
-            for one in await self._client.broker.subscriber_statistics():
+            for one in (
+                await self._client.broker.report(["subscribers"], self._subscription.request.pattern)
+            ).subscribers:
                 if one.subscriber_id == mine:
                     return one.lag_messages
         return None

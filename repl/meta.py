@@ -208,8 +208,8 @@ async def _connection(shell: "Evaluator", argument: str) -> None:
         broker.target if broker.target.startswith(":") or "://" in broker.target else os.path.abspath(broker.target)
     )
     print(f"{safe(target)} · process {os.getpid()}")
-    for lacking, why in broker.unsupported().items():
-        print(f"  without {lacking}: {why}")
+    for lacking, why in broker.capabilities.missing().items():
+        print(f"  without {lacking.replace('_', ' ')}{f': {why}' if why else ''}")
 
 
 _RUN: Mapping[str, Run] = {

@@ -15,10 +15,10 @@ from typing import IO, Any
 import msgspec
 
 from geode_client.broker import OutgoingBatch
+from geode_client.broker.outgoing import key_text
 from geode_client.client import Client
 from geode_client.errors import GeodeError, InvalidMessage
 from geode_client.options import parse_priority
-from geode_client.outgoing import key_text
 from geode_client.repl.progress import ProgressLine
 from geode_client.units import parse_duration_us
 

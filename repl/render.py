@@ -14,9 +14,9 @@ from enum import StrEnum
 from typing import Any, Protocol, TextIO
 
 from geode_client import codec
+from geode_client.broker.subscription import Subscription
 from geode_client.message import Message
 from geode_client.query.result import Result
-from geode_client.subscription import Subscription
 
 CELL_CHARACTERS_MAX = 400
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from geode_client.broker.subscription import Subscription
 from geode_client.client import Client
 from geode_client.grammar import ast
 from geode_client.message import Message
@@ -12,7 +13,6 @@ from geode_client.query.script import Listener, Script, ScriptError
 from geode_client.repl.errors import tell
 from geode_client.repl.progress import CopyProgress
 from geode_client.repl.render import Output, counted, safe
-from geode_client.subscription import Subscription
 
 ECHO_LINES_MAX = 20
 

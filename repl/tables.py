@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from geode_client.broker.subscription import Subscription
 from geode_client.message import Message
 from geode_client.query.result import Result
 from geode_client.repl.errors import wants_colour
 from geode_client.repl.render import cell_text, counted, json_text, safe
-from geode_client.subscription import Subscription
 
 TABLE_ROWS_MAX = 1000
 VERTICAL_ROWS_MAX = 10_000

@@ -15,7 +15,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from geode_client.broker import Broker, GroupStatistics, SubscriberStatistics, TopicStatistics, TrafficSeries
+from geode_client.broker import Broker, GroupStatistics, Section, SubscriberStatistics, TopicStatistics, TrafficSeries
 from geode_client.client import Client
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError, did_you_mean
@@ -30,6 +30,10 @@ SPARK_WIDTH = 30
 ROWS_MAX = 2_000
 
 
+Rates = tuple[float | None, float | None]
+"""Messages published and consumed a second; None where the backend does not count them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """What one look has found; `rates` of publishing and consuming a second by topic, measured since the look before."""
@@ -42,7 +46,7 @@ class Picture:
     series: Mapping[str, TrafficSeries]
     redelivered: Mapping[str, int]
     dead_letters: Mapping[str, int]
-    rates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    rates: Mapping[str, "Rates"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ def _seconds(value: Any) -> str:
 
 
 def _bytes(value: Any) -> str:
+    if value is None:
+        return ""
     return format_size(int(value)) if value < 1024 else _rounded_size(float(value))
 
 
@@ -94,21 +100,20 @@ def _group_lag_seconds(one: GroupStatistics) -> float:
 
 def _lag_seconds_of_topic(one: TopicStatistics, picture: Picture) -> float:
     groups = [_group_lag_seconds(group) for group in picture.groups if group.topic_name == one.topic.name]
-    readers = [
-        s.lag_seconds for s in picture.subscribers if s.topic_name == one.topic.name and s.consumer_group is None
-    ]
-    return max((*groups, *readers), default=0.0)
+    readers = [s for s in picture.subscribers if s.topic_name == one.topic.name and s.consumer_group is None]
+    known = [reader.lag_seconds for reader in readers if reader.lag_seconds is not None]
+    return max((*groups, *known), default=0.0)
 
 
 def _in_flight_of_topic(one: TopicStatistics, picture: Picture) -> int:
     return sum(group.in_flight for group in picture.groups if group.topic_name == one.topic.name)
 
 
-def _published_rate(one: TopicStatistics, picture: Picture) -> float:
+def _published_rate(one: TopicStatistics, picture: Picture) -> float | None:
     return picture.rates.get(one.topic.name, (one.publish_rate, one.consume_rate))[0]
 
 
-def _consumed_rate(one: TopicStatistics, picture: Picture) -> float:
+def _consumed_rate(one: TopicStatistics, picture: Picture) -> float | None:
     return picture.rates.get(one.topic.name, (one.publish_rate, one.consume_rate))[1]
 
 
@@ -153,7 +158,7 @@ SUBSCRIBER_COLUMNS = (
     Column("in flight", lambda one, _: one.in_flight, _number),
     Column("delivered", lambda one, _: one.messages_delivered, _number),
     Column("redelivered", lambda one, _: one.redelivered, _number),
-    Column("process", lambda one, _: one.process_id, str),
+    Column("process", lambda one, _: one.process_id, lambda value: "" if value is None else str(value)),
     Column("filter", lambda one, _: one.filter or "", safe, right=False),
 )
 SCREENS: Mapping[str, tuple[Column, ...]] = {
@@ -164,41 +169,49 @@ SCREENS: Mapping[str, tuple[Column, ...]] = {
 
 
 # ── looking ──
+_SECTIONS: tuple[Section, ...] = ("topics", "groups", "subscribers", "group_totals", "dead_letters", "traffic_series")
+
+
 async def look(broker: Broker, pattern: str, before: Picture | None = None) -> Picture:
     """One look at the store; with the picture before it the rates are those since then."""
     now = time.monotonic()
-    topics = await broker.topic_statistics(pattern)
-    totals = await broker.group_totals()
+    found = await broker.report(_SECTIONS, pattern, window_seconds=SPARK_SECONDS)
+    topics = found.topics
     redelivered: dict[str, int] = {}
     dead: dict[str, int] = {}
-    for total in totals:
-        redelivered[total.topic_name] = redelivered.get(total.topic_name, 0) + total.redelivered
-    for letters in await broker.dead_letter_totals():
+    for total in found.group_totals:
+        if total.redelivered is not None:
+            redelivered[total.topic_name] = redelivered.get(total.topic_name, 0) + total.redelivered
+    for letters in found.dead_letters:
         dead[letters.topic_name] = dead.get(letters.topic_name, 0) + letters.messages
     return Picture(
         at=now,
         target=broker.target,
         topics=topics[:ROWS_MAX],
-        groups=[one for one in await broker.group_statistics(pattern) if not one.name.startswith("_")][:ROWS_MAX],
-        subscribers=(await broker.subscriber_statistics())[:ROWS_MAX],
-        series={one.topic_name: one for one in await broker.traffic_series(SPARK_SECONDS)},
+        groups=[one for one in found.groups if not one.name.startswith("_")][:ROWS_MAX],
+        subscribers=found.subscribers[:ROWS_MAX],
+        series={one.topic_name: one for one in found.traffic_series},
         redelivered=redelivered,
         dead_letters=dead,
         rates={} if before is None else _rates(before, topics, now),
     )
 
 
-def _rates(before: Picture, topics: Sequence[TopicStatistics], now: float) -> dict[str, tuple[float, float]]:
+def _rates(before: Picture, topics: Sequence[TopicStatistics], now: float) -> dict[str, Rates]:
     seconds = max(0.001, now - before.at)
     known = {one.topic.name: one for one in before.topics}
     return {
         one.topic.name: (
-            max(0, one.messages_published - known[one.topic.name].messages_published) / seconds,
-            max(0, one.messages_consumed - known[one.topic.name].messages_consumed) / seconds,
+            _rate_between(known[one.topic.name].messages_published, one.messages_published, seconds),
+            _rate_between(known[one.topic.name].messages_consumed, one.messages_consumed, seconds),
         )
         for one in topics
         if one.topic.name in known
     }
+
+
+def _rate_between(before: int | None, now: int | None, seconds: float) -> float | None:
+    return None if before is None or now is None else max(0, now - before) / seconds
 
 
 # ── showing ──
@@ -217,7 +230,12 @@ def rows_of(picture: Picture, screen: str, sort: str | None, *, descending: bool
     rows: Sequence[Any] = getattr(picture, screen)
     column = next((one for one in columns if one.name == sort), columns[0])
     down = column.right if descending is None else descending
-    return sorted(rows, key=lambda row: (column.value(row, picture), ""), reverse=down)
+
+    def place(row: Any) -> tuple[bool, Any]:
+        value = column.value(row, picture)
+        return value is not None, 0 if value is None else value
+
+    return sorted(rows, key=place, reverse=down)
 
 
 def check_column(name: str | None) -> None:
@@ -229,9 +247,9 @@ def check_column(name: str | None) -> None:
 
 def head_of(picture: Picture) -> Text:
     """The line above the tables: where, how much, how fast."""
-    incoming = sum(_published_rate(one, picture) for one in picture.topics)
-    outgoing = sum(_consumed_rate(one, picture) for one in picture.topics)
-    stored = sum(one.bytes_stored for one in picture.topics)
+    incoming = sum(_published_rate(one, picture) or 0 for one in picture.topics)
+    outgoing = sum(_consumed_rate(one, picture) or 0 for one in picture.topics)
+    stored = sum(one.bytes_stored or 0 for one in picture.topics)
     text = Text("geode top ", style="bold cyan").append(safe(picture.target), style="bold")
     numbers = (
         f"  {len(picture.topics):,} topics · {len(picture.groups):,} groups · {len(picture.subscribers):,} subscribers"
@@ -273,7 +291,7 @@ _ALARMS = {"lag": 10_000, "dead": 1, "errors": 0.01}
 
 
 def _style(name: str, value: Any) -> str:
-    if name in _ALARMS and value >= _ALARMS[name]:
+    if name in _ALARMS and value is not None and value >= _ALARMS[name]:
         return "bold red"
     if name in ("topic", "group", "subscriber"):
         return "cyan"

@@ -11,42 +11,39 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
 from geode_client import broker
 from geode_client.broker import (
     BatchReceipt,
-    DeadLetterTotals,
+    Capabilities,
     Feed,
-    GroupStatistics,
-    GroupTotals,
     OutgoingBatch,
     OutgoingMessage,
-    PartitionStatistics,
     Receipt,
+    Report,
     ScanRequest,
+    Section,
+    SeekPreview,
     StartPosition,
-    SubscriberStatistics,
     SubscriptionRequest,
-    TopicCounters,
-    TopicStatistics,
-    TrafficSeries,
 )
+from geode_client.broker.capabilities import needs_of_publish, needs_of_subscription
+from geode_client.broker.replies import answer
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
-from geode_client.clock import boot_us
-from geode_client.errors import ConnectionLost, GeodeError, StoreError, TopicNotFound, Unsupported
+from geode_client.errors import ConnectionLost, GeodeError, StoreError, TopicNotFound
 from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
-from geode_client.local import counters, progress, statistics
+from geode_client.local import counters
 from geode_client.local.delays import DelayedMover
 from geode_client.local.outbox import Outbox, batch_receipt
+from geode_client.local.report import Reporter
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
 from geode_client.local.sweeper import Sweeper
 from geode_client.local.transactions import LocalTransaction, Transactions
 from geode_client.local.zones import ZoneMaker, ZoneWishes
 from geode_client.message import Chunk, Message
-from geode_client.replying import answer
 from geode_client.routing import partition_of
 from geode_client.store import database as files
 from geode_client.store import locks
@@ -56,7 +53,6 @@ from geode_client.store.presence import Presence
 from geode_client.store.publishing import StaleTopic
 from geode_client.store.sweeping import RemoveBatches
 from geode_client.store.topics import AlterTopic, CreateTopic, DropTopic, PurgeTopic, TopicReader
-from geode_client.store.traffic import SLOT_SECONDS, Traffic
 from geode_client.store.wake import Peers, WakePipe
 from geode_client.store.writer import Append, Work
 
@@ -69,6 +65,22 @@ DEFINE_OUTSIDE = "topics and groups are made and changed outside of a transactio
 PAST_TRANSACTION = (
     "this would publish past the open transaction: use tx.publish (inside 'async with client.transaction() as tx')"
 )
+DIRECTORY = Capabilities(
+    "the embedded store",
+    regions=False,
+    reasons={"regions": "a directory is in one place"},
+)
+MEMORY = Capabilities(
+    "the embedded store",
+    regions=False,
+    shared=False,
+    survives_restart=False,
+    reasons={
+        "regions": "memory is in one place",
+        "shared": "memory is seen by its own client only",
+        "survives_restart": "memory is gone when its client is closed",
+    },
+)
 
 
 class LocalBroker:
@@ -76,6 +88,7 @@ class LocalBroker:
 
     def __init__(self, target: str) -> None:
         self._target = target
+        self._capabilities = MEMORY if target == files.MEMORY else DIRECTORY
         self._open = False
         self._opening = asyncio.Lock()
         self._store_id: str | None = None
@@ -84,11 +97,9 @@ class LocalBroker:
     def target(self) -> str:
         return self._target
 
-    def unsupported(self) -> Mapping[str, str]:
-        """What is not built yet on a directory."""
-        return {
-            "regions": "a directory is in one place",
-        }
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
 
     # ── opening and closing ──
     async def open(self) -> None:
@@ -180,7 +191,7 @@ class LocalBroker:
             self._log,
             f"{store_id}-",
             self._refresh_catalog,
-            lambda given: _check_supported(given.region),
+            lambda given: self._capabilities.require(*needs_of_publish(given)),
         )
         self._look_timer: asyncio.TimerHandle | None = None
         self._data_version = self._log.data_version()
@@ -291,7 +302,7 @@ class LocalBroker:
         if self._outbox.writer.is_lost:
             await self.open()
         self._transactions.refuse_past(PAST_TRANSACTION)
-        _check_supported(message.region)
+        self._check_supported(message)
         for _ in range(STALE_RETRIES):
             topic = self._topics.remembered(message.topic) or await self.topic(message.topic)
             try:
@@ -308,7 +319,7 @@ class LocalBroker:
     async def publish_batch(self, batch: OutgoingBatch) -> BatchReceipt:
         self._check_open()
         self._transactions.refuse_past(PAST_TRANSACTION)
-        _check_supported(batch.region)
+        self._check_supported(batch)
         if not batch.bodies:
             return BatchReceipt(0, 0, {})
         for _ in range(STALE_RETRIES):
@@ -334,6 +345,10 @@ class LocalBroker:
     async def _reply(self, message: Message, value: object) -> None:
         await answer(self, message, value)
 
+    def _check_supported(self, given: OutgoingMessage | OutgoingBatch) -> None:
+        if given.region is not None:  # all else that a publish can need is here
+            self._capabilities.require(*needs_of_publish(given))
+
     def transaction(self, timeout_seconds: float) -> LocalTransaction:
         self._check_open()
         return self._transactions.begin(timeout_seconds)
@@ -354,14 +369,9 @@ class LocalBroker:
     # ── subscribing ──
     async def subscribe(self, request: SubscriptionRequest) -> Feed:
         self._check_open()
-        self._refuse_unbuilt(request)
+        self._capabilities.require(*needs_of_subscription(request))
         self._refresh_catalog()
         return await self._subscriptions.open(request)
-
-    def _refuse_unbuilt(self, request: SubscriptionRequest) -> None:
-        lacking = self.unsupported()
-        if request.region:
-            raise Unsupported(f"regions ({lacking['regions']})")
 
     # ── groups ──
     async def create_group(self, request: SubscriptionRequest) -> int:
@@ -380,12 +390,10 @@ class LocalBroker:
         self._transactions.refuse_past(DEFINE_OUTSIDE)
         await self._subscriptions.groups.pause(name, topic, paused=paused)
 
-    async def seek_group(
-        self, name: str, topic: str, target: StartPosition, *, dry_run: bool = False
-    ) -> tuple[int, int]:
+    async def seek_group(self, name: str, topic: str, target: StartPosition, *, dry_run: bool = False) -> SeekPreview:
         self._transactions.refuse_past(DEFINE_OUTSIDE)
         covered = await self.topics(topic) if is_pattern(topic) else [await self.topic(topic)]
-        return await self._subscriptions.groups.seek(name, topic, target, covered, dry_run=dry_run)
+        return SeekPreview(*await self._subscriptions.groups.seek(name, topic, target, covered, dry_run=dry_run))
 
     async def delete_messages(self, topic: Topic, partition: int, offsets: Sequence[int]) -> int:
         self._transactions.refuse_past(DEFINE_OUTSIDE)
@@ -395,17 +403,6 @@ class LocalBroker:
         if work.emptied:
             await self.write(RemoveBatches(work.emptied, "removed"))
         return work.deleted
-
-    async def group_statistics(self, pattern: str = "**") -> list[GroupStatistics]:
-        topics = await self.topics(pattern)
-        await self._reported()
-        with self._log.snapshot():
-            return progress.of_groups(self._log, topics)
-
-    async def group_totals(self) -> list[GroupTotals]:
-        self._check_open()
-        await self._reported()
-        return progress.totals(self._log, self._topics)
 
     # ── news from other processes ──
     def _woken(self) -> None:
@@ -474,49 +471,12 @@ class LocalBroker:
                 first = self._log.batch_containing(topic.topic_id, partition, first)
             yield topic.topic_id, partition, first
 
-    async def topic_statistics(self, pattern: str = "**") -> list[TopicStatistics]:
-        topics = await self.topics(pattern)
-        await self._reported()
-        return statistics.of_topics(self._log, self._reports.presence, topics, self._reports.positions())
-
-    async def traffic(self, topic: str, window_seconds: float) -> tuple[float, float, float]:
-        topic_id = (await self.topic(topic)).topic_id
-        await self._reported()
-        seen = self._reports.presence.traffic(boot_us(), window_seconds, topic_id).get(topic_id, Traffic())
-        return seen.published, seen.consumed, seen.failed
-
-    async def traffic_series(self, window_seconds: float) -> list[TrafficSeries]:
+    async def report(self, sections: Iterable[Section], pattern: str = "**", *, window_seconds: float = 60.0) -> Report:
         self._check_open()
+        self._refresh_catalog()
+        validate_topic_pattern(pattern)
         await self._reported()
-        found = self._reports.presence.traffic_slots(boot_us(), int(window_seconds))
-        series = []
-        for topic in self._topics.covered("**"):
-            slots = found.get(topic.topic_id)
-            if slots is not None:
-                rates = [tuple(count / SLOT_SECONDS for count in counts) for counts in _columns(slots)]
-                series.append(TrafficSeries(topic.name, SLOT_SECONDS, *rates))
-        return series
-
-    async def topic_counters(self, pattern: str = "**") -> list[TopicCounters]:
-        topics = await self.topics(pattern)
-        await self._reported()
-        presence = self._reports.presence
-        return counters.of_topics(self._log, presence.counters(), presence.consumed(), topics)
-
-    async def dead_letter_totals(self) -> list[DeadLetterTotals]:
-        self._check_open()
-        await self._reported()
-        return counters.dead_letters(self._log)
-
-    async def partition_statistics(self, pattern: str = "**") -> list[PartitionStatistics]:
-        topics = await self.topics(pattern)
-        await self._settled()
-        return statistics.of_partitions(self._log, topics)
-
-    async def subscriber_statistics(self) -> list[SubscriberStatistics]:
-        self._check_open()
-        await self._reported()
-        return statistics.of_subscribers(self._log, self._reports.presence, self._topics, self._reports.positions())
+        return Reporter(self._log, self._topics, self._reports, pattern, window_seconds).report(sections)
 
     async def _reported(self) -> None:
         """Everything that this client has done is in the store and the presence file."""
@@ -532,17 +492,6 @@ def _named_errors(layout: files.Layout) -> Iterator[None]:
     except OSError as error:
         place = error.filename or layout.directory
         raise StoreError(f"cannot open the store: {error.strerror} ({place})") from error
-
-
-def _columns(slots: Sequence[Traffic]) -> tuple[list[float], list[float], list[float]]:
-    return [t.published for t in slots], [t.consumed for t in slots], [t.failed for t in slots]
-
-
-def _check_supported(region: str | None) -> None:
-    if region is not None:
-        raise Unsupported(
-            f"region {region!r}: there is no topology that names regions, and a directory is in one place"
-        )
 
 
 _protocol: type[broker.Broker] = LocalBroker  # checked by mypy

@@ -14,10 +14,11 @@ import msgspec
 
 from geode_client import codec
 from geode_client.broker import BatchReceipt, OutgoingBatch, Receipt
+from geode_client.broker.validate import Router
 from geode_client.catalog import Topic
 from geode_client.clock import datetime_of
 from geode_client.errors import GeodeError
-from geode_client.local.publisher import Router, made_id, prepare_lines
+from geode_client.local.publisher import prepare_lines
 from geode_client.store.publishing import PublishWork
 from geode_client.store.topics import CreateTopic, require_topic
 from geode_client.store.writer import Transaction, Work
@@ -40,8 +41,6 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
         if headers is not None:
             headers = [codec.decode(codec.encode(dict(header))) if header else None for header in headers]
         ids = None if batch.ids is None else list(batch.ids)
-        if single and batch.delay_us and ids is None:
-            ids = [made_id()]
         histories = None if batch.histories is None else list(batch.histories)
         kept = msgspec.structs.replace(batch, bodies=(), keys=keys, headers=headers, ids=ids, histories=histories)
         return cls(batch.topic, kept, lines, count, single)

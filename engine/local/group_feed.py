@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
-from geode_client.broker import BrokerTransaction, SubscriptionRequest
+from geode_client.broker import JoinsSettlements, SubscriptionRequest
 from geode_client.clock import boot_us, now_us
 from geode_client.delivery.judged import Judged
 from geode_client.delivery.members import GroupSlice, Member
@@ -234,7 +234,7 @@ class Ticket:
                 self._feed.room_was_made()
             await self._written(message)
 
-    def acknowledge_within(self, message: Message, transaction: BrokerTransaction) -> None:
+    def acknowledge_within(self, message: Message, transaction: JoinsSettlements) -> None:
         """Acknowledge when the transaction commits; when it does not, the message is as it was before."""
         if self._slice.claim.rules.settle_first:
             return

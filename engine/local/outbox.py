@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from geode_client.broker import BatchReceipt, OutgoingBatch, OutgoingMessage, Receipt
+from geode_client.broker.outgoing import batch_of
+from geode_client.broker.validate import Router
 from geode_client.catalog import Topic
 from geode_client.clock import datetime_of, now_us
 from geode_client.errors import ConnectionLost, CorruptData, GeodeError, StoreError
@@ -60,7 +62,7 @@ class Outbox:
         self._id_prefix = id_prefix
         self._on_appended = on_appended
         self._on_delayed = on_delayed
-        self._router = publisher.Router()
+        self._router = Router()
         self._queue: deque[publisher.Waiting | publisher.WaitingBatch] = deque()
         self._flush_scheduled = False
         self._comes_alone = False
@@ -97,7 +99,7 @@ class Outbox:
         return done
 
     def _post_alone(self, topic: Topic, message: OutgoingMessage) -> "Receipt | asyncio.Future[Receipt]":
-        work = publisher.prepare_single(topic, message, self.catalog_version, self._router)
+        work = publisher.prepare(topic, batch_of([message]), self.catalog_version, self._router)
         if self._write_now([work]):
             if work.error is not None:
                 raise _own_copy(work.error)

@@ -20,7 +20,7 @@ import functools
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from geode_client import broker, codec
 from geode_client.broker import (
@@ -32,13 +32,14 @@ from geode_client.broker import (
     TableRows,
     current_transaction,
 )
+from geode_client.broker.outgoing import batch_of
+from geode_client.broker.validate import Router, check_lines
 from geode_client.catalog import Topic, TopicDefinition
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError, StoreError, TransactionAborted
 from geode_client.grammar.names import validate_topic_name
 from geode_client.local.combining import CommitWork, Entry, Publication, publications, receipts_of
 from geode_client.local.outbox import Outbox
-from geode_client.local.publisher import Router, check_lines
 from geode_client.store.batch import RAW_BYTES_MAX
 from geode_client.store.database import Database, engine_names
 from geode_client.store.holding import Hold
@@ -120,7 +121,8 @@ class Transactions:
         return current is not None and current.is_open and current.holds
 
     def _current(self) -> "LocalTransaction | None":
-        current = current_transaction.get()
+        inside = current_transaction.get()
+        current = None if inside is None else inside.identity
         return current if isinstance(current, LocalTransaction) and current.place == self.place else None
 
     async def close(self) -> None:
@@ -154,6 +156,10 @@ class LocalTransaction:
     @property
     def receipts(self) -> list[Receipt | BatchReceipt]:
         return receipts_of(*self._stored, self._parts.id_prefix)
+
+    @property
+    def identity(self) -> object:
+        return self
 
     @property
     def place(self) -> object:
@@ -204,20 +210,7 @@ class LocalTransaction:
         self._created.setdefault(definition.name, Topic(-1, definition, 1, 1, now_us()))
 
     async def publish(self, message: OutgoingMessage) -> None:
-        batch = OutgoingBatch(
-            topic=message.topic,
-            bodies=[message.body],
-            keys=message.key,
-            ids=None if message.message_id is None else [message.message_id],
-            headers=None if message.headers is None else [message.headers],
-            priority=message.priority,
-            ttl_us=message.ttl_us,
-            delay_us=message.delay_us,
-            compression=message.compression,
-            region=message.region,
-            expected_offset=message.expected_offset,
-        )
-        self._add(batch, single=True)
+        self._add(batch_of([message]), single=True)
 
     async def publish_batch(self, batch: OutgoingBatch) -> None:
         self._add(batch, single=False)
@@ -230,7 +223,7 @@ class LocalTransaction:
         if self._bytes + len(entry.lines) > RAW_BYTES_MAX:
             raise GeodeError(f"a transaction holds at most {RAW_BYTES_MAX} bytes of messages: commit in between")
         # What is wrong with a message is said now; the rows are made at the commit.
-        check_lines(topic, entry.batch, entry.lines, entry.count)
+        check_lines(topic, entry.batch, entry.lines, RAW_BYTES_MAX)
         self._entries.append(entry)
         self._bytes += len(entry.lines)
 
@@ -246,11 +239,19 @@ class LocalTransaction:
         self._check_open()
         self._marks.append((topic, partition, list(offsets)))
 
+    @property
+    def joining(self) -> Self:
+        return self
+
     def settle(self, settlement: JoinedSettlement) -> None:
         self._check_open()
         self._settlements[id(settlement)] = settlement
 
     # ── the user's own tables ──
+    @property
+    def sql(self) -> Self:
+        return self
+
     async def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> TableRows:
         async with self._one_at_a_time:
             self._check_open()
@@ -472,4 +473,7 @@ class _HeldHere:
         """It is over when `finish` or `abandon` returns."""
 
 
-_protocol: type[broker.BrokerTransaction] = LocalTransaction  # checked by mypy
+# Checked by mypy.
+_transaction: type[broker.BrokerTransaction] = LocalTransaction
+_sql: type[broker.SqlTransactions] = LocalTransaction
+_joining: type[broker.JoinsSettlements] = LocalTransaction

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from geode_client.broker import Broker, FromBeginning, FromEnd, FromOffset, FromTime, ScanRequest, SubscriptionRequest
+from geode_client.broker.subscription import Subscription
 from geode_client.catalog import Topic
 from geode_client.clock import now_us
 from geode_client.conditions.zones import ScanCounts
@@ -20,7 +21,6 @@ from geode_client.letters import Addressee
 from geode_client.message import Chunk
 from geode_client.query.plan import Subscribe
 from geode_client.query.result import Result
-from geode_client.subscription import Subscription
 
 Starts = Mapping[tuple[str, int], int]
 
@@ -77,14 +77,14 @@ async def _one(broker: Broker, name: str) -> Sequence[Topic]:
 async def _starts(broker: Broker, request: SubscriptionRequest, topics: Sequence[Topic]) -> tuple[Starts | None, str]:
     """Offsets to begin at (None: the first that is retained), and how that is called."""
     if request.group is not None:
-        found = [one for one in await broker.group_statistics(request.pattern) if one.name == request.group]
-        found = [one for one in found if one.pattern == request.pattern]
+        groups = (await broker.report(["groups"], request.pattern)).groups
+        found = [one for one in groups if one.name == request.group and one.pattern == request.pattern]
         if found:
             positions = {(one.topic_name, p): at for one in found for p, at in one.positions.items()}
             return positions, f"the position of group {request.group}"
     match request.start:
         case FromEnd() if request.group is not None or request.follow is False:
-            ends = [one for topic in topics for one in await broker.partition_statistics(topic.name)]
+            ends = (await broker.report(["partitions"], request.pattern)).partitions if topics else ()
             return {(one.topic_name, one.partition): one.next_offset for one in ends}, "the end"
         case FromEnd():
             return None, "the beginning, because a subscription without a start would begin at the end"

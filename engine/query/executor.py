@@ -6,18 +6,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
 from geode_client.broker import Broker, OutgoingBatch
+from geode_client.broker.outgoing import checked_expectation
+from geode_client.broker.subscription import Subscription
 from geode_client.catalog import Topic
 from geode_client.errors import GeodeError, GqlError, TopicNotFound, Unsupported
 from geode_client.grammar import ast
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import create_topic, literal, type_text
-from geode_client.outgoing import checked_expectation
 from geode_client.query import analyzing, copying, grouping, judging, plan, system
 from geode_client.query.measuring import Measures
 from geode_client.query.planner import covers
 from geode_client.query.result import Result, counted
 from geode_client.query.transacting import Transacting
-from geode_client.subscription import Subscription
 from geode_client.units import format_duration
 from geode_client.values import compare, equal
 
@@ -98,7 +98,7 @@ class Executor:
                     ("plan",), [(line,) for line in [*plan.lines(inner), *await grouping.foretold(self._broker, inner)]]
                 )
             case plan.Missing(what):
-                raise Unsupported(what)
+                raise Unsupported(what, self._broker.capabilities.backend)
             case plan.Analyze() | plan.AnalyzeSubscribe():
                 return await self._analyze(node)
             case plan.Query():
@@ -190,7 +190,7 @@ class Executor:
 
     async def _show(self, kind: str, like: str | None) -> Result:
         if kind == "topics":
-            found = await self._broker.topic_statistics()
+            found = (await self._broker.report(["topics"])).topics
             rows = [
                 (
                     one.topic.name,

@@ -5,10 +5,10 @@ from typing import Any, assert_never
 
 from geode_client import replaying
 from geode_client.broker import Broker
+from geode_client.broker.subscription import starts_at_end
 from geode_client.grammar.names import is_pattern
 from geode_client.query import plan
 from geode_client.query.result import Result, counted
-from geode_client.subscription import starts_at_end
 
 GroupPlan = (
     plan.CreateGroup
@@ -31,8 +31,8 @@ async def run(broker: Broker, node: GroupPlan, ensure_topic: Callable[[str], Awa
                 notices += (starts_at_end(request.group, request.pattern, before),)
             return Result(message=f"subscription {request.group} on {request.pattern} created", notices=notices)
         case plan.SeekGroup(group, topic, target):
-            replayed, skipped = await broker.seek_group(group, topic, target)
-            moved = f"{counted(replayed, 'message')} to be replayed, {counted(skipped, 'message')} skipped"
+            found = await broker.seek_group(group, topic, target)
+            moved = f"{_messages(found.replayed)} to be replayed, {_messages(found.skipped)} skipped"
             return Result(message=f"subscription {group} moved in {topic}: {moved}")
         case plan.PauseGroup(group, on, paused):
             await broker.pause_group(group, on, paused=paused)
@@ -64,8 +64,8 @@ async def foretold(broker: Broker, node: plan.Plan) -> list[str]:
     """What a statement would do that its plan does not show, for EXPLAIN."""
     match node:
         case plan.SeekGroup():
-            replayed, skipped = await broker.seek_group(node.group, node.topic, node.target, dry_run=True)
-            return [f"  would replay {counted(replayed, 'message')}, would skip {counted(skipped, 'message')}"]
+            found = await broker.seek_group(node.group, node.topic, node.target, dry_run=True)
+            return [f"  would replay {_messages(found.replayed)}, would skip {_messages(found.skipped)}"]
         case plan.ReplayDeadLetters(topic, condition, target, to_all):
             done = await replaying.replay(broker, topic, condition, target=target, to_all=to_all, dry_run=True)
             lines = [f"  would replay {counted(done.count, 'dead letter')}"]
@@ -78,3 +78,7 @@ async def foretold(broker: Broker, node: plan.Plan) -> list[str]:
             return [f"  would delete {counted(number, 'dead letter')}"]
         case _:
             return []
+
+
+def _messages(count: int | None) -> str:
+    return "an unknown number of messages" if count is None else counted(count, "message")

@@ -15,6 +15,7 @@ from geode_client.grammar.source import Span
 from geode_client.grammar.unparse import start as unparse_start
 from geode_client.query import plan as nodes
 from geode_client.query.files import CsvOptions
+from geode_client.query.needs import needs
 from geode_client.query.subscribing import request_of, start_position
 from geode_client.replaying import places_of
 from geode_client.schema import Schema
@@ -47,7 +48,12 @@ class Planner:
         self._parameters = parameters or {}
 
     async def plan(self, statement: ast.Statement) -> nodes.Plan:
-        """The plan; raises GqlError, TopicNotFound or Unsupported for what can be known before it runs."""
+        """The plan, or `Missing` where the backend lacks what it needs; raises GqlError and TopicNotFound."""
+        planned = await self._plan(statement)
+        lacking = self._broker.capabilities.lacking(needs(planned))
+        return planned if lacking is None else nodes.Missing(lacking, statement)
+
+    async def _plan(self, statement: ast.Statement) -> nodes.Plan:
         match statement:
             case ast.CreateTopic():
                 return nodes.CreateTopic(self._definition(statement), statement.if_not_exists)
@@ -77,7 +83,7 @@ class Planner:
             case ast.Select(query):
                 return await self._query(query)
             case ast.Show(kind, like):
-                return self._show(statement, kind, like)
+                return nodes.Show(kind, like)
             case ast.DescribeTopic(name):
                 return nodes.Describe(await self._broker.topic(name))
             case ast.ShowCreateTopic(name):
@@ -106,15 +112,9 @@ class Planner:
             ):
                 return await self._group(statement)
             case ast.Begin() | ast.Commit() | ast.Rollback():
-                if "transactions" in self._broker.unsupported():
-                    return self._lacking("transactions", statement)
                 return _transacting(statement)
             case _:
                 assert_never(statement)
-
-    def _lacking(self, capability: str, statement: ast.Statement) -> nodes.Missing:
-        reason = self._broker.unsupported().get(capability, "not built yet")
-        return nodes.Missing(f"{capability} ({reason})", statement)
 
     # ── values ──
     def _bound(self, value: Any) -> Any:
@@ -260,11 +260,6 @@ class Planner:
         return {column.name: column.type for column in topic.schema.columns} if topic.schema else None
 
     # ── looking ──
-    def _show(self, statement: ast.Show, kind: str, like: str | None) -> nodes.Plan:
-        if kind == "regions":
-            return self._lacking("regions", statement)
-        return nodes.Show(kind, like)
-
     def _analyze(self, planned: nodes.Plan, statement: ast.Statement) -> nodes.Analyze | nodes.AnalyzeSubscribe:
         if isinstance(planned, nodes.Subscribe):
             if planned.follow_given and planned.limit is None and planned.timeout_seconds is None:

@@ -4,8 +4,8 @@ import html
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from geode_client.broker.subscription import Subscription
 from geode_client.errors import GeodeError
-from geode_client.subscription import Subscription
 
 SHOWN_ROWS = 40
 SHOWN_CHARACTERS = 60

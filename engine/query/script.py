@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from geode_client.broker.subscription import Subscription
 from geode_client.errors import GeodeError, GqlError, TopicNotFound
 from geode_client.grammar import ast, scan
 from geode_client.grammar.errors import notes
@@ -23,7 +24,6 @@ from geode_client.message import Message
 from geode_client.query import plan
 from geode_client.query.result import Result
 from geode_client.query.session import Session
-from geode_client.subscription import Subscription
 
 OnStatement = Callable[[ast.Statement, str], None]
 OnResult = Callable[[ast.Statement, Result], None]

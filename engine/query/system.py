@@ -5,7 +5,6 @@ from typing import Any
 
 from geode_client.broker import Broker
 from geode_client.clock import datetime_of, now_us
-from geode_client.errors import Unsupported
 from geode_client.options import TOPIC_OPTIONS
 
 Rows = list[tuple[Any, ...]]
@@ -33,7 +32,7 @@ async def _topics(broker: Broker) -> Rows:
             found.bytes_stored,
             _time(found.oldest_message_us),
         )
-        for found in await broker.topic_statistics()
+        for found in (await broker.report(["topics"])).topics
     ]
 
 
@@ -54,7 +53,7 @@ async def _subscribers(broker: Broker) -> Rows:
             found.process_id,
             _time(found.started_us),
         )
-        for found in await broker.subscriber_statistics()
+        for found in (await broker.report(["subscribers"])).subscribers
     ]
 
 
@@ -73,7 +72,7 @@ async def _partitions(broker: Broker) -> Rows:
             _time(found.oldest_message_us),
             _time(found.newest_message_us),
         )
-        for found in await broker.partition_statistics()
+        for found in (await broker.report(["partitions"])).partitions
     ]
 
 
@@ -106,14 +105,14 @@ async def _subscriptions(broker: Broker) -> Rows:
             one.retrying,
             0.0 if one.oldest_pending_us is None else max(0.0, (now - one.oldest_pending_us) / 1e6),
         )
-        for one in await broker.group_statistics()
+        for one in (await broker.report(["groups"])).groups
         if not one.name.startswith("_")
     ]
 
 
 async def _dead_letters(broker: Broker) -> Rows:
     found: dict[tuple[str, str, str], tuple[int, int]] = {}
-    for one in await broker.dead_letter_totals():
+    for one in (await broker.report(["dead_letters"])).dead_letters:
         key = (one.topic_name, one.name, one.dead_letter_topic)
         messages, outstanding = found.get(key, (0, 0))
         found[key] = (messages + one.messages, outstanding + one.outstanding)
@@ -124,19 +123,13 @@ async def _dead_letters(broker: Broker) -> Rows:
 
 
 async def _retained(broker: Broker, topic: str) -> int:
-    return sum(one.messages_retained for one in await broker.topic_statistics(topic))
+    return sum(one.messages_retained for one in (await broker.report(["topics"], topic)).topics)
 
 
-def _unbuilt(name: str) -> Callable[[Broker], Awaitable[Rows]]:
-    async def refuse(broker: Broker) -> Rows:
-        raise Unsupported(f"SYSTEM.{name} ({_UNBUILT[name]})")
+async def _regions(broker: Broker) -> Rows:
+    broker.capabilities.require("regions")
+    return []
 
-    return refuse
-
-
-_UNBUILT = {
-    "regions": "a directory is in one place",
-}
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "topics": tuple(
@@ -168,7 +161,7 @@ _READERS: Mapping[str, Callable[[Broker], Awaitable[Rows]]] = {
     "options": _options,
     "subscriptions": _subscriptions,
     "dead_letters": _dead_letters,
-    **{name: _unbuilt(name) for name in _UNBUILT},
+    "regions": _regions,
 }
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from settings import long_rounds
 
 from geode_client import Client, GeodeError, SchemaViolation
+from geode_client.broker import validate
 from geode_client.local import delays as mover
-from geode_client.local import feed, publisher
+from geode_client.local import feed
 from geode_client.local.sweeper import Sweeper
 from geode_client.store import delays
 
@@ -35,7 +36,7 @@ class Clock:
 def set_clock() -> Iterator[Clock]:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (delays, mover, feed, publisher):
+        for module in (delays, mover, feed, validate):
             patch.setattr(module, "now_us", clock)
         yield clock
 

@@ -536,7 +536,7 @@ async def test_private_groups_of_the_dead_are_removed(directory: Path) -> None:
         gone = GroupDefinition("_private-x", "t", private_to="1-gone")
         await broker.write(JoinGroup(gone, starts=0))
         async with client.subscribe("t", auto_ack=False):
-            assert len(await client.broker.group_statistics("t")) == 2
+            assert len((await client.broker.report(["groups"], "t")).groups) == 2
             await broker._sweeper.sweep()
-            (left,) = await client.broker.group_statistics("t")
+            (left,) = (await client.broker.report(["groups"], "t")).groups
             assert left.name != "_private-x"

@@ -127,7 +127,7 @@ async def settled(client: Client) -> Any:
     """Wait until nothing is pending; what the group has become."""
     async with asyncio.timeout(PROMPT_SECONDS):
         while True:
-            (found,) = [row for row in await client._broker.group_statistics("jobs") if row.name == "g"]
+            (found,) = [row for row in (await client._broker.report(["groups"], "jobs")).groups if row.name == "g"]
             if found.ahead + found.in_flight + found.retrying == 0:
                 return found
             await asyncio.sleep(0.005)

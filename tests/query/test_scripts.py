@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from geode_client import Client, GeodeError
+from geode_client.broker import Broker
 from geode_client.grammar.parser import parse_script
 from geode_client.grammar.scan import pieces
 from geode_client.grammar.source import Source
@@ -44,7 +45,7 @@ def statements_of(path: Path) -> list[tuple[str, bool]]:
     return [(text.removeprefix(FAILS).strip(), text.startswith(FAILS)) for text in texts]
 
 
-async def transcript(path: Path, directory: Path) -> str:
+async def transcript(path: Path, directory: Path, wrap: Callable[[Broker], Broker] | None = None) -> str:
     stream = io.StringIO()
     output = output_for(Format.TABLE, stream, width=160)
     listener = Listener(
@@ -52,7 +53,10 @@ async def transcript(path: Path, directory: Path) -> str:
         on_message=lambda _, message: output.message(message, label=""),
         on_end=output.ended,
     )
-    async with Client(directory) as client:
+    made = Client(directory)
+    if wrap is not None:
+        made.wrap_broker(wrap)
+    async with made as client:
         for text, fails in statements_of(path):
             stream.write(f"> {text}\n")
             try:

@@ -7,9 +7,9 @@ import pytest
 from settings import rounds
 
 from geode_client import Client
+from geode_client.broker.replies import reply_topic
 from geode_client.local import sweeper as sweeping_task
 from geode_client.options import TopicOptions
-from geode_client.replying import reply_topic
 
 
 async def swept(client: Client) -> None:

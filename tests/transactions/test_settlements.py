@@ -38,12 +38,13 @@ class Settlement:
 async def run(client: Client, settlement: Settlement, *, sql: bool) -> None:
     async with client.transaction() as tx:
         assert tx.begun is not None
+        assert tx.begun.joining is not None
         await tx.publish("t", "in it")
         await tx.publish("new", "in it")
         if sql:
             await tx.execute("CREATE TABLE own (a)")
-        tx.begun.settle(settlement)
-        tx.begun.settle(settlement)
+        tx.begun.joining.settle(settlement)
+        tx.begun.joining.settle(settlement)
 
 
 @pytest.fixture(params=["directory", ":memory:"])
@@ -86,8 +87,8 @@ async def test_refused_it_refuses_everything_and_nobody_else(
         async with client.subscribe("t", from_beginning=True) as subscription:
             assert [message.data async for message in subscription] == ["before", "beside", "after"]
         assert [topic.name for topic in await client.broker.topics()] == ["others", "t"]
-        batches = await client.broker.partition_statistics()
-        assert client.broker._log.last_batch_id() == sum(one.batches for one in batches)  # type: ignore[attr-defined]
+        batches = (await client.broker.report(["partitions"])).partitions
+        assert client.broker._log.last_batch_id() == sum(one.batches or 0 for one in batches)  # type: ignore[attr-defined]
         settled = Settlement()
         await run(client, settled, sql=sql)
         assert settled.heard == [True]
@@ -101,7 +102,8 @@ async def test_rolled_back_it_is_told(target: str, sql: bool) -> None:
         with pytest.raises(ZeroDivisionError):
             async with client.transaction() as tx:
                 assert tx.begun is not None
-                tx.begun.settle(settlement)
+                assert tx.begun.joining is not None
+                tx.begun.joining.settle(settlement)
                 if sql:
                     await tx.execute("SELECT 1")
                 raise ZeroDivisionError

@@ -176,7 +176,7 @@ async def test_single_messages_share_a_row_and_keep_their_order(directory: Path)
                 )
             await tx.publish("t", {"n": 100, "k": "z"}, priority=9, ttl_seconds=60)
             await tx.publish_batch("t", [{"n": 101, "k": "q"}, {"n": 102, "k": "q"}], message_ids=["x", None])
-        (found,) = await client.broker.partition_statistics("t")
+        (found,) = (await client.broker.report(["partitions"], "t")).partitions
         assert found.batches == 3
         async with client.subscribe("t", from_beginning=True) as subscription:
             messages = [message async for message in subscription]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from typing import Any
 
 from geode_client.broker import BatchReceipt, Broker, OutgoingBatch, OutgoingMessage
+from geode_client.broker.validate import made_id
 from geode_client.errors import GeodeError, GqlError, InvalidMessage
 from geode_client.options import COMPRESSIONS, parse_priority
 
@@ -81,6 +82,60 @@ def outgoing_batches(
         expected_offset=checked_expectation(expected_offset, delay_seconds),
     )
     return _batches(template, _cut(messages, batch_size), message_ids, headers)
+
+
+def runs_of(messages: Sequence[OutgoingMessage]) -> list[slice]:
+    """Where single messages of one topic, in their order, are cut so that each run can become one batch."""
+    starts: list[int] = []
+    last: tuple[Any, ...] | None = None
+    for index, message in enumerate(messages):
+        expected = message.expected_offset
+        kind = (message.priority, message.ttl_us, message.delay_us, message.compression, message.region, expected)
+        if kind != last or expected is not None:  # each expectation is refused alone
+            starts.append(index)
+            last = kind
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(messages)], strict=True)]
+
+
+def batch_of(messages: Sequence[OutgoingMessage]) -> OutgoingBatch:
+    """The batch that stores the messages of a run. A message that waits for its time gets an id, since it has no offset."""
+    first = messages[0]
+    if len(messages) == 1:
+        return _batch_of_one(first)
+    ids = [message.message_id for message in messages]
+    if first.delay_us:
+        ids = [message_id or made_id() for message_id in ids]
+    return OutgoingBatch(
+        topic=first.topic,
+        bodies=[message.body for message in messages],
+        keys=[message.key for message in messages] if any(m.key is not None for m in messages) else None,
+        ids=ids if any(message_id is not None for message_id in ids) else None,
+        headers=[message.headers for message in messages] if any(m.headers for m in messages) else None,
+        priority=first.priority,
+        ttl_us=first.ttl_us,
+        delay_us=first.delay_us,
+        compression=first.compression,
+        region=first.region,
+        expected_offset=first.expected_offset,
+    )
+
+
+def _batch_of_one(message: OutgoingMessage) -> OutgoingBatch:
+    message_id = message.message_id or (made_id() if message.delay_us else None)
+    return OutgoingBatch(
+        message.topic,
+        (message.body,),
+        message.key,
+        # An empty id is passed on: it is refused with the other rules.
+        None if message_id is None and message.message_id is None else (message_id or message.message_id,),
+        (message.headers,) if message.headers else None,
+        message.priority,
+        message.ttl_us,
+        message.delay_us,
+        message.compression,
+        message.region,
+        message.expected_offset,
+    )
 
 
 Batches = AsyncIterator[tuple[int, OutgoingBatch]]

@@ -1,0 +1,169 @@
+"""What is handed across the seam: publish requests and receipts, subscription and scan requests.
+
+Times are microseconds since 1970 where a name ends in `_us`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from geode_client.catalog import Topic
+from geode_client.conditions.zones import ScanCounts
+from geode_client.delivery.fanout import ConditionLike
+from geode_client.letters import Addressee, History
+
+
+class OutgoingMessage(msgspec.Struct, frozen=True):
+    """One message on its way: `body` is any value that becomes JSON, `key` the text form of the partition key.
+
+    None for `priority`, `ttl_us` and `compression` means what the topic says. With `expected_offset` the message is stored
+    only if it gets this offset; else Conflict is raised.
+    """
+
+    topic: str
+    body: Any
+    key: str | None = None
+    priority: int = 5
+    ttl_us: int | None = None
+    delay_us: int | None = None
+    compression: str | None = None
+    message_id: str | None = None
+    headers: Mapping[str, Any] | None = None
+    region: str | None = None
+    expected_offset: int | None = None
+
+
+class OutgoingBatch(msgspec.Struct, frozen=True):
+    """Messages of one topic that are stored together or not at all; `keys`, `ids`, `headers` and `histories` go by position.
+
+    One key as text is the key of all messages. What is None means the same as in `OutgoingMessage`. With `expected_offset`
+    they are stored only if the first of them gets this offset, and all are of one partition; else Conflict is raised.
+
+    `addressee` is the one group that is to have them; None: everybody. `histories` says which messages are copies of dead
+    letters.
+    """
+
+    topic: str
+    bodies: Sequence[Any]
+    keys: str | Sequence[str | None] | None = None
+    ids: Sequence[str | None] | None = None
+    headers: Sequence[Mapping[str, Any] | None] | None = None
+    priority: int = 5
+    ttl_us: int | None = None
+    delay_us: int | None = None
+    compression: str | None = None
+    region: str | None = None
+    expected_offset: int | None = None
+    addressee: Addressee | None = None
+    histories: Sequence[History | None] | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """Where a published message is; `duplicate`: it had been there before, and nothing was stored now.
+
+    `offset` is None for a message that waits for its time: it gets one when it is due, and keeps `id` and `partition`.
+    """
+
+    id: str
+    topic: str
+    partition: int
+    offset: int | None
+    timestamp: Any
+    duplicate: bool = False
+
+
+class BatchReceipt(msgspec.Struct, frozen=True):
+    """What a batch became: messages stored, known ids passed over, and for each partition the offsets given.
+
+    Messages that wait for their time are counted and have no offsets yet. A range goes from the first offset to the last;
+    only where offsets are dense (`Capabilities.dense_offsets`) does its length count messages.
+    """
+
+    count: int
+    duplicates: int
+    offsets: dict[int, range]
+
+
+@dataclass(frozen=True, slots=True)
+class FromEnd:
+    """Only what is published from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromBeginning:
+    """All that is retained."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromOffset:
+    """From this offset of each partition on."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class FromTime:
+    """From the first message accepted at or after this time."""
+
+    timestamp_us: int
+
+
+StartPosition = FromEnd | FromBeginning | FromOffset | FromTime
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRequest:
+    """What SUBSCRIBE and `client.subscribe` both become.
+
+    `follow` False ends the subscription with what was there when it started. `group` None is fan-out. `limit` counts
+    messages handed over. `prefetch` bounds what one consumer holds.
+    """
+
+    pattern: str
+    condition: ConditionLike | None = None
+    start: StartPosition = field(default_factory=FromEnd)
+    follow: bool = True
+    group: str | None = None
+    consumer: str | None = None
+    auto_ack: bool = True
+    priority_order: bool = False
+    ordering: bool = False
+    partition: int | None = None
+    key: str | None = None
+    region: str | None = None
+    prefetch: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SeekPreview:
+    """What a seek does, or would do: messages that are delivered again, and messages that are passed over.
+
+    None where the backend does not know (`Capabilities.exact_seek_preview`).
+    """
+
+    replayed: int | None
+    skipped: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRequest:
+    """What SELECT, COPY and TEST FILTER read: the retained messages of these topics in commit order.
+
+    `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending). The rest says
+    what is not needed: partitions but the one, or the one of a key; offsets before and from; what was accepted before a time;
+    messages that cannot meet `condition`. It spares reading; more than that may be given. `counts` is told what was read,
+    and what statistics have spared. With `letters` the chunks say which of their messages are dead letters that were replayed.
+    """
+
+    topics: Sequence[Topic]
+    partition: int | None = None
+    key: str | None = None
+    first_offset: int = 0
+    end_offset: int | None = None
+    newest_first: bool = False
+    since_us: int | None = None
+    condition: ConditionLike | None = None
+    counts: ScanCounts | None = None
+    letters: bool = False
