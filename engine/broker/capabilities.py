@@ -29,6 +29,8 @@ class Capabilities:
     """Priorities other than the default, and delivery in their order."""
     delays: bool = True
     """Messages that become visible later."""
+    expected_offsets: bool = True
+    """Publishes that are refused with `Conflict` when their offset is not the expected one."""
     transactions: bool = True
     """Publishes and acknowledgements that are stored together."""
     transactions_across_topics: bool = True
@@ -80,6 +82,8 @@ def needs_of_publish(given: OutgoingMessage | OutgoingBatch) -> Iterator[str]:
         yield "delays"
     if given.priority != PRIORITY_DEFAULT:
         yield "priorities"
+    if given.expected_offset is not None:
+        yield "expected_offsets"
 
 
 def needs_of_subscription(request: SubscriptionRequest) -> Iterator[str]:

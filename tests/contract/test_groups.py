@@ -95,6 +95,65 @@ async def test_leaving_gives_back_and_an_exception_is_a_failed_attempt(broker: B
     assert (await until_settled(broker)).acknowledged == 1
 
 
+@pytest.mark.parametrize("delivery", Delivery)
+async def test_what_a_member_had_not_taken_is_for_the_others(broker: Broker, delivery: Delivery) -> None:
+    await topic(broker, delivery=delivery, partitions=2, **QUICK)
+    await batch(broker, list(range(40)), keys=[str(n) for n in range(40)])
+    async with subscribed(broker, group="g", start=FromBeginning()) as leaver:
+        taken = [one.data for one in await take(leaver, 5)]
+    assert (await group_of(broker)).acknowledged == 5
+    async with subscribed(broker, group="g") as member:
+        taken += [one.data for one in await take(member, 35)]
+        assert sorted(taken) == list(range(40))
+        assert await member.get(timeout=0) is None
+    assert (await until_settled(broker)).acknowledged == 40
+
+
+@pytest.mark.parametrize("delivery", Delivery)
+async def test_a_reader_that_is_cancelled_leaves_nothing_undelivered(broker: Broker, delivery: Delivery) -> None:
+    await topic(broker, delivery=delivery, **QUICK)
+    await batch(broker, list(range(20)))
+    seen: list[int] = []
+    enough = asyncio.Event()
+
+    async def read() -> None:
+        async with subscribed(broker, group="g", start=FromBeginning()) as member:
+            async for message in member:
+                seen.append(message.data)
+                if len(seen) == 7:
+                    enough.set()
+                    await asyncio.Event().wait()  # until it is cancelled, with one message in hand
+
+    reader = asyncio.create_task(read())
+    async with asyncio.timeout(WAIT_SECONDS):
+        await enough.wait()
+    reader.cancel()
+    await asyncio.gather(reader, return_exceptions=True)
+    async with subscribed(broker, group="g") as member:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await group_of(broker)).pending:
+                message = await member.get(timeout=0.02)
+                if message is not None:
+                    seen.append(message.data)
+    assert set(seen) == set(range(20))
+    if delivery is Delivery.AT_MOST_ONCE:
+        assert len(seen) == 20
+
+
+async def test_a_new_group_says_what_lies_before_it(broker: Broker) -> None:
+    await topic(broker)
+    await publish(broker, 0, 1, 2)
+    assert await broker.create_group(SubscriptionRequest("t", group="end")) == 3
+    assert await broker.create_group(SubscriptionRequest("t", group="all", start=FromBeginning())) == 0
+    for name, before in (("new", 3), ("end", 0)):  # it is said once, to whom the group is made for
+        feed = await broker.subscribe(SubscriptionRequest("t", group=name))
+        assert feed.before == before
+        await feed.close()
+    feed = await broker.subscribe(SubscriptionRequest("t"))
+    assert feed.before == 0
+    await feed.close()
+
+
 async def test_failed_too_often_it_is_a_dead_letter(broker: Broker) -> None:
     await topic(broker, "dead")
     await topic(broker, max_retries=2, dead_letter_topic="dead", **QUICK)
@@ -161,6 +220,83 @@ async def test_the_next_of_a_key_waits_until_the_one_before_is_settled(broker: B
                     order.append((message.data, message.attempt))
                     await (message.nack() if len(order) == 1 else message.ack())
     assert order == [(1, 1), (1, 2), (2, 1), (3, 1)]
+
+
+ORDERED: dict[str, Any] = {"group": "g", "start": FromBeginning(), "auto_ack": False, "ordering": True}
+
+
+@needs("ordering")
+async def test_other_keys_go_on_while_one_waits_for_its_retry(broker: Broker) -> None:
+    await topic(broker, retry_backoff_us=50_000, retry_backoff_max_us=50_000)
+    await batch(broker, ["a1", "b1", "a2", "b2", "a3", "b3"], keys=["a", "b"] * 3)
+    async with subscribed(broker, **ORDERED) as member:
+        order: list[str] = []
+        for _ in range(7):
+            (message,) = await take(member)
+            order.append(message.data)
+            await (message.nack() if order.count("a1") == 1 and message.data == "a1" else message.ack())
+    assert [one for one in order if one[0] == "a"] == ["a1", "a1", "a2", "a3"]
+    assert [one for one in order if one[0] == "b"] == ["b1", "b2", "b3"]
+    assert (await until_settled(broker)).acknowledged == 6
+
+
+@needs("ordering")
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_what_waits_behind_a_message_in_hand_comes_once_and_in_order(broker: Broker, leaves: bool) -> None:
+    await topic(broker, **QUICK)
+    await batch(broker, ["a1", "a2", "a3"], keys="a")
+    async with subscribed(broker, **ORDERED) as other:
+        async with subscribed(broker, **ORDERED) as holder:
+            (first,) = await take(holder)
+            await batch(broker, ["a4", "b1"], keys=["a", "b"])
+            (passing,) = await take(other)
+            assert (first.data, passing.data) == ("a1", "b1")
+            await passing.ack()
+            assert await other.get(timeout=0.05) is None
+            found = await group_of(broker)
+            assert (found.acknowledged, found.pending) == (1, 4)
+            if not leaves:
+                await first.ack()
+        expected = ["a1", "a2", "a3", "a4"] if leaves else ["a2", "a3", "a4"]
+        for body in expected:
+            (message,) = await take(other)
+            assert (message.data, message.attempt) == (body, 1)
+            await message.ack()
+    assert (await until_settled(broker)).acknowledged == 5
+
+
+@needs("ordering")
+async def test_a_dead_letter_lets_the_next_of_its_key_through(broker: Broker) -> None:
+    await topic(broker, **QUICK)
+    await batch(broker, [1, 2, 3], keys="k")
+    async with subscribed(broker, **ORDERED) as member:
+        (message,) = await take(member)
+        await message.nack(requeue=False)
+        for body in (2, 3):
+            (message,) = await take(member)
+            assert message.data == body
+            await message.ack()
+    found = await until_settled(broker)
+    assert (found.acknowledged, found.dead_lettered) == (2, 1)
+
+
+@needs("ordering")
+async def test_after_a_purge_the_next_of_a_key_comes(broker: Broker) -> None:
+    await topic(broker, **QUICK)
+    await batch(broker, [1, 2, 3], keys="k")
+    async with subscribed(broker, **ORDERED) as member:
+        (message,) = await take(member)
+        await broker.purge_topic("t")
+        await message.ack()
+        await publish(broker, 4, key="k")
+        order: list[int] = []
+        while order[-1:] != [4]:  # what was with the member already may still come
+            (message,) = await take(member)
+            order.append(message.data)
+            await message.ack()
+    assert order == sorted(order)
+    found = await until_settled(broker)
+    assert (found.acknowledged + found.removed, found.published) == (4, 4)
 
 
 @needs("priorities")

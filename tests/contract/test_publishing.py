@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from contract.helping import WAIT_SECONDS, batch, bodies, needs, publish, retained, subscribed, take, topic
 
-from geode_client import InvalidMessage, MessageTooLarge, SchemaViolation, Unsupported
-from geode_client.broker import Broker
+from geode_client import Conflict, GqlError, InvalidMessage, MessageTooLarge, SchemaViolation, Unsupported
+from geode_client.broker import BatchReceipt, Broker, OutgoingBatch, OutgoingMessage, Receipt
 from geode_client.catalog import Delivery
 from geode_client.grammar.ast import ColumnDefinition, Scalar
 from geode_client.schema import Schema
@@ -127,6 +127,70 @@ async def test_publishers_at_once_lose_nothing(broker: Broker) -> None:
     assert sorted(await bodies(broker)) == list(range(300))
 
 
+async def next_offset(broker: Broker, **fields: Any) -> int:
+    """The offset that the next message gets. Offsets may have holes: only a refusal says it."""
+    with pytest.raises(Conflict) as refused:
+        await publish(broker, "never", expected_offset=2**61, **fields)
+    assert (refused.value.topic, refused.value.expected_offset) == ("t", 2**61)
+    return refused.value.next_offset
+
+
+@needs("expected_offsets")
+async def test_only_the_expected_offset_is_stored(broker: Broker) -> None:
+    await topic(broker)
+    for version in range(3):
+        expected = await next_offset(broker)
+        (receipt,) = await publish(broker, version, expected_offset=expected)
+        assert receipt.offset == expected
+        with pytest.raises(Conflict) as refused:
+            await publish(broker, "late", expected_offset=expected)
+        assert refused.value.next_offset > expected
+        with pytest.raises(Conflict):
+            await batch(broker, ["late", "later"], expected_offset=expected)
+    expected = await next_offset(broker)
+    many = await batch(broker, [3, 4], expected_offset=expected)
+    assert many.offsets[0][0] == expected
+    assert await bodies(broker) == [0, 1, 2, 3, 4]
+
+
+@needs("expected_offsets")
+async def test_of_writers_at_once_one_stores(broker: Broker) -> None:
+    await topic(broker)
+    expected = await next_offset(broker)
+    calls = [broker.publish(OutgoingMessage("t", n, expected_offset=expected)) for n in range(5)]
+    batches = [broker.publish_batch(OutgoingBatch("t", [n], expected_offset=expected)) for n in range(5, 10)]
+    others = [broker.publish(OutgoingMessage("t", "any")) for _ in range(2)]
+    async with asyncio.timeout(WAIT_SECONDS):
+        found = await asyncio.gather(*calls, *batches, *others, return_exceptions=True)
+    assert len([one for one in found[:10] if isinstance(one, Receipt | BatchReceipt)]) == 1
+    assert len([one for one in found[:10] if isinstance(one, Conflict)]) == 9
+    stored = await bodies(broker)
+    assert len(stored) == 3
+    assert stored.count("any") == 2
+
+
+@needs("expected_offsets")
+async def test_an_expected_offset_is_one_of_a_partition(broker: Broker) -> None:
+    await topic(broker, partitions=4)
+    keys = [f"k{n}" for n in range(20)]
+    with pytest.raises(GqlError, match="one partition"):
+        await batch(broker, keys, keys=keys, expected_offset=0)
+    expected = await next_offset(broker, key="k1")
+    receipt = await batch(broker, [1, 2], keys="k1", expected_offset=expected)
+    (partition,) = receipt.offsets
+    assert (await publish(broker, 3, key="k1"))[0].partition == partition
+    assert [message.data for message in await retained(broker, key="k1")] == [1, 2, 3]
+
+
+@needs("expected_offsets")
+async def test_a_known_id_is_a_duplicate_and_no_conflict(broker: Broker) -> None:
+    await topic(broker)
+    expected = await next_offset(broker)
+    first, again = await publish(broker, 1, 1, message_id="m", expected_offset=expected)
+    assert (first.duplicate, again.duplicate) == (False, True)
+    assert again.offset == first.offset == expected
+
+
 async def test_what_a_backend_lacks_is_refused_by_name(broker: Broker) -> None:
     await topic(broker)
     if not broker.capabilities.regions:
@@ -140,3 +204,6 @@ async def test_what_a_backend_lacks_is_refused_by_name(broker: Broker) -> None:
     if not broker.capabilities.priorities:
         with pytest.raises(Unsupported, match="priorities"):
             await publish(broker, 1, priority=9)
+    if not broker.capabilities.expected_offsets:
+        with pytest.raises(Unsupported, match="expected offsets"):
+            await publish(broker, 1, expected_offset=0)

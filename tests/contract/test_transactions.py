@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from contract.helping import WAIT_SECONDS, bodies, group_of, needs, publish, subscribed, take, topic
 
-from geode_client import GeodeError, MessageTooLarge, TopicNotFound, TransactionAborted
+from geode_client import Conflict, GeodeError, MessageTooLarge, TopicNotFound, TransactionAborted
 from geode_client.broker import (
     BatchReceipt,
     Broker,
@@ -65,6 +65,19 @@ async def test_a_refused_message_leaves_the_transaction_open(broker: Broker) -> 
     await begun.publish(OutgoingMessage("t", 1))
     await begun.commit()
     assert await bodies(broker) == [1]
+
+
+@needs("expected_offsets")
+async def test_a_conflict_refuses_all_of_it(broker: Broker) -> None:
+    await topic(broker)
+    await publish(broker, 0)
+    begun = broker.transaction(WAIT_SECONDS)
+    await begun.publish(OutgoingMessage("t", 1))
+    await begun.publish(OutgoingMessage("t", 2, expected_offset=0))
+    with pytest.raises(Conflict):
+        await begun.commit()
+    assert not begun.committed
+    assert await bodies(broker) == [0]
 
 
 @needs("transactions_across_topics")
