@@ -19,7 +19,7 @@ from geode_client import letters
 from geode_client.broker import Broker, BrokerTransaction, OutgoingBatch, ScanRequest
 from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.clock import now_us
-from geode_client.delivery.fanout import ConditionLike
+from geode_client.conditions.protocol import ConditionLike
 from geode_client.errors import InvalidMessage, LettersChanged, TopicNotFound
 from geode_client.grammar.names import is_pattern, matches
 from geode_client.letters import Addressee, History

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from geode_client.catalog import Topic
+from geode_client.conditions.protocol import ConditionLike
 from geode_client.conditions.zones import ScanCounts
-from geode_client.delivery.fanout import ConditionLike
 from geode_client.letters import Addressee, History
 
 

@@ -7,38 +7,12 @@ what was removed before it could be offered. Time goes in as an argument; nothin
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
+from geode_client.conditions.protocol import ConditionLike
 from geode_client.conditions.requirements import OneOf, Path, Requirement, all_of
 from geode_client.delivery.judged import Judged
 from geode_client.delivery.slices import Slice
 from geode_client.message import Chunk
-
-
-class ConditionLike(Protocol):
-    """What delivery needs of a compiled condition."""
-
-    @property
-    def text(self) -> str: ...
-
-    @property
-    def bound_text(self) -> str:
-        """The text with every parameter replaced by its value: what a durable group keeps."""
-        ...
-
-    @property
-    def requirement(self) -> Requirement:
-        """What must hold of single fields for the condition to be TRUE: what cannot be met need not be read."""
-        ...
-
-    def select(self, chunk: Chunk) -> Sequence[int]:
-        """The places of the chunk where the condition is TRUE, ascending."""
-        ...
-
-    def select_among(self, chunk: Chunk, places: Sequence[int]) -> Sequence[int]:
-        """Those of the places, which are ascending, where the condition is TRUE."""
-        ...
-
 
 # Places of a chunk that may do, ascending, and whether they are known to do.
 Candidates = tuple[Sequence[int], bool]

@@ -12,13 +12,13 @@ group no two messages of one key are in different hands, and none is in any hand
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from geode_client.conditions.protocol import ConditionLike
 from geode_client.delivery.claims import (
     ACKNOWLEDGED,
     DEAD,
     FAILED,
     HeldClaim,
 )
-from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.intake import Intake, expire
 from geode_client.delivery.judged import Judged
 from geode_client.delivery.lanes import KEY, PRIORITY

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from itertools import compress
 
+from geode_client.conditions.protocol import ConditionLike
 from geode_client.delivery.claims import EXPIRED, FILTERED, PENDING, REMOVED, HeldClaim
-from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.judged import Judged
 from geode_client.delivery.members import Found, Piece
 from geode_client.message import Chunk

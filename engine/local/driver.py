@@ -13,11 +13,11 @@ from typing import Any, assert_never
 
 from geode_client.catalog import Delivery, Topic, dead_letter_topic_of
 from geode_client.clock import boot_us, now_us
+from geode_client.conditions.protocol import ConditionLike
 from geode_client.delivery import actions
 from geode_client.delivery.actions import Now
 from geode_client.delivery.claiming import Claimed, ClaimRequest
 from geode_client.delivery.claims import LEASE_SHORTEST_US, HeldClaim, Rules, rules_of
-from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.group import GroupCore
 from geode_client.delivery.lanes import KEY
 from geode_client.delivery.members import Found, GroupSlice, Member

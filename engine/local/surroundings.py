@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from geode_client.delivery.fanout import ConditionLike
+from geode_client.conditions.protocol import ConditionLike
 from geode_client.delivery.members import Member
 from geode_client.local.follower import LogFollower
 from geode_client.store.log import LogReader, Skips

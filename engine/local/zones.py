@@ -10,9 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from geode_client.conditions.protocol import ConditionLike
 from geode_client.conditions.requirements import Path
 from geode_client.conditions.zones import ColumnReader, ScanCounts, summary_of
-from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import CorruptData, GeodeError, InvalidMessage
 from geode_client.store.batch import READ_COLUMNS
 from geode_client.store.log import LogReader, Skips

@@ -11,8 +11,8 @@ from geode_client.broker import FromBeginning, FromEnd, FromOffset, FromTime, St
 from geode_client.catalog import AddColumn, Topic, TopicChange, TopicDefinition
 from geode_client.clock import datetime_of
 from geode_client.conditions import Condition
+from geode_client.conditions.protocol import ConditionLike
 from geode_client.conditions.requirements import OneOf, Path, Within, leaves
-from geode_client.delivery.fanout import ConditionLike
 from geode_client.grammar import ast
 from geode_client.grammar.unparse import column as column_text
 from geode_client.query.files import CsvOptions
