@@ -149,7 +149,7 @@ class GroupCore:
         pieces = self._first()
         if pieces is None:
             return None
-        return pieces[0].claim.lane if self.order_by == PRIORITY else 0
+        return self._rank(pieces[0].claim)
 
     def _room(self) -> int:
         return sum(max(0, member.prefetch - member.holds) for member in self.members.values())
@@ -161,6 +161,7 @@ class GroupCore:
         room = member.prefetch - member.holds
         if room <= 0:
             return None
+        self._take_what_goes_before(member)
         while (pieces := self._first()) is not None:
             share = min(room, self._share())
             made = (
@@ -239,15 +240,26 @@ class GroupCore:
         """Make ready half of what another member has in hand and not begun; False when nobody has anything to spare."""
         if self.order_by == KEY:
             return False
-        richest: GroupSlice | None = None
-        for other in self.members.values():
-            for one in other.slices:
-                if other is not member and one.rest and (richest is None or one.rest > richest.rest):
-                    richest = one
-        if richest is None:
+        found = [one for other, one in self.in_hand() if other is not member and one.rest]
+        if not found:
             return False
-        self._shorten(richest, richest.taken + richest.rest // 2)
+        self._take_half(max(found, key=lambda one: (self._rank(one.claim), one.rest)))
         return True
+
+    def _take_what_goes_before(self, member: Member) -> None:
+        """In a priority group make ready half of what another member has not begun, if it goes before all that is ready."""
+        lane = self.highest_ready()
+        if self.order_by != PRIORITY or lane is None:
+            return
+        above = [one for other, one in self.in_hand() if other is not member and one.rest and one.claim.lane > lane]
+        if above:
+            self._take_half(max(above, key=lambda one: one.claim.lane))
+
+    def _take_half(self, one: GroupSlice) -> None:
+        self._shorten(one, one.taken + one.rest // 2)
+
+    def _rank(self, claim: HeldClaim) -> int:
+        return claim.lane if self.order_by == PRIORITY else 0
 
     def _recall(self, which: Callable[[GroupSlice], bool]) -> bool:
         found = [one for member in self.members.values() for one in member.slices if one.rest and which(one)]
@@ -523,5 +535,4 @@ class GroupCore:
                 yield member, one
 
     def _lane_of(self, claim: HeldClaim) -> "deque[Piece]":
-        lane = claim.lane if self.order_by == PRIORITY else 0
-        return self._ready.setdefault(lane, deque())
+        return self._ready.setdefault(self._rank(claim), deque())

@@ -11,7 +11,9 @@ import os
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from geode_client import broker
 from geode_client.broker import (
@@ -83,6 +85,10 @@ MEMORY = Capabilities(
 )
 
 
+# The open brokers of this process by their directory: a client learns of another one's commit without waiting to be woken.
+_NEIGHBOURS: dict[Path | None, "weakref.WeakSet[LocalBroker]"] = {}
+
+
 class LocalBroker:
     """One client's part in a store; opened and closed by it."""
 
@@ -90,6 +96,7 @@ class LocalBroker:
         self._target = target
         self._capabilities = MEMORY if target == files.MEMORY else DIRECTORY
         self._open = False
+        self._directory: Path | None = None
         self._opening = asyncio.Lock()
         self._store_id: str | None = None
 
@@ -153,6 +160,9 @@ class LocalBroker:
             self._open_parts(layout, undo)
             self._closing = undo.pop_all()
         self._open = True
+        self._directory = layout.directory
+        if layout.directory is not None:
+            _NEIGHBOURS.setdefault(layout.directory, weakref.WeakSet()).add(self)
         self._schedule_look()
         self._sweeper.start()
         self._delays.start()
@@ -228,7 +238,15 @@ class LocalBroker:
         if self._look_timer is not None:
             self._look_timer.cancel()
         await self._outbox.close()
+        self._leave_neighbours()
         self._closing.close()
+
+    def _leave_neighbours(self) -> None:
+        others = _NEIGHBOURS.get(self._directory)
+        if others is not None:
+            others.discard(self)
+            if not others:
+                del _NEIGHBOURS[self._directory]
 
     def _check_open(self) -> None:
         if not self._open:
@@ -365,6 +383,9 @@ class LocalBroker:
         for append in appended:
             self._reports.published(append.topic_id, append.count)
         self._subscriptions.appended(appended)
+        for other in _NEIGHBOURS.get(self._directory, ()):
+            if other is not self and other._loop is self._loop and other._subscriptions.groups.has_priorities:
+                other._subscriptions.look()  # before this publish returns, whatever was not begun of lower priority goes back
 
     # ── subscribing ──
     async def subscribe(self, request: SubscriptionRequest) -> Feed:

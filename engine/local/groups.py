@@ -21,7 +21,7 @@ from geode_client.broker import (
 )
 from geode_client.catalog import Topic
 from geode_client.conditions.requirements import Requirement
-from geode_client.delivery.lanes import LANES_END
+from geode_client.delivery.lanes import LANES_END, PRIORITY
 from geode_client.delivery.members import Member
 from geode_client.delivery.quarantine import Quarantine
 from geode_client.delivery.slices import Slice
@@ -289,6 +289,11 @@ class Groups:
             if matches(found.driver.group.pattern, topic.name):
                 self._follow(found, topic.topic_id)
                 found.driver.topic_moved(topic.topic_id, LANES_END - 1)
+
+    @property
+    def has_priorities(self) -> bool:
+        """Whether a group here delivers in priority order."""
+        return any(found.driver.group.order_by == PRIORITY for found in self._open.values())
 
     def look(self) -> None:
         """Another process may have let go of something, or moved a group."""

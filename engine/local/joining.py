@@ -11,7 +11,7 @@ from geode_client.store.settling import Settle
 
 
 class Owner(Protocol):
-    """The dispatcher whose messages are acknowledged."""
+    """The driver of the group whose messages are acknowledged."""
 
     group: Group
 

@@ -32,6 +32,8 @@ from geode_client.store.writer import Append, Committed, Work, Writer
 # While commits in the calling thread stay this short they are made there; a slow disk gets the writer's thread.
 INLINE_SECONDS_MAX = 0.005
 # JSON text that waits for its commit; exceeded by no more than one batch, or by SINGLES_AT_ONCE_MAX single messages.
+# Of the store's own works (claims, settlements), so many go into one transaction.
+WORKS_AT_ONCE = 64
 BYTES_UNDER_WAY_MAX = 64 * 1024 * 1024
 SINGLES_AT_ONCE_MAX = 1024
 # For so long at most messages that come one by one are committed without a turn of the event loop in between.
@@ -68,6 +70,7 @@ class Outbox:
         self._comes_alone = False
         self._turn_ends = 0.0
         self._inline_seconds = 0.0
+        self._of_this_turn: list[Work] = []
         self._works: dict[int, tuple[Work, asyncio.Future[Any]]] = {}
         self._groups: dict[int, publisher.Group] = {}
         self._sizes: dict[int, int] = {}
@@ -216,18 +219,23 @@ class Outbox:
         return done
 
     async def write_together(self, works: Sequence[Work]) -> None:
-        """Commit works of the store's own, here and now when nobody else is writing; raises what refused any of them."""
-        waiting: list[asyncio.Future[None]] = []
-        for work in works:
-            done: asyncio.Future[None] = self._loop.create_future()
-            self._works[id(work)] = (work, done)
-            waiting.append(done)
-        if not self._write_now(list(works), patient=not any(work.durable for work in works)):
-            for work in works:
-                self._submit(work)
+        """Commit works of the store's own, with those of others in the same turn; raises what refused any of them."""
+        waiting = [self.expect(work) for work in works]
+        if not self._of_this_turn:
+            self._loop.call_soon(self._write_turn)
+        self._of_this_turn += works
         for outcome in await asyncio.gather(*waiting, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+
+    def _write_turn(self) -> None:
+        """Commit what was handed over in this turn, here and now when nobody else is writing, a few works at a time."""
+        works, self._of_this_turn = self._of_this_turn, []
+        for first in range(0, len(works), WORKS_AT_ONCE):
+            some = works[first : first + WORKS_AT_ONCE]
+            if not self._write_now(some, patient=not any(work.durable for work in some)):
+                for work in some:
+                    self._submit(work)
 
     async def settle(self) -> None:
         """Return once all commits that are under way here have been told to `on_appended`."""
@@ -241,6 +249,7 @@ class Outbox:
 
     async def close(self) -> None:
         """Write what waits, then stop the writer."""
+        self._write_turn()
         await self.settle()
         await asyncio.to_thread(self._writer.close)
 

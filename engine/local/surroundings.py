@@ -1,4 +1,4 @@
-"""What a dispatcher needs of the client that it works in."""
+"""What the driver of a group needs of the client that it works in."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -29,7 +29,7 @@ class Waiting(Protocol):
 
 
 class Surroundings(Protocol):
-    """What a dispatcher needs of the client it works in."""
+    """What the driver of a group needs of the client that it works in."""
 
     @property
     def log(self) -> LogReader: ...
