@@ -57,7 +57,7 @@ def check_lines(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int) ->
     """Raise what `prepare_lines` would raise, for lines that are prepared later."""
     _check_sizes(topic, lines)
     if topic.schema is not None:
-        lines = topic.schema.check(lines, strict=topic.options.strict)
+        lines = topic.schema.check(lines, strict=topic.options.strict, time_zone=topic.options.time_zone)
     _attributes(topic, batch, lines, count, 0)
 
 
@@ -67,7 +67,7 @@ def prepare_lines(
     """The same for bodies that are JSON lines already."""
     _check_sizes(topic, lines)
     if topic.schema is not None:
-        lines = topic.schema.check(lines, strict=topic.options.strict)
+        lines = topic.schema.check(lines, strict=topic.options.strict, time_zone=topic.options.time_zone)
     timestamp_us = now_us()
     due_us = timestamp_us + batch.delay_us if batch.delay_us else None
     attributes = _attributes(topic, batch, lines, count, due_us or timestamp_us)
