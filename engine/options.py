@@ -7,6 +7,7 @@ nearest right name, canonical text, storage) follows from the table.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -18,6 +19,7 @@ from geode_client.units import format_duration, format_size, parse_duration_us, 
 PRIORITY_NAMES = {"low": 2, "normal": 5, "high": 7, "critical": 9}
 COMPRESSIONS = ("lz4", "none")
 RETRY_FOR_EVER = -1
+TIME_ZONE_CHARACTERS_MAX = 64
 
 
 class Entry(Protocol):

@@ -34,7 +34,14 @@ from geode_client.grammar.ast import (
     TypeNode,
 )
 from geode_client.grammar.source import Span, exact_number_of
-from geode_client.values import DECIMAL_PLACES_MAX, bounded_decimal, finer_digits, parse_decimal, parse_timestamp, parse_uuid
+from geode_client.values import (
+    DECIMAL_PLACES_MAX,
+    bounded_decimal,
+    finer_digits,
+    parse_decimal,
+    parse_timestamp,
+    parse_uuid,
+)
 
 FOUND_CHARACTERS_MAX = 60
 COLUMNS_MAX = 1_000

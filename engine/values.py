@@ -11,6 +11,7 @@ Below 2**53 that is what Python does with whole numbers; beyond, and beside a De
 DECIMAL_PLACES_MAX digits before the point and as many after it: what goes beyond is NULL.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -69,6 +70,11 @@ class CalendarInterval:
 
     def __neg__(self) -> "CalendarInterval":
         return CalendarInterval(-self.months, -self.rest)
+
+    def __str__(self) -> str:
+        """Such as '14 months' or '1 month 1 day, 0:00:00'."""
+        months = f"{self.months} month{'s' * (abs(self.months) != 1)}"
+        return f"{months} {self.rest}" if self.rest else months
 
 
 def interval_of(months: int, rest: timedelta) -> CalendarInterval | timedelta:
@@ -133,14 +139,14 @@ def plain_number(value: Any) -> Any:
     return float(value) if value.__class__ is WrittenNumber else value
 
 
-def _compare_numbers(left: Any, right: Any) -> int | None:
+def _compare_numbers(left: Any, right: Any) -> Any:
     a, b = left.__class__, right.__class__
+    if (a is float and math.isnan(left)) or (b is float and math.isnan(right)):
+        return None
     if a is float and (b is Decimal or not -EXACT_FLOAT_MAX < left < EXACT_FLOAT_MAX):
         left = exact_float(left)
     if b is float and (a is Decimal or not -EXACT_FLOAT_MAX < right < EXACT_FLOAT_MAX):
         right = exact_float(right)
-    if left != left or right != right:  # not a number
-        return None
     return (left > right) - (left < right)
 
 
@@ -206,7 +212,7 @@ def parse_date(text: str) -> date | None:
 @lru_cache(maxsize=4096)
 def parse_uuid(text: str) -> UUID | None:
     """A UUID from text with or without hyphens, in any case; also in braces or as a URN. None when it is none."""
-    if len(text) > UUID_CHARACTERS_MAX:
+    if len(text) > UUID_CHARACTERS_MAX or not text.isascii():
         return None
     try:
         return msgspec.convert(text, UUID)
@@ -369,7 +375,7 @@ def _number_key(value: Any) -> Any:
 # ── grouping ──
 def is_small(values: Any) -> bool:
     """Whether floats, of which there are some, are all below 2**53: then they are equal to what Python calls equal."""
-    return bool(-EXACT_FLOAT_MAX < min(values) and max(values) < EXACT_FLOAT_MAX)
+    return bool(min(values) > -EXACT_FLOAT_MAX and max(values) < EXACT_FLOAT_MAX)
 
 
 def group_key(value: Any) -> Any:

@@ -191,9 +191,7 @@ _ALL = (
         "The rest of a division, with the sign of the number.",
         ("MOD(-7, 3)", "-1"),
     ),
-    Function(
-        "POWER", (_N, Argument("exponent", _NUMBER)), NUMBER, "The number to a power.", ("POWER(2, 10)", "1024")
-    ),
+    Function("POWER", (_N, Argument("exponent", _NUMBER)), NUMBER, "The number to a power.", ("POWER(2, 10)", "1024")),
     Function("SQRT", (_N,), NUMBER, "The square root.", ("SQRT(9)", "3.0")),
     Function(
         "LEAST",
@@ -270,16 +268,46 @@ _ALL = (
         aggregate=True,
         form="COUNT(* | [DISTINCT] value)",
     ),
-    Function("COUNT_IF", (Argument("condition", _BOOLEAN),), NUMBER, "For how many rows a condition is TRUE.", ("COUNT_IF(n > 1)", "2"), aggregate=True),
+    Function(
+        "COUNT_IF",
+        (Argument("condition", _BOOLEAN),),
+        NUMBER,
+        "For how many rows a condition is TRUE.",
+        ("COUNT_IF(n > 1)", "2"),
+        aggregate=True,
+    ),
     Function("SUM", (_N,), NUMBER, "The sum of the numbers.", ("SUM(n)", "6"), aggregate=True),
     Function("AVG", (_N,), NUMBER, "The mean of the numbers.", ("AVG(n)", "2.0"), aggregate=True),
     Function("MIN", (_V,), None, "The least value.", ("MIN(n)", "1"), aggregate=True),
     Function("MAX", (_V,), None, "The greatest value.", ("MAX(n)", "3"), aggregate=True),
-    Function("FIRST", (_V,), None, "The value of the earliest message that has one.", ("FIRST(n)", "1"), aggregate=True),
+    Function(
+        "FIRST", (_V,), None, "The value of the earliest message that has one.", ("FIRST(n)", "1"), aggregate=True
+    ),
     Function("LAST", (_V,), None, "The value of the latest message that has one.", ("LAST(n)", "3"), aggregate=True),
-    Function("STDDEV", (_N,), NUMBER, "The standard deviation of a sample; NULL for fewer than two numbers.", ("STDDEV(n)", "1.0"), aggregate=True),
-    Function("VARIANCE", (_N,), NUMBER, "The variance of a sample; NULL for fewer than two numbers.", ("VARIANCE(n)", "1.0"), aggregate=True),
-    Function("MEDIAN", (_N,), NUMBER, "The middle number, or the mean of the middle two.", ("MEDIAN(n)", "2.0"), aggregate=True),
+    Function(
+        "STDDEV",
+        (_N,),
+        NUMBER,
+        "The standard deviation of a sample; NULL for fewer than two numbers.",
+        ("STDDEV(n)", "1.0"),
+        aggregate=True,
+    ),
+    Function(
+        "VARIANCE",
+        (_N,),
+        NUMBER,
+        "The variance of a sample; NULL for fewer than two numbers.",
+        ("VARIANCE(n)", "1.0"),
+        aggregate=True,
+    ),
+    Function(
+        "MEDIAN",
+        (_N,),
+        NUMBER,
+        "The middle number, or the mean of the middle two.",
+        ("MEDIAN(n)", "2.0"),
+        aggregate=True,
+    ),
     Function(
         "PERCENTILE_CONT",
         (_N, Argument("fraction", _NUMBER)),

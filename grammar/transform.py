@@ -1,6 +1,7 @@
 """Statements: from the parser's tree to the records of `ast`. Conditions and queries are left to `expressions`."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from lark import Token, Tree
@@ -82,7 +83,7 @@ class Transformer:
             hint = "a pattern cannot stand here" if "*" in self._text(node) else error.hint
             raise self._error(error.message, node, hint) from error
 
-    def _number(self, token: Token | str, sign: str | None = None) -> int | float:
+    def _number(self, token: Token | str, sign: str | None = None) -> int | float | Decimal:
         value = exact_number_of((sign or "").replace("+", "") + str(token))
         if value is None:
             raise self._error("this number is too large", token)  # type: ignore[arg-type]
@@ -181,7 +182,9 @@ class Transformer:
             0 < int(sizes[0]) <= DECIMAL_DIGITS_MAX and (len(sizes) == 1 or int(sizes[1]) <= int(sizes[0]))
         ):
             hint = "DECIMAL(p, s): p digits in all, s of them after the point"
-            raise self._error(f"a DECIMAL has 1 to {DECIMAL_DIGITS_MAX} digits, and no more after the point", sizes[0], hint)
+            raise self._error(
+                f"a DECIMAL has 1 to {DECIMAL_DIGITS_MAX} digits, and no more after the point", sizes[0], hint
+            )
 
     def _struct_field(self, tree: _Tree, depth: int) -> ast.StructField:
         return ast.StructField(self._text(tree.children[0]), self._type(_trees(tree)[-1], depth + 1))

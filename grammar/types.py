@@ -8,7 +8,20 @@ USUAL_NAMES: Mapping[str, str] = {
         ("VARCHAR", "TEXT", "CHAR", "NVARCHAR", "CLOB", "CHARACTER", "CHARACTER VARYING", "BPCHAR"), "STRING"
     ),
     **dict.fromkeys(
-        ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "HUGEINT", "INT2", "INT4", "INT8", "INT16", "INT32", "INT64", "LONG"),
+        (
+            "BIGINT",
+            "INTEGER",
+            "SMALLINT",
+            "TINYINT",
+            "HUGEINT",
+            "INT2",
+            "INT4",
+            "INT8",
+            "INT16",
+            "INT32",
+            "INT64",
+            "LONG",
+        ),
         "INT",
     ),
     **dict.fromkeys(("DOUBLE", "DOUBLE PRECISION", "REAL", "FLOAT4", "FLOAT8", "FLOAT32", "FLOAT64"), "FLOAT"),

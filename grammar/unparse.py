@@ -355,7 +355,9 @@ def _cast(node: Any) -> str:
 
 
 def _aggregate(node: Any) -> str:
-    arguments = ", ".join([unparse_expression(node.this), *[unparse_expression(one) for one in node.args.get("more") or ()]])
+    arguments = ", ".join(
+        [unparse_expression(node.this), *[unparse_expression(one) for one in node.args.get("more") or ()]]
+    )
     # An order that the planner has added is not part of the text.
     order = None if node.meta.get("hidden_order") else node.args.get("order_by")
     ordered = f" ORDER BY {_list(order)}" if order else ""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlglot import exp
 
-from geode_client.conditions.compile import plain_value
+from geode_client.conditions.parameters import plain_value
 from geode_client.errors import GqlError
 
 
@@ -46,7 +46,7 @@ def _node(value: Any, name: str) -> exp.Expression:
             )
 
 
-def _number(value: int | float | Decimal) -> exp.Expression:
+def _number(value: float | Decimal) -> exp.Expression:
     if isinstance(value, Decimal):
         # A literal alone would be a float beside anything but a DECIMAL.
         return exp.cast(exp.Literal.string(format(value, "f")), exp.DataType.Type.DECIMAL)

@@ -10,6 +10,7 @@ import msgspec
 
 from geode_client.conditions.functions import INTEGER_BITS_MAX, TEXT_CHARACTERS_MAX, finite
 from geode_client.values import (
+    DECIMAL_PLACES_MAX,
     NUMBERS,
     WrittenNumber,
     as_decimal,
@@ -38,7 +39,7 @@ def to_text(value: Any) -> Any:
     if kind is float:
         return repr(value)
     if kind is Decimal:
-        return format(value, "f")
+        return format(value, "f") if abs(value.adjusted()) <= 2 * DECIMAL_PLACES_MAX else None
     if kind is datetime:
         return timestamp_text(value)
     if kind is date:
@@ -61,6 +62,8 @@ def _to_integer(value: Any) -> Any:
         if len(value) > NUMBER_TEXT_CHARACTERS_MAX or "_" in value:
             return None
         return int(value.strip())
+    if value.__class__ is Decimal and value.adjusted() > DECIMAL_PLACES_MAX:
+        return None
     return int(value) if value.__class__ in NUMBERS or value.__class__ is bool else None
 
 

@@ -9,34 +9,39 @@ costs nothing where no value is needed. Comparisons with constants are written o
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from types import CodeType, FunctionType
+from datetime import timedelta
 from typing import Any, Protocol
-from uuid import UUID
 
 from sqlglot import exp
 
 from geode_client.conditions import functions, literal_arguments, scalars
 from geode_client.conditions.casts import caster
-from geode_client.conditions.fields import ABSENT, EVERY
+from geode_client.conditions.fields import EVERY
+from geode_client.conditions.parameters import plain_value
+from geode_client.conditions.paths import (
+    PREDICATES,
+    bare,
+    chain_of,
+    every_step,
+    every_steps,
+    flat,
+    is_boolean_call,
+    is_path,
+    steps_behind,
+)
 from geode_client.conditions.times import current_date
 from geode_client.errors import GqlError, did_you_mean
-from geode_client.grammar import functions as registry
 from geode_client.grammar.ast import Scalar, TypeNode
 from geode_client.grammar.source import Span
 from geode_client.units import parse_interval
 from geode_client.values import (
     EXACT_FLOAT_MAX,
     JSON_NUMBERS,
-    NUMBERS,
     CalendarInterval,
     WrittenNumber,
     as_decimal,
-    bounded_decimal,
     equal,
     finer_digits,
-    group_key,
     plain_number,
 )
 
@@ -48,20 +53,6 @@ _COMPARE: Mapping[type[exp.Expression], tuple[type[ast.cmpop], Callable[[Any, An
     exp.GT: (ast.Gt, functions.greater),
     exp.GTE: (ast.GtE, functions.greater_equal),
 }
-# A path with `[*]` inside one of these is looked at item by item.
-_PREDICATES = frozenset(
-    (
-        *_COMPARE,
-        exp.NullSafeEQ,
-        exp.NullSafeNEQ,
-        exp.In,
-        exp.Between,
-        exp.Like,
-        exp.ILike,
-        exp.Escape,
-        exp.Is,
-    )
-)
 OPPOSITE: Mapping[type[exp.Expression], type[exp.Expression]] = {
     exp.EQ: exp.NEQ,
     exp.NEQ: exp.EQ,
@@ -208,7 +199,7 @@ class Compiler:
         kind = type(node)
         if kind in _ARITHMETIC:
             return self._chain(node)
-        if kind in _PREDICATES or is_boolean_call(node):
+        if kind in PREDICATES or is_boolean_call(node):
             some = self._some(node)
             if some is not None:
                 return some
@@ -347,7 +338,7 @@ class Compiler:
         constants = [self.constant(item) for item in node.expressions]
         if None not in constants:
             items = tuple(constant.value for constant in constants if constant is not None)
-            return self.call(_in_constants(items), self.value(node.this))
+            return self.call(functions.in_constants(items), self.value(node.this))
         return self.call(functions.in_list, self.operand(node.this), *[self.operand(item) for item in node.expressions])
 
     def _is(self, node: exp.Expression) -> ast.expr:
@@ -378,24 +369,24 @@ class Compiler:
         return self.call(functions.fold, *arguments)
 
     def _path(self, node: exp.Expression) -> ast.expr:
-        every = _every_step(node)
+        every = every_step(node)
         if every is None:
             return self._reference.value(self, node)
         item = self._items.get(every)
-        steps = _steps_behind(node, every)
+        steps = steps_behind(node, every)
         if item is not None:
             return self.stepped(ast.Name(item, ast.Load()), steps)
-        if _every_step(every.this) is None:
+        if every_step(every.this) is None:
             return self.call(functions.stepped, self._path(every.this), self.bind((EVERY, *steps)))
-        outer = _every_step(every.this)
+        outer = every_step(every.this)
         assert outer is not None
-        whole = (EVERY, *_steps_behind(every.this, outer), EVERY, *steps)
+        whole = (EVERY, *steps_behind(every.this, outer), EVERY, *steps)
         base = self._items.get(outer)
         if base is not None:
             return self.call(functions.stepped, ast.Name(base, ast.Load()), self.bind(whole[1:]))
         head, more = outer, whole
-        while (further := _every_step(head.this)) is not None:
-            more = (EVERY, *_steps_behind(head.this, further), *more)
+        while (further := every_step(head.this)) is not None:
+            more = (EVERY, *steps_behind(head.this, further), *more)
             head = further
         return self.call(functions.stepped, self._path(head.this), self.bind(more))
 
@@ -409,13 +400,13 @@ class Compiler:
     # ── some element ──
     def _some(self, node: exp.Expression) -> ast.expr | None:
         """A condition on the items of an array: TRUE if it is of one of them. None where it has no path with `[*]`."""
-        is_condition = type(node) in _PREDICATES or is_path(node) or is_boolean_call(node)
+        is_condition = type(node) in PREDICATES or is_path(node) or is_boolean_call(node)
         if not is_condition:
             return None
         everies = [every for every in every_steps(node) if every not in self._items]
         if not everies:
             return None
-        chain = _chain_of(everies)
+        chain = chain_of(everies)
         if chain is None:
             raise self.error("a condition looks at the items of one array: [*] of two arrays cannot be combined", node)
         generators: list[ast.comprehension] = []
@@ -529,97 +520,6 @@ _VALUES: Mapping[type[exp.Expression], Callable[[Compiler, Any], ast.expr]] = {
 }
 
 
-def bare(node: exp.Expression) -> exp.Expression:
-    while isinstance(node, exp.Paren):
-        node = node.this
-    return node
-
-
-def flat(node: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
-    """The parts of a chain of one operator, in order, without recursion."""
-    parts: list[exp.Expression] = []
-    waiting = [node]
-    while waiting:
-        current = bare(waiting.pop())
-        if type(current) is kind:
-            waiting += [current.expression, current.this]
-        else:
-            parts.append(current)
-    return parts
-
-
-def is_path(node: exp.Expression) -> bool:
-    return isinstance(node, exp.Column | exp.Dot | exp.Bracket)
-
-
-def every_steps(node: exp.Expression) -> list[exp.Expression]:
-    """The paths `…[*]` in a condition, those inside others first; not those of conditions inside it."""
-    found: dict[exp.Expression, None] = {}
-    waiting = [node]
-    while waiting:
-        part = waiting.pop()
-        if is_path(part):
-            chain = []
-            every = _every_step(part)
-            while every is not None:
-                chain.append(every)
-                every = _every_step(every.this)
-            found.update(dict.fromkeys(reversed(chain)))
-            continue
-        for argument in part.args.values():
-            for inner in argument if isinstance(argument, list) else (argument,):
-                if isinstance(inner, exp.Expression) and (
-                    type(inner) not in _PREDICATES or isinstance(part, exp.Escape | exp.Not)
-                ):
-                    waiting.append(inner)
-    return list(found)
-
-
-def has_every_step(node: exp.Expression) -> bool:
-    """Whether there is a `[*]` somewhere in an expression."""
-    return any(isinstance(bracket.expressions[0], exp.Star) for bracket in node.find_all(exp.Bracket))
-
-
-def _every_step(path: exp.Expression) -> exp.Expression | None:
-    """The last `[*]` of a path, with what is before it."""
-    while not isinstance(path, exp.Column):
-        if isinstance(path, exp.Bracket) and isinstance(path.expressions[0], exp.Star):
-            return path
-        if not is_path(path):
-            return None
-        path = path.this
-    return None
-
-
-def _steps_behind(path: exp.Expression, every: exp.Expression) -> tuple[Any, ...]:
-    """The steps of a path after a `[*]` in it."""
-    steps: list[Any] = []
-    while path is not every:
-        if isinstance(path, exp.Dot):
-            steps.append(str(path.expression.name))
-        else:
-            literal = path.expressions[0]
-            steps.append(str(literal.this) if literal.is_string else int(literal.this))
-        path = path.this
-    return tuple(reversed(steps))
-
-
-def _chain_of(everies: Sequence[exp.Expression]) -> Sequence[exp.Expression] | None:
-    """The paths in order where each is inside the one before; None where they are of different arrays."""
-    for before, after in zip(everies, everies[1:], strict=False):
-        if _every_step(after.this) != before:
-            return None
-    return everies
-
-
-def is_boolean_call(node: exp.Expression) -> bool:
-    """Whether a node calls a function whose values are conditions."""
-    if not isinstance(node, exp.Anonymous):
-        return False
-    function = registry.SCALARS.get(str(node.this))
-    return function is not None and function.result == registry.BOOLEAN
-
-
 _FLOATS = frozenset((float, WrittenNumber))
 
 
@@ -636,74 +536,3 @@ def _caster(node: exp.Expression) -> Callable[[Any], Any]:
     to = node.args["to"]
     digits = tuple(int(str(size.this)) for size in to.expressions)
     return caster(to.this.name, (digits[0], digits[1]) if len(digits) == 2 else None)
-
-
-def plain_value(value: Any) -> Any:
-    """A parameter as a value of the language."""
-    if isinstance(value, datetime):
-        if getattr(value, "nanosecond", 0):
-            raise GqlError("a parameter with nanoseconds: a TIMESTAMP has microseconds")
-        return value.astimezone(UTC) if value.tzinfo is None else value
-    if isinstance(value, Decimal):
-        if bounded_decimal(value) is None:
-            raise GqlError(f"a parameter of {value!s:.40}: a DECIMAL has at most 300 digits before and after the point")
-        return value
-    if isinstance(value, UUID):
-        return value
-    if isinstance(value, str) and not value.isascii() and _is_broken(value):
-        raise GqlError("a parameter with half a character in it (a lone surrogate) equals nothing")
-    if value is None or isinstance(value, bool | int | float | str | Decimal | date | timedelta | list | dict):
-        return value
-    raise GqlError(f"a parameter cannot be a {type(value).__name__}")
-
-
-def _is_broken(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _in_constants(items: tuple[Any, ...]) -> Callable[[Any], bool | None]:
-    """IN over constants: by hash where value and items are texts or numbers, one by one else."""
-    numbers = frozenset(group_key(item) for item in items if item.__class__ in NUMBERS)
-    texts = frozenset(item for item in items if item.__class__ is str)
-    all_numbers = all(item.__class__ in NUMBERS for item in items)
-    all_texts = len(items) > 0 and all(item.__class__ is str for item in items)
-
-    def holds(value: Any) -> bool | None:
-        cls = value.__class__
-        if cls is str:
-            if value in texts:
-                return True
-            if all_texts or all_numbers:
-                return False if all_texts else None
-        elif cls in NUMBERS:
-            if (value if cls is int else group_key(value)) in numbers:
-                return True
-            if all_texts or all_numbers:
-                return False if all_numbers else None
-        return functions.in_list(value, *items)
-
-    return holds
-
-
-def build(name: str, arguments: Sequence[str], body: ast.expr, names: dict[str, Any]) -> Callable[..., Any]:
-    """A function that returns `body`; `names` are what it may refer to beside its arguments."""
-    signature = ast.arguments(
-        posonlyargs=[],
-        args=[ast.arg(argument) for argument in arguments],
-        kwonlyargs=[],
-        kw_defaults=[],
-        defaults=[],
-    )
-    definition = ast.FunctionDef(name=name, args=signature, body=[ast.Return(body)], decorator_list=[])
-    module = ast.fix_missing_locations(ast.Module([definition], []))
-    scope: dict[str, Any] = {"__builtins__": {"enumerate": enumerate, "zip": zip}, **names, "ABSENT": ABSENT}
-    try:
-        code = compile(module, f"<{name}>", "exec")
-    except RecursionError:
-        raise GqlError("this is nested too deeply") from None
-    inner = next(constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return FunctionType(inner, scope, name)

@@ -154,14 +154,10 @@ def _list_converter(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _map_converter(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: (
-        {name: convert(item) for name, item in value.items()} if value.__class__ is dict else None
-    )
+    return lambda value: {name: convert(item) for name, item in value.items()} if value.__class__ is dict else None
 
 
-def _struct_converter(
-    named: Mapping[str, Callable[[Any], Any]], other: Callable[[Any], Any]
-) -> Callable[[Any], Any]:
+def _struct_converter(named: Mapping[str, Callable[[Any], Any]], other: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: (
         {name: named.get(name, other)(item) for name, item in value.items()} if value.__class__ is dict else None
     )

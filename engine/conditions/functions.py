@@ -7,7 +7,7 @@ scalars.py and times.py, CAST is in casts.py.
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -20,13 +20,13 @@ from geode_client.values import (
     NUMBERS,
     ROUNDED,
     TIMES,
-    CalendarInterval,
     WrittenNumber,
     as_decimal,
     as_timestamp,
     bounded_decimal,
     compare,
     equal,
+    group_key,
     interval_of,
     rounded_decimal,
 )
@@ -116,6 +116,30 @@ def like(text: Any, pattern: Any, escape: str | None, fold: bool) -> bool | None
     return None if ready is None else ready.matches(text)
 
 
+def in_constants(items: tuple[Any, ...]) -> Callable[[Any], bool | None]:
+    """IN over constants: by hash where value and items are texts or numbers, one by one else."""
+    numbers = frozenset(group_key(item) for item in items if item.__class__ in NUMBERS)
+    texts = frozenset(item for item in items if item.__class__ is str)
+    all_numbers = all(item.__class__ in NUMBERS for item in items)
+    all_texts = len(items) > 0 and all(item.__class__ is str for item in items)
+
+    def holds(value: Any) -> bool | None:
+        cls = value.__class__
+        if cls is str:
+            if value in texts:
+                return True
+            if all_texts or all_numbers:
+                return False if all_texts else None
+        elif cls in NUMBERS:
+            if (value if cls is int else group_key(value)) in numbers:
+                return True
+            if all_texts or all_numbers:
+                return False if all_numbers else None
+        return in_list(value, *items)
+
+    return holds
+
+
 # ── computing ──
 def finite(value: Any) -> Any:
     """The value where it is within the bounds of its kind of number, else NULL."""
@@ -172,9 +196,7 @@ def _add_times(left: Any, right: Any) -> Any:
 
 
 def _add_intervals(left: Any, right: Any) -> Any:
-    one, other = (
-        (0, side) if side.__class__ is timedelta else (side.months, side.rest) for side in (left, right)
-    )
+    one, other = ((0, side) if side.__class__ is timedelta else (side.months, side.rest) for side in (left, right))
     return interval_of(one[0] + other[0], one[1] + other[1])
 
 

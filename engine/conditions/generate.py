@@ -11,10 +11,12 @@ from typing import Any
 from sqlglot import exp
 
 from geode_client.conditions import present
-from geode_client.conditions.compile import Compiler, build, is_path
-from geode_client.conditions.normal import requirement_of
-from geode_client.conditions.requirements import Requirement
+from geode_client.conditions.build import build
+from geode_client.conditions.compile import Compiler
 from geode_client.conditions.kinds import Kinds
+from geode_client.conditions.normal import requirement_of
+from geode_client.conditions.paths import is_path
+from geode_client.conditions.requirements import Requirement
 from geode_client.conditions.rows import MessageReference
 from geode_client.errors import GqlError
 from geode_client.grammar.ast import TypeNode

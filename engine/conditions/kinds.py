@@ -57,7 +57,19 @@ _OF_VALUE: Mapping[type, str] = {
 _READ_FROM_TEXT: Mapping[str, Callable[[str], Any]] = {TIME: parse_timestamp, UUID: parse_uuid}
 _ORDERING = (exp.LT, exp.LTE, exp.GT, exp.GTE)
 _COMPARING = (exp.EQ, exp.NEQ, exp.NullSafeEQ, exp.NullSafeNEQ, *_ORDERING)
-_TRUTHS = (*_COMPARING, exp.And, exp.Or, exp.Not, exp.Is, exp.In, exp.Between, exp.Like, exp.ILike, exp.Escape, exp.Exists)
+_TRUTHS = (
+    *_COMPARING,
+    exp.And,
+    exp.Or,
+    exp.Not,
+    exp.Is,
+    exp.In,
+    exp.Between,
+    exp.Like,
+    exp.ILike,
+    exp.Escape,
+    exp.Exists,
+)
 _TEXT = frozenset((TEXT,))
 _NUMBERS = frozenset((NUMBER,))
 
@@ -110,7 +122,7 @@ class Kinds:
     def check(self, tree: exp.Expression) -> None:
         """Raise GqlError for the first part that can never have a result because of a declared column."""
         for node in tree.walk():
-            self._check_node(node)
+            self._check_node(node)  # type: ignore[arg-type,unused-ignore]
 
     def _check_node(self, node: exp.Expression) -> None:
         match node:
@@ -163,7 +175,12 @@ class Kinds:
                 raise _error(f"{(a.column or b.column)}: {what}", left if a.column else right)
             return
         for one, other, text in ((a, b, right), (b, a, left)):
-            if one.kind in _READ_FROM_TEXT and other.kind == TEXT and self._may_be_read(text, one.kind):
+            if (
+                one.kind is not None
+                and one.kind in _READ_FROM_TEXT
+                and other.kind == TEXT
+                and self._may_be_read(text, one.kind)
+            ):
                 return
         named, other, side = (a, b, right) if a.column else (b, a, left)
         place = left if a.column else right

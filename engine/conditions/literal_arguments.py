@@ -28,7 +28,11 @@ def _part(known: Known, parts: Sequence[str]) -> Mistake | None:
     part = _text_at(known, 0)
     if part is None or part.lower() in parts:
         return None
-    return 0, f"there is no part {part!r} of a time", did_you_mean(part.lower(), parts) or f"parts are {', '.join(parts)}"
+    return (
+        0,
+        f"there is no part {part!r} of a time",
+        did_you_mean(part.lower(), parts) or f"parts are {', '.join(parts)}",
+    )
 
 
 def _date_trunc(known: Known) -> Mistake | None:

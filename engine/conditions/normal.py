@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlglot import exp
 
-from geode_client.conditions.compile import MIRRORED, OPPOSITE, Compiler, bare, flat, has_every_step, is_path
+from geode_client.conditions.compile import MIRRORED, OPPOSITE, Compiler
 from geode_client.conditions.like import literal_pieces
+from geode_client.conditions.paths import bare, flat, has_every_step, is_path
 from geode_client.conditions.requirements import (
     ANYTHING,
     NEVER,

@@ -35,7 +35,9 @@ def compiled(pattern: str, flags: str = "") -> Any:
         raise BadPattern(f"a regular expression has at most {PATTERN_CHARACTERS_MAX} characters, not {len(pattern)}")
     wrong = next((flag for flag in flags if flag not in FLAGS), None)
     if wrong is not None:
-        raise BadPattern(f"unknown flag {wrong!r}: i ignores case, m matches ^ and $ at lines, s lets . match line ends")
+        raise BadPattern(
+            f"unknown flag {wrong!r}: i ignores case, m matches ^ and $ at lines, s lets . match line ends"
+        )
     re2 = engine()
     options = re2.Options()
     options.max_mem = MEMORY_BYTES_MAX

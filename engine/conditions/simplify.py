@@ -15,7 +15,8 @@ from typing import Any
 
 from sqlglot import exp
 
-from geode_client.conditions.compile import OPPOSITE, bare, flat, has_every_step, is_path
+from geode_client.conditions.compile import OPPOSITE
+from geode_client.conditions.paths import bare, flat, has_every_step, is_path
 from geode_client.errors import GqlError
 
 _TWO_VALUED = (exp.Is, exp.Exists, exp.Boolean)

@@ -62,9 +62,7 @@ def scale_interval(interval: Any, factor: Any, *, divide: bool = False) -> Any:
     factor = plain_number(factor)
     if factor.__class__ not in NUMBERS:
         return None
-    months, rest = (
-        (0, interval) if interval.__class__ is timedelta else (interval.months, interval.rest)
-    )
+    months, rest = (0, interval) if interval.__class__ is timedelta else (interval.months, interval.rest)
     try:
         operation = ROUNDED.divide if divide else EXACT.multiply
         scaled_months = operation(Decimal(months), as_decimal(factor))
@@ -242,7 +240,7 @@ def _by_format(text: str, form: str) -> datetime | None:
     if len(text) > FORMAT_CHARACTERS_MAX or len(form) > FORMAT_CHARACTERS_MAX or unknown_code(form) is not None:
         return None
     try:
-        return in_utc(datetime.strptime(text, form))  # noqa: DTZ007 - without an offset it is UTC
+        return in_utc(datetime.strptime(text, form))
     except (ValueError, OverflowError, re.error, TypeError):
         return None
 
@@ -250,4 +248,3 @@ def _by_format(text: str, form: str) -> datetime | None:
 def current_date(now: datetime) -> Any:
     """Today in UTC."""
     return now.astimezone(UTC).date()
-

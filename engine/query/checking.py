@@ -7,9 +7,10 @@ fit.
 
 from sqlglot import exp
 
-from geode_client.conditions.compile import Compiler, is_path
+from geode_client.conditions.compile import Compiler
 from geode_client.conditions.declared import type_at
 from geode_client.conditions.kinds import UNKNOWN, Kind, Kinds, of_column
+from geode_client.conditions.paths import is_path
 from geode_client.conditions.rows import path_text, steps_of
 from geode_client.errors import GqlError
 from geode_client.grammar.functions import ARRAY, BOOLEAN, NUMBER, OBJECT, TEXT

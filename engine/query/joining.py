@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from geode_client.query.batches import ROWS_AT_ONCE, Batch, Vector
+from geode_client.query.group_keys import is_own_key
 from geode_client.query.membership import join_key
-from geode_client.query.aggregates import is_own_key
 from geode_client.values import finer_digits, parse_timestamp, parse_uuid
 
 Places = list[int]

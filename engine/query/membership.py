@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from geode_client.values import as_uuid, equal, group_key, parse_timestamp
+from geode_client.values import equal, group_key, parse_timestamp
 
 _KINDS: dict[Any, int] = {bool: 0, int: 1, float: 1, Decimal: 1, str: 2, datetime: 3, date: 3, UUID: 5}
 

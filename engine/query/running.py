@@ -15,8 +15,9 @@ from geode_client.conditions.zones import ScanCounts
 from geode_client.grammar.ast import TypeNode
 from geode_client.query import operators as nodes
 from geode_client.query import system
-from geode_client.query.aggregates import Groups, group_keys
+from geode_client.query.aggregates import Groups
 from geode_client.query.batches import ROWS_AT_ONCE, Batch, Bounds, Kept, Pace, Vector, joined
+from geode_client.query.group_keys import group_keys
 from geode_client.query.joining import HashTable, Joiner
 from geode_client.query.measuring import Measures
 from geode_client.query.membership import Membership

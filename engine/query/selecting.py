@@ -14,7 +14,7 @@ from sqlglot import exp
 from geode_client.broker import Broker
 from geode_client.catalog import DEAD_LETTER_ORIGIN, Topic, dead_letter_topic_of
 from geode_client.conditions import compile_condition
-from geode_client.conditions.compile import plain_value
+from geode_client.conditions.parameters import plain_value
 from geode_client.errors import GqlError, TopicNotFound, did_you_mean
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import unparse_expression

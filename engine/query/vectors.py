@@ -14,7 +14,8 @@ from typing import Any
 from sqlglot import exp
 
 from geode_client.conditions import declared, functions, present
-from geode_client.conditions.compile import Compiler, build
+from geode_client.conditions.build import build
+from geode_client.conditions.compile import Compiler
 from geode_client.conditions.fields import Projection, attribute_of
 from geode_client.conditions.rows import MessageReference, steps_of
 from geode_client.errors import GqlError

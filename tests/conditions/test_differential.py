@@ -80,7 +80,7 @@ def all_agree(text: str, bodies: list[Any], spelling: int) -> None:
     agrees_in_raw_json(condition, lines, chosen)
 
 
-DECLARED = {"a": Scalar("TIMESTAMP"), "b": Scalar("DECIMAL"), "c": Scalar("DATE")}
+DECLARED = {"a": Scalar("TIMESTAMP"), "b": Scalar("DECIMAL"), "c": Scalar("DATE"), "d": Scalar("UUID")}
 
 
 @pytest.mark.parametrize("bundle", range(2))
@@ -113,7 +113,12 @@ def as_declared(body: dict[str, Any]) -> dict[str, Any]:
     read = interpreter.Interpreter(None, {})
     made = dict(body)
     for name in body.keys() & DECLARED.keys():
-        if name == "b":
+        if name == "d":
+            made[name] = interpreter.uuid_of(body[name])
+        elif name == "c":
+            moment = interpreter.moment_of(body[name])
+            made[name] = None if moment is None else moment.date()
+        elif name == "b":
             try:
                 made[name] = read.to_decimal(body[name])
             except ArithmeticError:
