@@ -139,7 +139,7 @@ def plain_number(value: Any) -> Any:
     return float(value) if value.__class__ is WrittenNumber else value
 
 
-def _compare_numbers(left: Any, right: Any) -> Any:
+def _compare_numbers(left: Any, right: Any) -> int | None:
     a, b = left.__class__, right.__class__
     if (a is float and math.isnan(left)) or (b is float and math.isnan(right)):
         return None
@@ -147,7 +147,7 @@ def _compare_numbers(left: Any, right: Any) -> Any:
         left = exact_float(left)
     if b is float and (a is Decimal or not -EXACT_FLOAT_MAX < right < EXACT_FLOAT_MAX):
         right = exact_float(right)
-    return (left > right) - (left < right)
+    return int(left > right) - int(left < right)
 
 
 # ── times and UUIDs ──
