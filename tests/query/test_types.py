@@ -239,16 +239,6 @@ def test_usual_names_of_types_mean_ours(client: SyncClient) -> None:
             client.execute(f"CREATE TOPIC u SCHEMA (a {wrong})")
 
 
-def test_files_keep_the_digits(client: SyncClient, tmp_path: Path) -> None:
-    schema = "SCHEMA (m DECIMAL, d DATE, u UUID, l LIST<DECIMAL>)"
-    client.execute(f"CREATE TOPIC t {schema}")
-    client.publish("t", {"m": EXACT, "d": "2024-02-29", "u": TOKEN, "l": [EXACT]})
-    client.execute(f"COPY t TO '{tmp_path / 'x.jsonl'}'")
-    client.execute(f"CREATE TOPIC again {schema}")
-    client.execute(f"COPY again FROM '{tmp_path / 'x.jsonl'}'")
-    assert rows(client, "SELECT m, d, u, l FROM again") == [(EXACT, date(2024, 2, 29), TOKEN, [EXACT])]
-
-
 def test_arrow_has_a_type_for_each(client: SyncClient) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     client.execute("CREATE TOPIC t SCHEMA (m DECIMAL, d DATE, at TIMESTAMP, u UUID, l LIST<DECIMAL>)")

@@ -70,7 +70,9 @@ class Maker:
         self.chance = chance
 
     def number(self, depth: int = 2) -> str:
-        inner = lambda: self.number(depth - 1)
+        def inner() -> str:
+            return self.number(depth - 1)
+
         match self.chance.randrange(8) if depth else 0:
             case 0 | 1:
                 return self.pick(("n", "m", "id", "m"))
