@@ -4,7 +4,7 @@ Every operator gives rows with the `columns` it names. Expressions above a scan 
 position (columns.py); the `outputs` of a scan read messages. `source`, or `left` and `right`, or `sources` stand below.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,15 @@ Columns = tuple[Column, ...]
 def names(columns: Columns) -> tuple[str, ...]:
     """The names of columns."""
     return tuple(column.name for column in columns)
+
+
+def declared_alike(topics: Sequence[Topic]) -> dict[str, TypeNode]:
+    """The columns that all of some topics declare with the same type."""
+    found: dict[str, TypeNode] | None = None
+    for topic in topics:
+        types = {} if topic.schema is None else {column.name: column.type for column in topic.schema.columns}
+        found = types if found is None else {name: kind for name, kind in found.items() if types.get(name) == kind}
+    return found or {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,9 +301,8 @@ def _spread_out(bodies: Vector, names: tuple[str, ...]) -> list[Vector]:
 
 
 def declared(node: nodes.Scan) -> Mapping[str, TypeNode] | None:
-    """The declared columns of what is scanned, where it is one topic with a schema."""
-    schema = node.topics[0].schema if len(node.topics) == 1 else None
-    return None if schema is None else {column.name: column.type for column in schema.columns}
+    """The declared columns of what is scanned, as far as all its topics declare them alike."""
+    return nodes.declared_alike(node.topics) or None
 
 
 def plain_columns(columns: nodes.Columns) -> frozenset[int]:

@@ -81,10 +81,8 @@ class Source:
 
     @property
     def types(self) -> Mapping[str, TypeNode]:
-        """What the schema of the one topic declares."""
-        topics = self.node.topics if isinstance(self.node, nodes.Scan) else ()
-        schema = topics[0].schema if len(topics) == 1 else None
-        return {} if schema is None else {column.name: column.type for column in schema.columns}
+        """What the schema of the topic declares; of several topics what all of them declare alike."""
+        return nodes.declared_alike(self.node.topics) if isinstance(self.node, nodes.Scan) else {}
 
     @property
     def is_topic(self) -> bool:

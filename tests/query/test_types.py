@@ -281,3 +281,25 @@ def test_some_element_in_select_and_subscribe(client: SyncClient) -> None:
         assert [message["id"] for message in subscription] == [1]
     with pytest.raises(GqlError, match="items of one array"):
         client.query("SELECT id FROM t WHERE items[*].p = others[*].p")
+
+
+def test_topics_of_a_pattern_share_what_they_declare_alike(client: SyncClient) -> None:
+    client.execute("CREATE TOPIC p/a SCHEMA (m DECIMAL, x INT)")
+    client.execute("CREATE TOPIC p/b SCHEMA (m DECIMAL, x STRING)")
+    client.publish("p/a", {"m": EXACT, "x": 1})
+    client.publish("p/b", {"m": EXACT, "x": "one"})
+    assert rows(client, f"SELECT m, x FROM p/* WHERE m = {EXACT} ORDER BY _topic") == [(EXACT, 1), (EXACT, "one")]
+    assert rows(client, "SELECT sum(m) FROM p/*") == [(Decimal("0.246913578024691357802469135780"),)]
+
+
+def test_arrow_columns_without_values_have_the_declared_type(client: SyncClient) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    client.execute("CREATE TOPIC t SCHEMA (m DECIMAL, d DATE, n INT, at TIMESTAMP)")
+    kinds = client.query("SELECT m, d, n, at, count(*) FROM t GROUP BY m, d, n, at").to_arrow().schema.types
+    assert kinds == [
+        pyarrow.decimal128(38, 9),
+        pyarrow.date32(),
+        pyarrow.int64(),
+        pyarrow.timestamp("us", tz="UTC"),
+        pyarrow.int64(),
+    ]
