@@ -492,8 +492,8 @@ class Compiler:
         return self.call(_caster(node), self.operand(node.this))
 
     def _distinct(self, node: exp.Expression) -> ast.expr:
-        differ = self.call(functions.distinct, self.operand(node.this), self.operand(node.expression))
-        return ast.UnaryOp(ast.Not(), differ) if isinstance(node, exp.NullSafeEQ) else differ
+        function = functions.distinct if isinstance(node, exp.NullSafeNEQ) else functions.not_distinct
+        return self.call(function, self.operand(node.this), self.operand(node.expression))
 
 
 _VALUES: Mapping[type[exp.Expression], Callable[[Compiler, Any], ast.expr]] = {

@@ -66,10 +66,15 @@ def between(value: Any, low: Any, high: Any) -> bool | None:
 
 
 def distinct(left: Any, right: Any) -> bool:
-    """IS DISTINCT FROM: whether two values differ, NULL being equal to NULL."""
+    """IS DISTINCT FROM: NULL is a value like any other, and what does not compare is different."""
     if left is None or right is None:
         return left is not right
-    return equal(left, right) is not True
+    same = equal(left, right)
+    return group_key(left) != group_key(right) if same is None else not same
+
+
+def not_distinct(left: Any, right: Any) -> bool:
+    return not distinct(left, right)
 
 
 def in_list(value: Any, *items: Any) -> bool | None:
