@@ -7,6 +7,7 @@ nearest right name, canonical text, storage) follows from the table.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -18,6 +19,7 @@ from geode_client.units import format_duration, format_size, parse_duration_us, 
 PRIORITY_NAMES = {"low": 2, "normal": 5, "high": 7, "critical": 9}
 COMPRESSIONS = ("lz4", "none")
 RETRY_FOR_EVER = -1
+TIME_ZONE_CHARACTERS_MAX = 64
 
 
 class Entry(Protocol):
@@ -134,6 +136,17 @@ def _retries(value: object) -> int:
         raise GqlError(f"{error.message} (or 'forever')", hint=error.hint) from error
 
 
+def _time_zone(value: object) -> str:
+    if not isinstance(value, str) or not value or len(value) > TIME_ZONE_CHARACTERS_MAX:
+        raise GqlError(f"a time zone is text such as 'America/New_York', not {value!r:.60}")
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        hint = "write a zone of the IANA database, such as 'America/New_York'"
+        raise GqlError(f"there is no time zone {value!r}", hint=hint) from None
+    return value
+
+
 def _duration(attribute: str, description: str) -> Option:
     return Option(attribute, _positive_duration, description, format_duration)
 
@@ -166,6 +179,7 @@ TOPIC_OPTIONS: Mapping[str, Option] = {
     "max_message_bytes": _size("max_message_bytes", "largest message as JSON text"),
     "expire_when_idle": _duration("expire_when_idle_us", "drops an automatically made topic that is not used"),
     "strict": Option("strict", _truth, "fields that the schema does not name are refused"),
+    "time_zone": Option("time_zone", _time_zone, "zone of declared times that are published without an offset"),
 }
 
 
@@ -190,6 +204,7 @@ class TopicOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     max_message_bytes: int = 1024 * 1024
     expire_when_idle_us: int | None = None
     strict: bool = False
+    time_zone: str | None = None
 
     @classmethod
     def parse(cls, entries: Iterable[Entry | Given] | Mapping[str, Any]) -> Self:

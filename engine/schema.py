@@ -9,10 +9,9 @@ place.
 import base64
 import binascii
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Self, assert_never
@@ -20,6 +19,8 @@ from typing import Annotated, Any, Self, assert_never
 import msgspec
 
 from geode_client import codec
+from geode_client.conditions.declared import holds, holds_decimal
+from geode_client.conditions.localise import localised
 from geode_client.errors import GqlError, InvalidMessage, SchemaViolation
 from geode_client.grammar.ast import (
     ColumnDefinition,
@@ -32,7 +33,15 @@ from geode_client.grammar.ast import (
     StructType,
     TypeNode,
 )
-from geode_client.grammar.source import Span
+from geode_client.grammar.source import Span, exact_number_of
+from geode_client.values import (
+    DECIMAL_PLACES_MAX,
+    bounded_decimal,
+    finer_digits,
+    parse_decimal,
+    parse_timestamp,
+    parse_uuid,
+)
 
 FOUND_CHARACTERS_MAX = 60
 COLUMNS_MAX = 1_000
@@ -53,8 +62,7 @@ class _Text:
 class _Timestamp(_Text):
     @staticmethod
     def right(text: str) -> bool:
-        datetime.fromisoformat(text)
-        return len(text) > 10
+        return len(text) > 10 and parse_timestamp(text) is not None and not finer_digits(text)
 
 
 class _Date(_Text):
@@ -67,8 +75,7 @@ class _Date(_Text):
 class _Uuid(_Text):
     @staticmethod
     def right(text: str) -> bool:
-        uuid.UUID(text)
-        return True
+        return parse_uuid(text) is not None
 
 
 class _Bytes(_Text):
@@ -81,7 +88,7 @@ class _Bytes(_Text):
 class _Decimal(_Text):
     @staticmethod
     def right(text: str) -> bool:
-        return Decimal(text).is_finite()
+        return parse_decimal(text) is not None
 
 
 _SCALARS: Mapping[str, Any] = {
@@ -137,8 +144,11 @@ class Schema:
         """The schema after ADD COLUMN."""
         return Schema((*self.columns, column))
 
-    def check(self, lines: bytes, *, strict: bool) -> bytes:
-        """The lines of a batch, with defaults filled in; raises SchemaViolation for the first message that is refused."""
+    def check(self, lines: bytes, *, strict: bool, time_zone: str | None = None) -> bytes:
+        """The lines of a batch, with defaults filled in; raises SchemaViolation for the first message that is refused.
+
+        With a time zone, times without an offset get the one that they have there.
+        """
         decoder = self._strict_decoder if strict else self._decoder
         try:
             decoder.decode_lines(lines)
@@ -147,11 +157,13 @@ class Schema:
             raise InvalidMessage(f"the schema refuses it: {error}") from error
         if self._formed:
             self._check_forms(lines)
+        if time_zone is not None and self._timed:
+            lines = localised(lines, self._timed, time_zone)
         return fill_missing(lines, self._defaults) if self._defaults else lines
 
     def _check_forms(self, lines: bytes) -> None:
         """The second look at columns whose type a decoder cannot tell: DECIMAL, and what holds one."""
-        self._name_violation(codec.decode_lines(lines), strict=False)
+        self._name_violation(_exact_decoder.decode_lines(lines), strict=False)
 
     def _name_violation(self, messages: list[Any], *, strict: bool) -> None:
         for index, message in enumerate(messages):
@@ -177,7 +189,11 @@ class Schema:
 
     @cached_property
     def _formed(self) -> bool:
-        return any(_holds_decimal(column.type) for column in self.columns)
+        return any(holds_decimal(column.type) for column in self.columns)
+
+    @cached_property
+    def _timed(self) -> dict[str, TypeNode]:
+        return {column.name: column.type for column in self.columns if holds(column.type, frozenset(("TIMESTAMP",)))}
 
     def defaults_beyond(self, older: "Schema | None") -> dict[str, JsonValue]:
         """The defaults of the columns that an older version of the schema did not have."""
@@ -185,11 +201,11 @@ class Schema:
         return {name: value for name, value in self._defaults.items() if name not in known and value is not None}
 
     def to_json(self) -> bytes:
-        return msgspec.json.encode([_column_record(column) for column in self.columns])
+        return _record_encoder.encode([_column_record(column) for column in self.columns])
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        return cls(tuple(_column_from(record) for record in msgspec.json.decode(text, type=list[_ColumnRecord])))
+        return cls(tuple(_column_from(record) for record in _record_decoder.decode(text)))
 
 
 def _check_name(name: str, span: Span) -> None:
@@ -312,18 +328,6 @@ def _nullable(node: TypeNode, *, strict: bool) -> Any:
     return kind if kind is Any else kind | None
 
 
-def _holds_decimal(node: TypeNode) -> bool:
-    match node:
-        case Scalar(name):
-            return name == "DECIMAL"
-        case ListType(inner) | MapType(inner):
-            return _holds_decimal(inner)
-        case StructType(fields):
-            return any(_holds_decimal(field.type) for field in fields)
-        case _:
-            assert_never(node)
-
-
 Violation = tuple[str, str, str]
 
 
@@ -358,7 +362,7 @@ def _object_violations(
 def _violations(value: Any, node: TypeNode, pointer: str, *, strict: bool) -> list[Violation]:
     match node:
         case Scalar(name):
-            return [] if _is_scalar(value, name) else [(pointer, type_text(node), _found(value))]
+            return [] if _is_scalar(value, name) else [(pointer, _expected(value, name), _found(value))]
         case ListType(element):
             if not isinstance(value, list):
                 return [(pointer, type_text(node), _found(value))]
@@ -392,9 +396,11 @@ def _is_scalar(value: Any, name: str) -> bool:
     if isinstance(value, bool):
         return name == "BOOL"
     if isinstance(value, int):
-        return name in ("INT", "FLOAT", "DECIMAL")
+        return name in ("INT", "FLOAT") or (name == "DECIMAL" and bounded_decimal(Decimal(value)) is not None)
     if isinstance(value, float):
         return name in ("FLOAT", "DECIMAL")
+    if isinstance(value, Decimal):
+        return name == "FLOAT" or (name == "DECIMAL" and bounded_decimal(value) is not None)
     if not isinstance(value, str):
         return False
     if name == "STRING":
@@ -406,8 +412,17 @@ def _is_scalar(value: Any, name: str) -> bool:
         return False
 
 
+def _expected(value: Any, name: str) -> str:
+    """The type, and what is wrong with a value that is nearly one."""
+    if name == "TIMESTAMP" and isinstance(value, str) and parse_timestamp(value) is not None and finer_digits(value):
+        return "TIMESTAMP, which has microseconds (declare the column as STRING to keep finer digits)"
+    if name == "DECIMAL" and isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return f"DECIMAL of at most {DECIMAL_PLACES_MAX} digits before and after the point"
+    return name
+
+
 def _found(value: Any) -> str:
-    text = msgspec.json.encode(value).decode()
+    text = _record_encoder.encode(value).decode()
     return text if len(text) <= FOUND_CHARACTERS_MAX else text[: FOUND_CHARACTERS_MAX - 1] + "…"
 
 
@@ -438,6 +453,11 @@ class _ColumnRecord:
     type: dict[str, Any]
     not_null: bool = False
     default: Annotated[Any, "JSON"] = msgspec.UNSET
+
+
+_record_encoder = msgspec.json.Encoder(decimal_format="number")
+_record_decoder = msgspec.json.Decoder(list[_ColumnRecord], float_hook=exact_number_of)
+_exact_decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def _column_record(column: ColumnDefinition) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Durations and sizes as people write them: '7 days', '1 hour 30 minutes', '250ms'; '512 MiB', '64KB'."""
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 
 from geode_client.errors import GqlError, did_you_mean
+from geode_client.values import CalendarInterval, interval_of
 
 _MICROSECONDS = {
     "us": 1,
@@ -25,6 +27,13 @@ _DURATION_WORDS = {
     "w": ("w", "week", "weeks"),
 }
 _DURATION_UNITS = {word: _MICROSECONDS[unit] for unit, words in _DURATION_WORDS.items() for word in words}
+_INTERVAL_UNITS: Mapping[str, tuple[str, int]] = {
+    **{word: ("us", size) for word, size in _DURATION_UNITS.items()},
+    **dict.fromkeys(("month", "months", "mon", "mons"), ("month", 1)),
+    **dict.fromkeys(("quarter", "quarters"), ("month", 3)),
+    **dict.fromkeys(("y", "year", "years"), ("month", 12)),
+}
+INTERVAL_MONTHS_MAX = 12_000
 _DURATION_NAMES = (("day", "d"), ("hour", "h"), ("minute", "m"), ("second", "s"))
 _SIZE_UNITS = {
     "": 1,
@@ -58,6 +67,21 @@ def parse_duration_us(value: object) -> int:
     return total
 
 
+def parse_interval(text: str) -> CalendarInterval | timedelta:
+    """An interval of a condition: a duration that may have months, quarters and years; raises GqlError."""
+    sums = {"month": 0, "us": 0}
+    for number, unit in _pieces(text.strip().removeprefix("-"), _INTERVAL_UNITS, "interval", "'3 months' or '1 hour'"):
+        kind, size = _INTERVAL_UNITS[unit]
+        amount = number * size
+        if kind == "month" and amount != int(amount):
+            raise GqlError(f"{text[:80]!r}: months are whole in an interval")
+        sums[kind] += int(amount)
+    if sums["us"] > DURATION_US_MAX or sums["month"] > INTERVAL_MONTHS_MAX:
+        raise GqlError(f"interval {text!r:.80} is out of range: up to 1000 years")
+    made = interval_of(sums["month"], timedelta(microseconds=sums["us"]))
+    return -made if text.strip().startswith("-") else made
+
+
 def parse_size_bytes(value: object) -> int:
     """Bytes of a size text, or of a whole number of bytes."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -72,7 +96,13 @@ def parse_size_bytes(value: object) -> int:
 
 
 def _sum_of_pieces(text: str, units: dict[str, int], what: str, examples: str) -> int:
-    total, place = Decimal(0), 0
+    return int(sum((number * units[unit] for number, unit in _pieces(text, units, what, examples)), Decimal(0)))
+
+
+def _pieces(text: str, units: Mapping[str, object], what: str, examples: str) -> list[tuple[Decimal, str]]:
+    """Numbers and units of a text; raises GqlError with a right example."""
+    found: list[tuple[Decimal, str]] = []
+    place = 0
     while place < len(text) or not text.strip():
         piece = _PIECE.match(text, place)
         if piece is None:
@@ -82,9 +112,9 @@ def _sum_of_pieces(text: str, units: dict[str, int], what: str, examples: str) -
             hint = did_you_mean(unit, [name for name in units if name]) or f"write {examples}"
             missing = f"unknown unit '{piece[2]}'" if unit else "a unit is missing"
             raise GqlError(f"{missing} in the {what} {text[:80]!r}", hint=hint)
-        total += Decimal(number) * units[unit]
+        found.append((Decimal(number), unit))
         place = piece.end()
-    return int(total)
+    return found
 
 
 def format_duration(duration_us: int) -> str:

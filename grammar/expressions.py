@@ -12,7 +12,9 @@ from typing import Any
 from lark import Token, Tree
 from sqlglot import exp
 
-from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
+from geode_client.grammar import functions
+from geode_client.grammar.calls import AGGREGATES, TYPES, CallBuilder, unquoted
+from geode_client.grammar.errors import GqlError, GqlSyntaxError
 from geode_client.grammar.names import validate_topic_pattern
 from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, Source, Span, number_of, too_long
 
@@ -20,47 +22,6 @@ CONDITION_TOKENS_MAX = 2_000
 NESTING_MAX = 64
 IN_ITEMS_MAX = 10_000
 
-SCALAR_FUNCTIONS = {
-    "LOWER": (1, 1),
-    "UPPER": (1, 1),
-    "LENGTH": (1, 1),
-    "TRIM": (1, 1),
-    "SUBSTR": (2, 3),
-    "REPLACE": (3, 3),
-    "STARTS_WITH": (2, 2),
-    "ENDS_WITH": (2, 2),
-    "CONTAINS": (2, 2),
-    "COALESCE": (1, 100),
-    "NULLIF": (2, 2),
-    "ABS": (1, 1),
-    "ROUND": (1, 2),
-    "FLOOR": (1, 1),
-    "CEIL": (1, 1),
-    "LEAST": (1, 100),
-    "GREATEST": (1, 100),
-    "NOW": (0, 0),
-    "DATE_TRUNC": (2, 2),
-}
-AGGREGATES: dict[str, type[exp.Expression]] = {
-    "COUNT": exp.Count,
-    "SUM": exp.Sum,
-    "AVG": exp.Avg,
-    "MIN": exp.Min,
-    "MAX": exp.Max,
-    "FIRST": exp.First,
-    "LAST": exp.Last,
-}
-TYPES = {
-    "STRING": exp.DataType.Type.TEXT,
-    "INT": exp.DataType.Type.BIGINT,
-    "FLOAT": exp.DataType.Type.DOUBLE,
-    "BOOL": exp.DataType.Type.BOOLEAN,
-    "TIMESTAMP": exp.DataType.Type.TIMESTAMPTZ,
-    "DATE": exp.DataType.Type.DATE,
-    "DECIMAL": exp.DataType.Type.DECIMAL,
-    "UUID": exp.DataType.Type.UUID,
-    "BYTES": exp.DataType.Type.VARBINARY,
-}
 COMPARISONS: dict[str, type[exp.Expression]] = {
     "=": exp.EQ,
     "<>": exp.NEQ,
@@ -71,16 +32,12 @@ COMPARISONS: dict[str, type[exp.Expression]] = {
     ">=": exp.GTE,
 }
 
+__all__ = ["AGGREGATES", "TYPES", "Builder"]
+
 _Tree = Tree[Token]
 
 
-def unquoted(text: str) -> str:
-    """The text inside quotes of any kind, doubled quotes made single."""
-    quote = text[0]
-    return text[1:-1].replace(quote * 2, quote)
-
-
-class Builder:
+class Builder(CallBuilder):
     """Makes expressions of one statement; `base` is where the statement begins in its source."""
 
     def __init__(self, source: Source, base: int) -> None:
@@ -272,14 +229,6 @@ class Builder:
     def _try_cast(self, tree: _Tree) -> exp.Expression:
         return exp.TryCast(this=self.expression(_trees(tree)[0]), to=self._type(tree.children[-1]))  # type: ignore[arg-type]
 
-    def _type(self, name: Token) -> exp.DataType:
-        kind = TYPES.get(name.upper())
-        if kind is None:
-            raise self._error(
-                f"unknown type {name}", name, did_you_mean(name, TYPES) or f"known are {', '.join(TYPES)}"
-            )
-        return exp.DataType(this=kind)
-
     def _interval(self, tree: _Tree) -> exp.Expression:
         return exp.Interval(this=exp.Literal.string(unquoted(str(tree.children[-1]))))
 
@@ -293,34 +242,10 @@ class Builder:
         text = exp.Literal.string(unquoted(str(tree.children[-1])))
         return exp.Cast(this=text, to=exp.DataType(this=kind))
 
-    def _call(self, tree: _Tree) -> exp.Expression:
-        name = str(tree.children[0]).upper()
-        arguments = [self.expression(child) for child in _trees(tree)]
-        if name in AGGREGATES:
-            if len(arguments) != 1:
-                raise self._error(f"{name} takes one argument", tree)
-            return AGGREGATES[name](this=arguments[0])
-        bounds = SCALAR_FUNCTIONS.get(name)
-        if bounds is None:
-            known = [*SCALAR_FUNCTIONS, *AGGREGATES]
-            raise self._error(f"unknown function {tree.children[0]}", tree.children[0], did_you_mean(name, known))
-        if not bounds[0] <= len(arguments) <= bounds[1]:
-            wanted = str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]} to {bounds[1]}"
-            raise self._error(f"{name} takes {wanted} argument{'s' * (wanted != '1')}, not {len(arguments)}", tree)
-        return exp.Anonymous(this=name, expressions=arguments)
-
-    def _call_star(self, tree: _Tree) -> exp.Expression:
-        if str(tree.children[0]).upper() != "COUNT":
-            raise self._error("only COUNT takes *", tree)
-        return exp.Count(this=exp.Star())
-
-    def _call_distinct(self, tree: _Tree) -> exp.Expression:
-        if str(tree.children[0]).upper() != "COUNT":
-            raise self._error("only COUNT takes DISTINCT", tree)
-        return exp.Count(this=exp.Distinct(expressions=[self._last(tree)]))
-
     def _path(self, tree: _Tree) -> exp.Expression:
         head, *steps = tree.children
+        if not steps and isinstance(head, Token) and head.upper() in functions.BARE:
+            return exp.Anonymous(this=head.upper(), expressions=[])
         made: exp.Expression = exp.Column(this=self.identifier(head))
         made.meta["span"] = self.span(head)
         for step in steps:
@@ -337,6 +262,8 @@ class Builder:
                 return exp.Dot(this=before, expression=exp.Star())
             case "step_key":
                 return exp.Bracket(this=before, expressions=[exp.Literal.string(unquoted(str(last)))])
+            case "step_every":
+                return exp.Bracket(this=before, expressions=[exp.Star()])
             case _:
                 if not str(last).isdigit() or len(step.children) > 1 or len(str(last)) > 18:
                     raise self._error("an index is a whole number from 0", step)
@@ -527,7 +454,18 @@ def _deepens(node: _Tree) -> bool:
     if node.data in ("not_", "signed"):
         inner = node.children[-1]
         return isinstance(inner, Tree) and inner.data in ("not_", "signed")
-    return node.data in ("parenthesised", "call", "case", "cast", "try_cast", "exists", "query", "nested_query")
+    return node.data in (
+        "parenthesised",
+        "call",
+        "call_distinct",
+        "extract",
+        "case",
+        "cast",
+        "try_cast",
+        "exists",
+        "query",
+        "nested_query",
+    )
 
 
 def _is_plain(item: _Tree) -> bool:

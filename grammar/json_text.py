@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from geode_client.grammar.errors import GqlSyntaxError, Unfinished
-from geode_client.grammar.source import Source, Span, number_of
+from geode_client.grammar.source import Source, Span, exact_number_of
 
 if TYPE_CHECKING:
     from geode_client.grammar.ast import ParameterReference
@@ -35,9 +35,9 @@ def _refuse_constant(word: str) -> Any:
     raise _Nonsense(word)
 
 
-def _finite(text: str) -> float:
-    found = float(text)
-    if found in (float("inf"), float("-inf")):
+def _finite(text: str) -> Any:
+    found = exact_number_of(text)
+    if found is None:
         raise _Nonsense(text)
     return found
 
@@ -91,7 +91,7 @@ def _too_deep(source: Source, place: int) -> GqlSyntaxError:
 
 def _check_characters(value: Any, source: Source, place: int, end: int) -> None:
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
         found = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]").search(source.text, place, end)
         at = found.start() if found else place
@@ -182,7 +182,7 @@ class _Reader:
             raise self._wrong(
                 place, 'a JSON value (object, array, "text", number, true, false, null) or $parameter', place
             )
-        value = number_of(number[0])
+        value = exact_number_of(number[0])
         if value is None:
             span = Span(place, number.end())
             raise GqlSyntaxError("this number is too large", span=span, source=self._source)

@@ -1,6 +1,7 @@
 """A text and places in it: offsets, lines and columns, and the caret that shows a person where something is."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 CARET_LINE_MAX = 160
 NUMBER_CHARACTERS_MAX = 400
@@ -22,6 +23,15 @@ def number_of(text: str) -> int | float | None:
         return int(text)
     found = float(text)
     return None if found in (float("inf"), float("-inf")) else found
+
+
+def exact_number_of(text: str) -> int | float | Decimal | None:
+    """The same for a value that is stored: a Decimal where no float has the digits that are written."""
+    found = number_of(text)
+    if isinstance(found, float):
+        written = Decimal(text)
+        return found if Decimal(repr(found)) == written else written
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Statements: from the parser's tree to the records of `ast`. Conditions and queries are left to `expressions`."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from lark import Token, Tree
@@ -8,7 +9,8 @@ from lark import Token, Tree
 from geode_client.grammar import ast
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
 from geode_client.grammar.names import validate_topic_name, validate_topic_pattern
-from geode_client.grammar.source import Source, Span, number_of
+from geode_client.grammar.source import Source, Span, exact_number_of
+from geode_client.grammar.types import DECIMAL_DIGITS_MAX, SIZED, TYPE_NAMES, USUAL_NAMES, scalar_named
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from geode_client.grammar.expressions import Builder
 
 _Tree = Tree[Token]
-TYPE_NAMES = ("STRING", "INT", "FLOAT", "BOOL", "TIMESTAMP", "DATE", "DECIMAL", "UUID", "BYTES", "ANY")
 TYPE_NESTING_MAX = 32
 
 
@@ -82,8 +83,8 @@ class Transformer:
             hint = "a pattern cannot stand here" if "*" in self._text(node) else error.hint
             raise self._error(error.message, node, hint) from error
 
-    def _number(self, token: Token | str, sign: str | None = None) -> int | float:
-        value = number_of((sign or "").replace("+", "") + str(token))
+    def _number(self, token: Token | str, sign: str | None = None) -> int | float | Decimal:
+        value = exact_number_of((sign or "").replace("+", "") + str(token))
         if value is None:
             raise self._error("this number is too large", token)  # type: ignore[arg-type]
         return value
@@ -152,17 +153,38 @@ class Transformer:
                 return ast.MapType(self._type(_trees(tree)[0], depth + 1))
             case "type_struct":
                 return ast.StructType(tuple(self._struct_field(child, depth) for child in _trees(tree)))
+            case "type_array":
+                return ast.ListType(self._type(_trees(tree)[0], depth + 1))
             case _:
-                name = tree.children[0]
-                assert isinstance(name, Token)
-                if name.upper() not in TYPE_NAMES:
-                    known = (*TYPE_NAMES, "LIST", "MAP", "STRUCT")
-                    raise self._error(
-                        f"unknown type {name}",
-                        name,
-                        did_you_mean(name, known) or f"known are {', '.join(known)}",
-                    )
-                return ast.Scalar(name.upper())
+                return ast.Scalar(self._scalar_type(tree))
+
+    def _scalar_type(self, tree: _Tree) -> str:
+        """Our name of a type by any of its names, which may have digits behind them."""
+        words = [child for child in tree.children if isinstance(child, Token) and child.type in ("NAME", "FUNCTION")]
+        name = " ".join(words)
+        found = scalar_named(name)
+        if found is None:
+            known = (*TYPE_NAMES, "LIST", "MAP", "STRUCT")
+            hint = did_you_mean(name, (*known, *USUAL_NAMES)) or f"known are {', '.join(known)}"
+            raise self._error(f"unknown type {name}", words[0], hint)
+        self._check_sizes(tree, found)
+        return found
+
+    def _check_sizes(self, tree: _Tree, name: str) -> None:
+        sizes = [child for child in tree.children if isinstance(child, Token) and child.type == "NUMBER"]
+        if not sizes:
+            return
+        if name not in SIZED or (len(sizes) == 2 and name != "DECIMAL"):
+            raise self._error(f"{name} takes no numbers in brackets", sizes[0])
+        if any(not size.isdigit() or len(size) > 9 for size in sizes):
+            raise self._error("whole numbers are needed here", sizes[0])
+        if name == "DECIMAL" and not (
+            0 < int(sizes[0]) <= DECIMAL_DIGITS_MAX and (len(sizes) == 1 or int(sizes[1]) <= int(sizes[0]))
+        ):
+            hint = "DECIMAL(p, s): p digits in all, s of them after the point"
+            raise self._error(
+                f"a DECIMAL has 1 to {DECIMAL_DIGITS_MAX} digits, and no more after the point", sizes[0], hint
+            )
 
     def _struct_field(self, tree: _Tree, depth: int) -> ast.StructField:
         return ast.StructField(self._text(tree.children[0]), self._type(_trees(tree)[-1], depth + 1))

@@ -9,6 +9,7 @@ import msgspec
 
 from geode_client.grammar import ast
 from geode_client.grammar.ast import ParameterReference
+from geode_client.grammar.functions import BARE
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -18,7 +19,8 @@ _PLAIN_NAME = re.compile(r"[^\W\d]\w*")
 _KEYWORDS = frozenset(
     "AND AS ASC BETWEEN CASE CAST DATE DEFAULT DESC DISTINCT ELSE END ESCAPE EXISTS FALSE FROM GROUP HAVING ILIKE IN"
     " INNER INTERVAL IS JOIN LEFT LIKE LIMIT NOT NULL NULLS OFFSET ON OR ORDER SELECT THEN TIMESTAMP TRUE TRY_CAST"
-    " UNION UNKNOWN WHEN WHERE WITH IF SYSTEM DEAD LIST MAP STRUCT CONSUMER OUTER".split()
+    " UNION UNKNOWN WHEN WHERE WITH IF SYSTEM DEAD LIST MAP STRUCT CONSUMER OUTER"
+    " CURRENT_TIMESTAMP CURRENT_DATE".split()
 )
 
 
@@ -161,6 +163,8 @@ def json_text(value: Any) -> str:
             return "[" + ", ".join(json_text(item) for item in value) + "]"
         case float():
             return _float(value)
+        case Decimal():
+            return str(value)
         case _:
             return msgspec.json.encode(value).decode()
 
@@ -259,7 +263,7 @@ def unparse_expression(node: "exp.Expression") -> str:
     if writer is not None:
         return writer(node)
     if isinstance(node, exp.AggFunc):
-        return f"{type(node).__name__.upper()}({unparse_expression(node.this)})"
+        return _aggregate(node)
     raise TypeError(f"no text for {type(node).__name__}")
 
 
@@ -352,9 +356,34 @@ _TYPE_WORDS = {
 
 
 def _cast(node: Any) -> str:
-    kind = node.args["to"].this.name
+    to = node.args["to"]
+    kind = to.this.name
     word = "TRY_CAST" if type(node).__name__ == "TryCast" else "CAST"
-    return f"{word}({unparse_expression(node.this)} AS {_TYPE_WORDS.get(kind, kind)})"
+    digits = f"({_list(to.expressions)})" if to.expressions else ""
+    return f"{word}({unparse_expression(node.this)} AS {_TYPE_WORDS.get(kind, kind)}{digits})"
+
+
+def _aggregate(node: Any) -> str:
+    arguments = ", ".join(
+        [unparse_expression(node.this), *[unparse_expression(one) for one in node.args.get("more") or ()]]
+    )
+    # An order that the planner has added is not part of the text.
+    order = None if node.meta.get("hidden_order") else node.args.get("order_by")
+    ordered = f" ORDER BY {_list(order)}" if order else ""
+    where = node.args.get("where")
+    filtered = f" FILTER (WHERE {unparse_expression(where)})" if where is not None else ""
+    return f"{type(node).__name__.upper()}({arguments}{ordered}){filtered}"
+
+
+def _call(node: Any) -> str:
+    name = str(node.this)
+    if name == "EXTRACT" and getattr(node.expressions[0], "is_string", False):
+        part = str(node.expressions[0].this)
+        if _PLAIN_NAME.fullmatch(part):
+            return f"EXTRACT({part.upper()} FROM {unparse_expression(node.expressions[1])})"
+    if name in BARE:
+        return name
+    return f"{name}({_list(node.expressions)})"
 
 
 def _select(node: Any) -> str:
@@ -450,7 +479,7 @@ _WRITERS: Mapping[str, Callable[[Any], str]] = {
     "Cast": _cast,
     "TryCast": _cast,
     "Interval": lambda node: f"INTERVAL {unparse_expression(node.this)}",
-    "Anonymous": lambda node: f"{node.this}({_list(node.expressions)})",
+    "Anonymous": _call,
     "Distinct": lambda node: f"DISTINCT {_list(node.expressions)}",
     "Alias": lambda node: f"{unparse_expression(node.this)} AS {unparse_expression(node.args['alias'])}",
     "Select": _select,

@@ -151,13 +151,13 @@ class StatementCompleter(Completer):
 
     async def _of_language(self, kind: str, place: "Place", quoted: bool) -> list[Candidate]:
         from geode_client.grammar.completion import Kind
-        from geode_client.grammar.expressions import AGGREGATES, SCALAR_FUNCTIONS
-        from geode_client.grammar.transform import TYPE_NAMES
+        from geode_client.grammar.functions import AGGREGATES, SCALARS
+        from geode_client.grammar.types import TYPE_NAMES
 
         assert self._known is not None
         match kind:
             case Kind.FUNCTION:
-                return [Candidate(f"{name}()", f"{name}(", "function", 3) for name in SCALAR_FUNCTIONS]
+                return [Candidate(f"{name}()", f"{name}(", "function", 3) for name in SCALARS]
             case Kind.AGGREGATE:
                 return [Candidate(f"{name}()", f"{name}(", "aggregate", 3) for name in AGGREGATES]
             case Kind.TYPE:

@@ -17,6 +17,7 @@ from geode_client import codec
 from geode_client.broker.subscription import Subscription
 from geode_client.message import Message
 from geode_client.query.result import Result
+from geode_client.values import CalendarInterval
 
 CELL_CHARACTERS_MAX = 400
 
@@ -89,6 +90,8 @@ def json_text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, CalendarInterval):
+        return str(value)
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 

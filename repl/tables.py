@@ -7,6 +7,7 @@ appear only on a terminal that wants them (NO_COLOR is heeded).
 import io
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, TextIO
 
 import msgspec
@@ -135,7 +136,7 @@ def _cell(value: Any) -> Text:
 
 
 def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return value is None or (isinstance(value, int | float | Decimal) and not isinstance(value, bool))
 
 
 def _show_vertical(console: Console, result: Result, limit: int) -> None:

@@ -84,7 +84,11 @@ def check_lines(topic: Topic, batch: OutgoingBatch, lines: bytes, bytes_max: int
 def _checked_lines(topic: Topic, lines: bytes, bytes_max: int) -> bytes:
     """The text as it is stored: with the defaults that the schema fills in."""
     _check_sizes(topic, lines, bytes_max)
-    return lines if topic.schema is None else topic.schema.check(lines, strict=topic.options.strict)
+    return (
+        lines
+        if topic.schema is None
+        else topic.schema.check(lines, strict=topic.options.strict, time_zone=topic.options.time_zone)
+    )
 
 
 def made_id() -> str:

@@ -2,8 +2,7 @@
 
 `compile_filter(text)` is public: a condition as text. `compile_condition(tree)` is the same for a tree, with the columns
 that a schema declares. A `Condition` selects the places of a chunk where it is TRUE, decoding only the fields it reads; it
-also judges a single mapping. `compile_rows` makes a function from a batch of rows to tuples of values, for SELECT; its
-`reference` says what the rows are (rows.py). Nothing here loads sqlglot before something is compiled.
+also judges a single mapping. Nothing here loads sqlglot before something is compiled.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +16,9 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
     from geode_client.conditions import generate
-    from geode_client.conditions.rows import MessageReference, TupleReference
     from geode_client.grammar.ast import TypeNode
 
-__all__ = ["Condition", "compile_condition", "compile_filter", "compile_rows"]
+__all__ = ["Condition", "compile_condition", "compile_filter"]
 
 
 def present(value: Any) -> Any:
@@ -62,10 +60,10 @@ class Condition:
         self.tree = tree
         self.text = unparse_expression(tree)
         self.fields: tuple[str, ...] = tuple(made.reference.paths)
-        self.field_steps: tuple[tuple[str | int, ...], ...] = tuple(made.reference.paths.values())
+        self.field_steps: tuple[tuple[Any, ...], ...] = tuple(made.reference.paths.values())
         self.virtual: tuple[str, ...] = tuple(made.reference.virtual)
         self.notices: tuple[str, ...] = tuple(made.reference.notices)
-        self._projection = Projection.of(made.reference.names, made.reference.present)
+        self._projection = Projection.of(made.reference.names, made.reference.present, made.reference.raw)
         self.requirement = made.requirement
         needles = needles_of(made.requirement)
         self._search = None if needles is None else LiteralSearch(needles)
@@ -194,14 +192,3 @@ def _placed(text: str | None, make: "Callable[[], Condition]") -> "Condition":
         return make()
     except GqlError as error:
         raise (error if text is None else error.at(Source(text, "<condition>"))) from error.__cause__
-
-
-def compile_rows(
-    expressions: "Sequence[exp.Expression]",
-    reference: "MessageReference | TupleReference",
-    parameters: Mapping[str, Any] | None = None,
-) -> Callable[..., list[tuple[Any, ...]]]:
-    """A function from rows (and the time, and virtual columns) to one tuple of values a row."""
-    from geode_client.conditions import generate
-
-    return generate.rows(expressions, reference, parameters)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from sqlglot import exp
 
-from geode_client.conditions.compile import plain_value
+from geode_client.conditions.parameters import plain_value
 from geode_client.errors import GqlError
 
 
@@ -30,8 +31,9 @@ def _node(value: Any, name: str) -> exp.Expression:
         case str():
             return exp.Literal.string(value)
         case int() | float() | Decimal():
-            number = exp.Literal.number(format(abs(value), "f") if isinstance(value, Decimal) else repr(abs(value)))
-            return exp.Neg(this=number) if value < 0 else number
+            return _number(value)
+        case UUID():
+            return exp.cast(exp.Literal.string(str(value)), exp.DataType.Type.UUID)
         case datetime():
             moment = value.astimezone(UTC) if value.tzinfo else value
             return exp.cast(exp.Literal.string(moment.isoformat()), exp.DataType.Type.TIMESTAMPTZ)
@@ -42,3 +44,11 @@ def _node(value: Any, name: str) -> exp.Expression:
                 f"parameter ${name}: a {type(value).__name__} cannot be kept in the filter of a durable group",
                 hint="write the values into the condition",
             )
+
+
+def _number(value: float | Decimal) -> exp.Expression:
+    if isinstance(value, Decimal):
+        # A literal alone would be a float beside anything but a DECIMAL.
+        return exp.cast(exp.Literal.string(format(value, "f")), exp.DataType.Type.DECIMAL)
+    number = exp.Literal.number(repr(abs(value)))
+    return exp.Neg(this=number) if value < 0 else number

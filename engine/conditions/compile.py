@@ -9,20 +9,41 @@ costs nothing where no value is needed. Comparisons with constants are written o
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from types import CodeType, FunctionType
+from datetime import timedelta
 from typing import Any, Protocol
-from uuid import UUID
 
 from sqlglot import exp
 
-from geode_client.conditions import functions
-from geode_client.conditions.fields import ABSENT
+from geode_client.conditions import functions, literal_arguments, scalars
+from geode_client.conditions.casts import caster
+from geode_client.conditions.fields import EVERY
+from geode_client.conditions.parameters import plain_value
+from geode_client.conditions.paths import (
+    PREDICATES,
+    bare,
+    chain_of,
+    every_step,
+    every_steps,
+    flat,
+    is_boolean_call,
+    is_path,
+    steps_behind,
+)
+from geode_client.conditions.times import current_date
 from geode_client.errors import GqlError, did_you_mean
-from geode_client.grammar.source import Span, number_of
-from geode_client.units import parse_duration_us
-from geode_client.values import JSON_NUMBERS, equal
+from geode_client.grammar.ast import Scalar, TypeNode
+from geode_client.grammar.source import Span
+from geode_client.units import parse_interval
+from geode_client.values import (
+    EXACT_FLOAT_MAX,
+    JSON_NUMBERS,
+    CalendarInterval,
+    WrittenNumber,
+    as_decimal,
+    equal,
+    finer_digits,
+    plain_number,
+)
 
 _COMPARE: Mapping[type[exp.Expression], tuple[type[ast.cmpop], Callable[[Any, Any], bool | None]]] = {
     exp.EQ: (ast.Eq, equal),
@@ -67,6 +88,14 @@ class Reference(Protocol):
 
     def exists(self, compiler: "Compiler", node: exp.Expression) -> ast.expr: ...
 
+    def is_special(self, node: exp.Expression) -> bool:
+        """Whether the value may be something else than JSON."""
+        ...
+
+    def type_of(self, node: exp.Expression) -> TypeNode | None:
+        """What is declared of a path."""
+        ...
+
 
 class Constant:
     """A value known when the condition is compiled."""
@@ -80,18 +109,12 @@ class Constant:
 class Compiler:
     """Compiles expressions over one kind of row; `names` collects what the generated code is bound to."""
 
-    def __init__(
-        self,
-        reference: Reference,
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        check_types: Callable[[exp.Expression, Any], None] | None = None,
-    ) -> None:
+    def __init__(self, reference: Reference, parameters: Mapping[str, Any] | None = None) -> None:
         self._reference = reference
         self._parameters = parameters or {}
-        self._check_types = check_types
+        # The variables that hold an item of an array, by the path `…[*]` that they stand for.
+        self._items: dict[exp.Expression, str] = {}
         self.names: dict[str, Any] = {}
-        self.uses_now = False
 
     # ── binding ──
     def bind(self, value: Any) -> ast.expr:
@@ -119,6 +142,9 @@ class Compiler:
     def true_form(self, node: exp.Expression) -> ast.expr:
         """Holds exactly when the condition is TRUE."""
         node = bare(node)
+        some = self._some(node)
+        if some is not None:
+            return ast.Compare(some, [ast.Is()], [ast.Constant(True)])
         match node:
             case exp.And():
                 return ast.BoolOp(ast.And(), [self.true_form(part) for part in flat(node, exp.And)])
@@ -145,6 +171,9 @@ class Compiler:
     def false_form(self, node: exp.Expression) -> ast.expr:
         """Holds exactly when the condition is FALSE."""
         node = bare(node)
+        some = self._some(node)
+        if some is not None:
+            return ast.Compare(some, [ast.Is()], [ast.Constant(False)])
         match node:
             case exp.And():
                 return ast.BoolOp(ast.Or(), [self.false_form(part) for part in flat(node, exp.And)])
@@ -166,13 +195,16 @@ class Compiler:
         node = bare(node)
         constant = self.constant(node)
         if constant is not None:
-            return self.bind(constant.value)
+            return self.bind(plain_number(constant.value))
         kind = type(node)
         if kind in _ARITHMETIC:
             return self._chain(node)
+        if kind in PREDICATES or is_boolean_call(node):
+            some = self._some(node)
+            if some is not None:
+                return some
         if kind in _COMPARE:
-            self._check(node.this, node.expression)
-            return self.call(_COMPARE[kind][1], self.value(node.this), self.value(node.expression))
+            return self.call(_COMPARE[kind][1], self.operand(node.this), self.operand(node.expression))
         method = _VALUES.get(kind)
         if method is None:
             if isinstance(node, exp.AggFunc):
@@ -188,7 +220,7 @@ class Compiler:
         node = bare(node)
         match node:
             case exp.Literal():
-                return Constant(str(node.this) if node.is_string else number_of(str(node.this)))
+                return Constant(str(node.this) if node.is_string else _number(str(node.this)))
             case exp.Null():
                 return Constant(None)
             case exp.Boolean():
@@ -214,37 +246,35 @@ class Compiler:
             raise self.error(f"parameter ${name} has no value", node, hint)
         return plain_value(self._parameters[name])
 
-    def _interval(self, node: exp.Expression) -> timedelta:
+    def operand(self, node: exp.Expression) -> ast.expr:
+        """The value for a comparison or computation: a number literal keeps the digits that are written."""
+        constant = self.constant(node)
+        return self.value(node) if constant is None else self.bind(constant.value)
+
+    def _interval(self, node: exp.Expression) -> CalendarInterval | timedelta:
         try:
-            return timedelta(microseconds=parse_duration_us(str(node.this.this)))
+            return parse_interval(str(node.this.this))
         except GqlError as failure:
             raise self.error(failure.message, node, failure.hint) from failure
 
     def _cast_literal(self, node: exp.Expression) -> Any:
         kind = node.args["to"].this
-        value = functions.caster(kind.name)(self.constant(node.this).value)  # type: ignore[union-attr]
-        if (
-            value is None
-            and node.this.is_string
-            and kind in (exp.DataType.Type.TIMESTAMPTZ, exp.DataType.Type.DATE)
-            and not isinstance(node, exp.TryCast)
-        ):
-            raise self.error(f"{node.this.this!r} is no time", node, "write TIMESTAMP '2026-01-31T12:00:00Z'")
+        value = _caster(node)(self.constant(node.this).value)  # type: ignore[union-attr]
+        if not node.this.is_string or isinstance(node, exp.TryCast):
+            return value
+        text = str(node.this.this)
+        if kind in (exp.DataType.Type.TIMESTAMPTZ, exp.DataType.Type.DATE):
+            if value is None:
+                raise self.error(f"{text!r} is no time", node, "write TIMESTAMP '2026-01-31T12:00:00Z'")
+            if kind is exp.DataType.Type.TIMESTAMPTZ and finer_digits(text):
+                raise self.error(f"a TIMESTAMP has microseconds, and {text!r} has finer digits", node)
+        elif kind is exp.DataType.Type.UUID and value is None:
+            raise self.error(f"{text!r} is no UUID", node)
         return value
 
     # ── comparisons ──
-    def _check(self, left: exp.Expression, right: exp.Expression) -> None:
-        """Refuse a comparison of a declared column with a constant of another kind."""
-        if self._check_types is None:
-            return
-        for side, other in ((left, right), (right, left)):
-            constant = self.constant(other)
-            if constant is not None and constant.value is not None:
-                self._check_types(bare(side), constant.value)
-
     def _holds(self, kind: type[exp.Expression], left: exp.Expression, right: exp.Expression) -> ast.expr:
         """Holds exactly when `left kind right` is TRUE."""
-        self._check(left, right)
         left, right = bare(left), bare(right)
         constant = self.constant(right)
         if constant is None and self.constant(left) is not None:
@@ -254,7 +284,11 @@ class Compiler:
             written_out = self._with_constant(kind, left, constant.value)
             if written_out is not None:
                 return written_out
-        compared = self.call(_COMPARE[kind][1], self.value(left), self.value(right))
+            if constant.value.__class__ in _FLOATS and self._reference.type_of(left) == Scalar("DECIMAL"):
+                # What the comparison would make of it for every message.
+                compared = self.call(_COMPARE[kind][1], self.value(left), self.bind(as_decimal(constant.value)))
+                return ast.Compare(compared, [ast.Is()], [ast.Constant(True)])
+        compared = self.call(_COMPARE[kind][1], self.operand(left), self.operand(right))
         return ast.Compare(compared, [ast.Is()], [ast.Constant(True)])
 
     def _with_constant(self, kind: type[exp.Expression], path: exp.Expression, constant: Any) -> ast.expr | None:
@@ -263,7 +297,7 @@ class Compiler:
         value = self.value(path)
         if constant is None:
             return ast.Constant(False)
-        if self._reference_is_special(path):
+        if self._reference.is_special(path):
             return None
         if constant.__class__ is str and kind is exp.EQ:
             return ast.Compare(value, [ast.Eq()], [self.bind(constant)])
@@ -275,21 +309,15 @@ class Compiler:
         cls = ast.Attribute(keep, "__class__", ast.Load())
         if constant.__class__ is str:
             right_kind: ast.expr = ast.Compare(cls, [ast.Is()], [self.bind(str)])
-        elif constant.__class__ in JSON_NUMBERS:
+        elif constant.__class__ in JSON_NUMBERS and _is_small(constant):
             right_kind = ast.Compare(cls, [ast.In()], [self.bind(JSON_NUMBERS)])
         else:
             return None
         return ast.BoolOp(ast.And(), [right_kind, ast.Compare(kept, [operator], [self.bind(constant)])])
 
-    def _reference_is_special(self, path: exp.Expression) -> bool:
-        special = getattr(self._reference, "is_special", None)
-        return bool(special and special(path))
-
     def _in_true(self, node: exp.Expression) -> ast.expr:
-        for item in node.expressions:
-            self._check(node.this, item)
         constants = [self.constant(item) for item in node.expressions]
-        if is_path(bare(node.this)) and not self._reference_is_special(bare(node.this)) and None not in constants:
+        if is_path(bare(node.this)) and not self._reference.is_special(bare(node.this)) and None not in constants:
             values = [constant.value for constant in constants if constant is not None and constant.value is not None]
             kinds = {value.__class__ for value in values}
             if kinds <= {str}:
@@ -297,7 +325,7 @@ class Compiler:
                 keep, kept = self.temporary(subject)
                 cls = ast.Compare(ast.Attribute(keep, "__class__", ast.Load()), [ast.Is()], [self.bind(str)])
                 return ast.BoolOp(ast.And(), [cls, ast.Compare(kept, [ast.In()], [self.bind(frozenset(values))])])
-            if kinds <= {str, int, float}:
+            if kinds <= {str, int, float} and all(_is_small(value) for value in values if value.__class__ is not str):
                 keep, kept = self.temporary(self.value(node.this))
                 accepted = self.bind(frozenset((str, int, float)))
                 cls = ast.Compare(ast.Attribute(keep, "__class__", ast.Load()), [ast.In()], [accepted])
@@ -310,8 +338,8 @@ class Compiler:
         constants = [self.constant(item) for item in node.expressions]
         if None not in constants:
             items = tuple(constant.value for constant in constants if constant is not None)
-            return self.call(_in_constants(items), self.value(node.this))
-        return self.call(functions.in_list, self.value(node.this), *[self.value(item) for item in node.expressions])
+            return self.call(functions.in_constants(items), self.value(node.this))
+        return self.call(functions.in_list, self.operand(node.this), *[self.operand(item) for item in node.expressions])
 
     def _is(self, node: exp.Expression) -> ast.expr:
         match node.expression:
@@ -332,34 +360,87 @@ class Compiler:
         while type(inner) in _ARITHMETIC:
             links.append((_ARITHMETIC[type(inner)], inner.expression))
             inner = bare(inner.this)
-        first = self.value(inner)
+        first = self.operand(inner)
         if len(links) == 1:
-            return self.call(links[0][0], first, self.value(links[0][1]))
+            return self.call(links[0][0], first, self.operand(links[0][1]))
         arguments = [first]
         for function, right in reversed(links):
-            arguments += [self.bind(function), self.value(right)]
+            arguments += [self.bind(function), self.operand(right)]
         return self.call(functions.fold, *arguments)
 
     def _path(self, node: exp.Expression) -> ast.expr:
-        return self._reference.value(self, node)
+        every = every_step(node)
+        if every is None:
+            return self._reference.value(self, node)
+        item = self._items.get(every)
+        steps = steps_behind(node, every)
+        if item is not None:
+            return self.stepped(ast.Name(item, ast.Load()), steps)
+        if every_step(every.this) is None:
+            return self.call(functions.stepped, self._path(every.this), self.bind((EVERY, *steps)))
+        outer = every_step(every.this)
+        assert outer is not None
+        whole = (EVERY, *steps_behind(every.this, outer), EVERY, *steps)
+        base = self._items.get(outer)
+        if base is not None:
+            return self.call(functions.stepped, ast.Name(base, ast.Load()), self.bind(whole[1:]))
+        head, more = outer, whole
+        while (further := every_step(head.this)) is not None:
+            more = (EVERY, *steps_behind(head.this, further), *more)
+            head = further
+        return self.call(functions.stepped, self._path(head.this), self.bind(more))
+
+    def stepped(self, made: ast.expr, steps: Sequence[Any]) -> ast.expr:
+        """The value at the end of some steps."""
+        for step in steps:
+            function = functions.step_name if isinstance(step, str) else functions.step_index
+            made = self.call(function, made, self.bind(step))
+        return made
+
+    # ── some element ──
+    def _some(self, node: exp.Expression) -> ast.expr | None:
+        """A condition on the items of an array: TRUE if it is of one of them. None where it has no path with `[*]`."""
+        is_condition = type(node) in PREDICATES or is_path(node) or is_boolean_call(node)
+        if not is_condition:
+            return None
+        everies = [every for every in every_steps(node) if every not in self._items]
+        if not everies:
+            return None
+        chain = chain_of(everies)
+        if chain is None:
+            raise self.error("a condition looks at the items of one array: [*] of two arrays cannot be combined", node)
+        generators: list[ast.comprehension] = []
+        kept = dict(self._items)
+        for every in chain:
+            name = f"e{len(self.names)}"
+            self.names[name] = None
+            source = self.call(functions.elements, self._path(every.this))
+            self._items[every] = name
+            generators.append(ast.comprehension(ast.Name(name, ast.Store()), source, [], 0))
+        truth = self.value(node)
+        self._items = kept
+        return self.call(functions.some, ast.GeneratorExp(truth, generators))
+
+    def truth(self, node: exp.Expression) -> ast.expr:
+        """A part of a condition as a value."""
+        some = self._some(bare(node))
+        return self.value(node) if some is None else some
 
     def _logic(self, node: exp.Expression) -> ast.expr:
         kind = type(node)
         function = functions.and3 if kind is exp.And else functions.or3
-        parts = [self.value(part) for part in flat(node, kind)]
+        parts = [self.truth(part) for part in flat(node, kind)]
         return self.call(function, *parts)
 
     def _not(self, node: exp.Expression) -> ast.expr:
-        return self.call(functions.not3, self.value(node.this))
+        return self.call(functions.not3, self.truth(node.this))
 
     def _two_valued(self, node: exp.Expression) -> ast.expr:
         return self.true_form(node)
 
     def _between(self, node: exp.Expression) -> ast.expr:
-        self._check(node.this, node.args["low"])
-        self._check(node.this, node.args["high"])
-        low, high = self.value(node.args["low"]), self.value(node.args["high"])
-        return self.call(functions.between, self.value(node.this), low, high)
+        low, high = self.operand(node.args["low"]), self.operand(node.args["high"])
+        return self.call(functions.between, self.operand(node.this), low, high)
 
     def _like(self, node: exp.Expression, escape: str | None = None) -> ast.expr:
         subject, pattern = self.value(node.this), self.value(node.expression)
@@ -386,7 +467,7 @@ class Compiler:
             else:
                 subject = keep if index == 0 else kept
                 assert subject is not None
-                same = self.call(equal, subject, self.value(branch.this))
+                same = self.call(equal, subject, self.operand(branch.this))
                 test = ast.Compare(same, [ast.Is()], [ast.Constant(True)])
             branches.append((test, self.value(branch.args["true"])))
         for test, value in reversed(branches):
@@ -395,13 +476,24 @@ class Compiler:
 
     def _function(self, node: exp.Expression) -> ast.expr:
         name = str(node.this)
-        if name == "NOW":
-            self.uses_now = True
+        if name in ("NOW", "CURRENT_TIMESTAMP"):
             return ast.Name("now", ast.Load())
-        return self.call(functions.SCALARS[name], *[self.value(argument) for argument in node.expressions])
+        if name == "CURRENT_DATE":
+            return self.call(current_date, ast.Name("now", ast.Load()))
+        constants = [self.constant(argument) for argument in node.expressions]
+        wrong = literal_arguments.mistake(name, [None if one is None else (one.value,) for one in constants])
+        if wrong is not None:
+            place, message, hint = wrong
+            raise self.error(message, node.expressions[place], hint)
+        made = self.operand if name in scalars.EXACT_LITERALS else self.value
+        return self.call(scalars.SCALARS[name], *[made(argument) for argument in node.expressions])
 
     def _cast(self, node: exp.Expression) -> ast.expr:
-        return self.call(functions.caster(node.args["to"].this.name), self.value(node.this))
+        return self.call(_caster(node), self.operand(node.this))
+
+    def _distinct(self, node: exp.Expression) -> ast.expr:
+        function = functions.distinct if isinstance(node, exp.NullSafeNEQ) else functions.not_distinct
+        return self.call(function, self.operand(node.this), self.operand(node.expression))
 
 
 _VALUES: Mapping[type[exp.Expression], Callable[[Compiler, Any], ast.expr]] = {
@@ -413,6 +505,8 @@ _VALUES: Mapping[type[exp.Expression], Callable[[Compiler, Any], ast.expr]] = {
     exp.Not: Compiler._not,
     exp.Is: Compiler._two_valued,
     exp.Exists: Compiler._two_valued,
+    exp.NullSafeEQ: Compiler._distinct,
+    exp.NullSafeNEQ: Compiler._distinct,
     exp.In: Compiler._in_value,
     exp.Between: Compiler._between,
     exp.Like: Compiler._like,
@@ -426,85 +520,19 @@ _VALUES: Mapping[type[exp.Expression], Callable[[Compiler, Any], ast.expr]] = {
 }
 
 
-def bare(node: exp.Expression) -> exp.Expression:
-    while isinstance(node, exp.Paren):
-        node = node.this
-    return node
+_FLOATS = frozenset((float, WrittenNumber))
 
 
-def flat(node: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
-    """The parts of a chain of one operator, in order, without recursion."""
-    parts: list[exp.Expression] = []
-    waiting = [node]
-    while waiting:
-        current = bare(waiting.pop())
-        if type(current) is kind:
-            waiting += [current.expression, current.this]
-        else:
-            parts.append(current)
-    return parts
+def _is_small(number: float) -> bool:
+    """Whether Python compares a number with every other one as the language does."""
+    return -EXACT_FLOAT_MAX < number < EXACT_FLOAT_MAX
 
 
-def is_path(node: exp.Expression) -> bool:
-    return isinstance(node, exp.Column | exp.Dot | exp.Bracket)
+def _number(text: str) -> int | float:
+    return int(text) if text.isdigit() else WrittenNumber.of(text)
 
 
-def plain_value(value: Any) -> Any:
-    """A parameter as a value of the language."""
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.astimezone(UTC) if value.tzinfo is None else value
-    if isinstance(value, str) and not value.isascii() and _is_broken(value):
-        raise GqlError("a parameter with half a character in it (a lone surrogate) equals nothing")
-    if value is None or isinstance(value, bool | int | float | str | Decimal | date | timedelta | list | dict):
-        return value
-    raise GqlError(f"a parameter cannot be a {type(value).__name__}")
-
-
-def _is_broken(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _in_constants(items: tuple[Any, ...]) -> Callable[[Any], bool | None]:
-    """IN over constants: by hash where value and item are plain, one by one else."""
-    plain = frozenset(item for item in items if item.__class__ in (str, int, float))
-    one_kind = {str} if all(i.__class__ is str for i in items) else set(JSON_NUMBERS)
-    same_kind = all(item.__class__ in one_kind for item in items)
-
-    def holds(value: Any) -> bool | None:
-        cls = value.__class__
-        if cls is str or cls in JSON_NUMBERS:
-            if value in plain:
-                return True
-            if same_kind and cls in one_kind:
-                return False
-            if cls is not str and same_kind:
-                return None
-        return functions.in_list(value, *items)
-
-    return holds
-
-
-def build(name: str, arguments: Sequence[str], body: ast.expr, names: dict[str, Any]) -> Callable[..., Any]:
-    """A function that returns `body`; `names` are what it may refer to beside its arguments."""
-    signature = ast.arguments(
-        posonlyargs=[],
-        args=[ast.arg(argument) for argument in arguments],
-        kwonlyargs=[],
-        kw_defaults=[],
-        defaults=[],
-    )
-    definition = ast.FunctionDef(name=name, args=signature, body=[ast.Return(body)], decorator_list=[])
-    module = ast.fix_missing_locations(ast.Module([definition], []))
-    scope: dict[str, Any] = {"__builtins__": {"enumerate": enumerate, "zip": zip}, **names, "ABSENT": ABSENT}
-    try:
-        code = compile(module, f"<{name}>", "exec")
-    except RecursionError:
-        raise GqlError("this is nested too deeply") from None
-    inner = next(constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return FunctionType(inner, scope, name)
+def _caster(node: exp.Expression) -> Callable[[Any], Any]:
+    to = node.args["to"]
+    digits = tuple(int(str(size.this)) for size in to.expressions)
+    return caster(to.this.name, (digits[0], digits[1]) if len(digits) == 2 else None)

@@ -10,6 +10,18 @@ import msgspec
 from geode_client import codec
 
 ABSENT = msgspec.UNSET
+
+
+class Every:
+    """The step `[*]` of a path: all items of an array."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "*"
+
+
+EVERY = Every()
 _UNFIT_NAME = re.compile(r'["\\\x00-\x1f]')
 
 
@@ -37,18 +49,23 @@ def attribute_of(name: str) -> str:
 
 
 class Projection:
-    """Decodes the top-level fields `names`; `present` are those of which absence must be told from null.
+    """Decodes the top-level fields `names`; `present` are those of which absence must be told from null, `raw` those that
+    stay JSON text (msgspec.Raw), because decoding would lose digits.
 
     Rows have an attribute for each field (`attribute_of`). Rows that somebody else had decoded with more fields do as well.
     """
 
     __slots__ = ("_decoder", "_struct", "key", "names")
 
-    def __init__(self, names: Iterable[str], present: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], present: Iterable[str], raw: Iterable[str] = ()) -> None:
         self.names = names = frozenset(names)
         present = frozenset(present)
-        self.key = (names, present)
-        fields = [(attribute_of(name), Any, ABSENT if name in present else None) for name in sorted(names)]
+        raw = frozenset(raw) & names
+        self.key = (names, present, raw)
+        fields = [
+            (attribute_of(name), msgspec.Raw if name in raw else Any, ABSENT if name in present else None)
+            for name in sorted(names)
+        ]
         # Decoders cannot look for names with a quotation mark, a backslash or a control character.
         fit = not any(map(_UNFIT_NAME.search, names))
         rename = {attribute_of(name): name for name in names} if fit else None
@@ -56,9 +73,9 @@ class Projection:
         self._decoder = msgspec.json.Decoder(self._struct) if fit else None
 
     @staticmethod
-    def of(names: Iterable[str], present: Iterable[str] = ()) -> "Projection":
+    def of(names: Iterable[str], present: Iterable[str] = (), raw: Iterable[str] = ()) -> "Projection":
         """The projection of these fields; the same for all who ask for the same."""
-        return _projection(frozenset(names), frozenset(present))
+        return _projection(frozenset(names), frozenset(present), frozenset(raw))
 
     def is_decoded(self, chunk: MessageChunk) -> bool:
         """Whether somebody has decoded these fields of the chunk already."""
@@ -75,9 +92,9 @@ class Projection:
         known = chunk.projections
         found: Sequence[Any] | None = known.get(self.key)
         if found is None and known and self.names:
-            names, present = self.key
+            names, present, raw = self.key
             for key, rows in known.items():
-                if isinstance(key, tuple) and key[1] == present and names <= key[0]:
+                if isinstance(key, tuple) and key[1] == present and names <= key[0] and key[2] & names == raw:
                     found = rows
                     break
         return found
@@ -93,7 +110,16 @@ class Projection:
             return found
         except (msgspec.MsgspecError, RecursionError):
             # A message that is no object has no fields; the others are read as ever.
+            if self.key[2]:
+                return [self._row_of_line(line) for line in codec.split_lines(lines + b"\n" * (lines[-1:] != b"\n"))]
             return [self.row(body) for body in codec.decode_lines(lines)]
+
+    def _row_of_line(self, line: bytes) -> Any:
+        assert self._decoder is not None
+        try:
+            return self._decoder.decode(line)
+        except (msgspec.MsgspecError, RecursionError):
+            return self.row(codec.decode(line))
 
     def rows_of(self, bodies: Sequence[bytes]) -> list[Any]:
         """One row for each JSON text of single messages."""
@@ -110,5 +136,5 @@ class Projection:
 
 
 @lru_cache(maxsize=1024)
-def _projection(names: frozenset[str], present: frozenset[str]) -> Projection:
-    return Projection(names, present)
+def _projection(names: frozenset[str], present: frozenset[str], raw: frozenset[str]) -> Projection:
+    return Projection(names, present, raw)

@@ -11,10 +11,13 @@ from typing import Any
 from sqlglot import exp
 
 from geode_client.conditions import present
-from geode_client.conditions.compile import Compiler, build
+from geode_client.conditions.build import build
+from geode_client.conditions.compile import Compiler
+from geode_client.conditions.kinds import Kinds
 from geode_client.conditions.normal import requirement_of
+from geode_client.conditions.paths import is_path
 from geode_client.conditions.requirements import Requirement
-from geode_client.conditions.rows import MessageReference, TupleReference
+from geode_client.conditions.rows import MessageReference
 from geode_client.errors import GqlError
 from geode_client.grammar.ast import TypeNode
 
@@ -47,12 +50,12 @@ class _Forms:
     ) -> None:
         self.reference = reference = MessageReference(columns, alias)
         _find_present(tree, reference)
-        self.compiler = compiler = Compiler(
-            reference, parameters, check_types=lambda node, constant: reference.check(self.compiler, node, constant)
-        )
+        self.compiler = compiler = Compiler(reference, parameters)
+        if columns:
+            Kinds(lambda node: reference.kind_of(node) if is_path(node) else None, compiler.constant).check(tree)
         try:
             self.holds = compiler.true_form(tree)
-            self.value = compiler.value(tree)
+            self.value = compiler.truth(tree)
         except RecursionError:
             raise GqlError("this condition is nested too deeply") from None
 
@@ -84,38 +87,6 @@ def functions_of(
     return Functions(select, single)
 
 
-def rows(
-    expressions: Sequence[exp.Expression],
-    reference: MessageReference | TupleReference,
-    parameters: Mapping[str, Any] | None,
-) -> Callable[..., list[tuple[Any, ...]]]:
-    """A function from rows to tuples of the expressions' values."""
-    if isinstance(reference, MessageReference):
-        for expression in expressions:
-            _find_present(expression, reference)
-    compiler = Compiler(reference, parameters)
-    try:
-        values = ast.Tuple([compiler.value(expression) for expression in expressions], ast.Load())
-    except RecursionError:
-        raise GqlError("this expression is nested too deeply") from None
-    virtual = [f"v{name}" for name in reference.virtual] if isinstance(reference, MessageReference) else []
-    names = {**compiler.names, "present": present}
-    body = ast.ListComp(values, [_loop(virtual, numbered=False, test=None)])
-    return build("compute", ["rows", "now", *[f"{name}s" for name in virtual]], body, names)
-
-
-def predicate(
-    tree: exp.Expression, reference: TupleReference, parameters: Mapping[str, Any] | None
-) -> Callable[..., list[int]]:
-    """A function from tuples to the places where the condition is TRUE."""
-    compiler = Compiler(reference, parameters)
-    try:
-        holds = compiler.true_form(tree)
-    except RecursionError:
-        raise GqlError("this condition is nested too deeply") from None
-    return build("select", ["rows", "now"], _places(holds, []), dict(compiler.names))
-
-
 def _find_present(tree: exp.Expression, reference: MessageReference) -> None:
     """Fields under EXISTS have to be known before anything that reads them is compiled."""
     for node in tree.find_all(exp.Exists):
@@ -126,17 +97,16 @@ def _find_present(tree: exp.Expression, reference: MessageReference) -> None:
 
 def _places(holds: ast.expr, virtual: Sequence[str]) -> ast.expr:
     """`[i for i, r in enumerate(rows) if holds]`, with the virtual columns beside the rows."""
-    return ast.ListComp(ast.Name("i", ast.Load()), [_loop(virtual, numbered=True, test=holds)])
+    return ast.ListComp(ast.Name("i", ast.Load()), [_loop(virtual, test=holds)])
 
 
-def _loop(virtual: Sequence[str], *, numbered: bool, test: ast.expr | None) -> ast.comprehension:
+def _loop(virtual: Sequence[str], *, test: ast.expr) -> ast.comprehension:
     row: ast.expr = ast.Name("r", ast.Store())
     source: ast.expr = ast.Name("rows", ast.Load())
     if virtual:
         row = ast.Tuple([row, *[ast.Name(name, ast.Store()) for name in virtual]], ast.Store())
         columns = [ast.Name(f"{name}s", ast.Load()) for name in virtual]
         source = ast.Call(ast.Name("zip", ast.Load()), [source, *columns], [])
-    if numbered:
-        row = ast.Tuple([ast.Name("i", ast.Store()), row], ast.Store())
-        source = ast.Call(ast.Name("enumerate", ast.Load()), [source], [])
-    return ast.comprehension(row, source, [] if test is None else [test], 0)
+    row = ast.Tuple([ast.Name("i", ast.Store()), row], ast.Store())
+    source = ast.Call(ast.Name("enumerate", ast.Load()), [source], [])
+    return ast.comprehension(row, source, [test], 0)

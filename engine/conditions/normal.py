@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlglot import exp
 
-from geode_client.conditions.compile import MIRRORED, OPPOSITE, Compiler, bare, flat, is_path
+from geode_client.conditions.compile import MIRRORED, OPPOSITE, Compiler
 from geode_client.conditions.like import literal_pieces
+from geode_client.conditions.paths import bare, flat, has_every_step, is_path
 from geode_client.conditions.requirements import (
     ANYTHING,
     NEVER,
@@ -28,10 +29,12 @@ from geode_client.conditions.requirements import (
     any_of,
 )
 from geode_client.conditions.rows import MessageReference
+from geode_client.values import EXACT_FLOAT_MAX, exact_float
 
 _TEXT_COLUMNS = frozenset(("_id", "_key", "_topic"))
 _NUMBER_COLUMNS = frozenset(("_offset", "_partition", "_priority"))
 PARTS_MAX = 256
+_LOGIC = (exp.And, exp.Or, exp.Not)
 
 
 def requirement_of(tree: exp.Expression, compiler: Compiler, reference: MessageReference) -> Requirement:
@@ -47,6 +50,8 @@ class _Derivation:
     def true(self, node: exp.Expression) -> Requirement:
         """What must hold for the node to be TRUE."""
         node = bare(node)
+        if not isinstance(node, _LOGIC) and has_every_step(node):
+            return ANYTHING
         match node:
             case exp.And():
                 return all_of([self.true(part) for part in _first(flat(node, exp.And))])
@@ -83,6 +88,8 @@ class _Derivation:
     def false(self, node: exp.Expression) -> Requirement:
         """What must hold for the node to be FALSE."""
         node = bare(node)
+        if not isinstance(node, _LOGIC) and has_every_step(node):
+            return ANYTHING
         match node:
             case exp.And():
                 parts = flat(node, exp.And)
@@ -144,8 +151,12 @@ class _Derivation:
             values = kinds.get(value.__class__)
             if values is None or not _compares(value):
                 return ANYTHING
-            values.add(value)
-        made = OneOf(path, frozenset(texts), frozenset(numbers), frozenset(truths))
+            if values is numbers:
+                numbers |= _equal_numbers(value)
+            else:
+                values.add(value)
+        exact = all(map(_is_small, numbers))
+        made = OneOf(path, frozenset(texts), frozenset(numbers), frozenset(truths), exact=exact)
         return made if len(made) else NEVER
 
     def _like(self, node: exp.Expression, escape: str | None) -> Requirement:
@@ -211,10 +222,45 @@ def _meeting(kind: type[exp.Expression], path: Path, value: Any) -> Requirement:
     if kind is exp.EQ and isinstance(value, str):
         return OneOf(path, texts=frozenset((value,)))
     if kind is exp.EQ:
-        return OneOf(path, numbers=frozenset((value,)))
+        return OneOf(path, numbers=_equal_numbers(value), exact=_is_small(value))
+    if not isinstance(value, str) and not _is_small(value):
+        return _beyond_floats(kind, path, value)
     if kind is exp.LT or kind is exp.LTE:
         return Within(path, high=value, high_included=kind is exp.LTE)
     if kind is exp.GT or kind is exp.GTE:
         return Within(path, low=value, low_included=kind is exp.GTE)
     below, above = Within(path, high=value, high_included=False), Within(path, low=value, low_included=False)
     return any_of([below, above])
+
+
+def _is_small(number: Number) -> bool:
+    """Whether Python compares the number with every other one as the language does."""
+    return -EXACT_FLOAT_MAX < number < EXACT_FLOAT_MAX
+
+
+def _equal_numbers(value: Number) -> frozenset[Number]:
+    """The numbers that JSON may hold and that are equal to a constant: one, or beyond 2**53 a whole number and a float."""
+    if _is_small(value):
+        return frozenset((value,))
+    if isinstance(value, float):
+        return frozenset((value, int(exact_float(value)))) if math.isfinite(value) else frozenset((value,))
+    try:
+        nearest = float(value)
+    except OverflowError:
+        return frozenset((value,))
+    return frozenset((value, nearest)) if exact_float(nearest) == value else frozenset((value,))
+
+
+def _beyond_floats(kind: type[exp.Expression], path: Path, value: Number) -> Requirement:
+    """A range with a little room, because a float there may be another number than its text says."""
+    if kind is exp.NEQ:
+        return ANYTHING
+    try:
+        room = 2 * int(math.ulp(float(value)))
+    except OverflowError:
+        return ANYTHING
+    if not math.isfinite(value):
+        return ANYTHING
+    if kind is exp.LT or kind is exp.LTE:
+        return Within(path, high=int(value) + room, exact=False)
+    return Within(path, low=int(value) - room, exact=False)

@@ -24,7 +24,7 @@ class Path:
     """A field of a message, or a virtual column; `steps` lead into it."""
 
     name: str
-    steps: tuple[str | int, ...] = ()
+    steps: tuple[Any, ...] = ()
     virtual: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The rows that expressions are compiled over: messages of a chunk, and tuples of a result."""
+"""The rows that expressions are compiled over: messages of a chunk."""
 
 import ast
 from collections.abc import Mapping, Sequence
@@ -6,42 +6,55 @@ from collections.abc import Mapping, Sequence
 from sqlglot import exp
 
 from geode_client import letters
-from geode_client.conditions import functions
+from geode_client.conditions import declared, functions, kinds
 from geode_client.conditions.compile import Compiler
-from geode_client.conditions.fields import attribute_of
+from geode_client.conditions.fields import EVERY, Every, attribute_of
 from geode_client.errors import did_you_mean
 from geode_client.grammar.ast import Scalar, TypeNode
 
 VIRTUAL_COLUMNS = frozenset(
     (*"_id _topic _partition _offset _key _priority _timestamp _expires_at _headers".split(), *letters.READERS)
 )
-_TIMES = frozenset(("TIMESTAMP", "DATE"))
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "STRING": (str,),
-    "UUID": (str,),
-    "BYTES": (str,),
-    "INT": (int, float),
-    "FLOAT": (int, float),
-    "BOOL": (bool,),
+Step = str | int | Every
+_TEXT, _INT, _TIME = Scalar("STRING"), Scalar("INT"), Scalar("TIMESTAMP")
+VIRTUAL_TYPES: Mapping[str, TypeNode] = {
+    "_id": _TEXT,
+    "_topic": _TEXT,
+    "_partition": _INT,
+    "_offset": _INT,
+    "_key": _TEXT,
+    "_priority": _INT,
+    "_timestamp": _TIME,
+    "_expires_at": _TIME,
+    "_replayed_from": _TEXT,
+    letters.COLUMNS["_group"]: _TEXT,
+    letters.COLUMNS["_reason"]: _TEXT,
+    letters.COLUMNS["_replayed_at"]: _TIME,
 }
 
 
-def steps_of(node: exp.Expression) -> tuple[exp.Column, list[str | int]]:
+def steps_of(node: exp.Expression) -> tuple[exp.Column, list[Step]]:
     """The column at the head of a path, and the steps that follow."""
-    steps: list[str | int] = []
+    steps: list[Step] = []
     while not isinstance(node, exp.Column):
-        if isinstance(node, exp.Dot):
-            steps.append(node.expression.name)
-        else:
-            literal = node.expressions[0]
-            steps.append(str(literal.this) if literal.is_string else int(literal.this))
+        steps.append(step_of(node))
         node = node.this
     return node, steps[::-1]
 
 
-def path_text(name: str, steps: Sequence[str | int]) -> str:
+def step_of(node: exp.Expression) -> Step:
+    """The last step of a path that has one."""
+    if isinstance(node, exp.Dot):
+        return str(node.expression.name)
+    inside = node.expressions[0]
+    if isinstance(inside, exp.Star):
+        return EVERY
+    return str(inside.this) if inside.is_string else int(inside.this)
+
+
+def path_text(name: str, steps: Sequence[Step]) -> str:
     """A path as people write it."""
-    return name + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return name + "".join(f".{step}" if isinstance(step, str) else f"[{step}]" for step in steps)
 
 
 class MessageReference:
@@ -55,12 +68,14 @@ class MessageReference:
         self._columns = columns
         self._alias = alias
         self.names: list[str] = []
-        self.paths: dict[str, tuple[str | int, ...]] = {}
+        self.paths: dict[str, tuple[Step, ...]] = {}
         self.virtual: list[str] = []
         self.present: set[str] = set()
+        # The columns that are read from their JSON text, so that no digit is lost.
+        self.raw = frozenset(name for name, kind in (columns or {}).items() if declared.holds_decimal(kind))
         self.notices: list[str] = []
 
-    def resolve(self, node: exp.Expression) -> tuple[str, bool, list[str | int]]:
+    def resolve(self, node: exp.Expression) -> tuple[str, bool, list[Step]]:
         """Name of the head, whether it is virtual, and the steps."""
         head, steps = steps_of(node)
         name, quoted = head.name, bool(head.this.args.get("quoted"))
@@ -69,21 +84,26 @@ class MessageReference:
         return name, name in VIRTUAL_COLUMNS and not quoted, steps
 
     def is_special(self, node: exp.Expression) -> bool:
-        """Whether the value may be something else than JSON: a virtual column, or a declared time."""
-        name, virtual, _ = self.resolve(node)
-        return virtual or self._declared(name) in (*_TIMES, "DECIMAL")
+        """Whether the value may be something else than JSON: a virtual column, or of a declared type that JSON has not."""
+        name, virtual, steps = self.resolve(node)
+        column = self._declared(name)
+        return virtual or name in self.raw or declared.holds(declared.type_at(column, steps))
+
+    def type_of(self, node: exp.Expression) -> TypeNode | None:
+        """What is declared of a path."""
+        name, virtual, steps = self.resolve(node)
+        if virtual:
+            return None if steps else VIRTUAL_TYPES.get(name)
+        return declared.type_at(self._declared(name), steps)
 
     def value(self, compiler: Compiler, node: exp.Expression) -> ast.expr:
         name, virtual, steps = self.resolve(node)
-        made = self._virtual(name) if virtual else self._field(compiler, name, steps)
-        for step in steps:
-            function = functions.step_index if isinstance(step, int) else functions.step_name
-            made = compiler.call(function, made, compiler.bind(step))
-        if not virtual and not steps and self._declared(name) in _TIMES:
-            return compiler.call(functions.declared_timestamp, made)
-        if not virtual and not steps and self._declared(name) == "DECIMAL":
-            return compiler.call(functions.caster("DECIMAL"), made)
-        return made
+        if virtual:
+            return compiler.stepped(self._virtual(name), steps)
+        made = self._field(name, steps)
+        column = self._declared(name)
+        read = None if column is None else declared.reader(column, tuple(steps))
+        return compiler.stepped(made, steps) if read is None else compiler.call(read, made)
 
     def exists(self, compiler: Compiler, node: exp.Expression) -> ast.expr:
         name, virtual, steps = self.resolve(node)
@@ -91,87 +111,40 @@ class MessageReference:
             return ast.Compare(self.value(compiler, node), [ast.IsNot()], [ast.Constant(None)])
         self.present.add(name)
         field = self._attribute(name, steps)
-        return compiler.call(functions.exists, field, compiler.bind(tuple(steps)), ast.Name("ABSENT", ast.Load()))
+        if name in self.raw:
+            field = compiler.call(declared.decoded, field)
+        return compiler.call(functions.exists, field, compiler.bind(tuple(steps)))
 
     def _virtual(self, name: str) -> ast.expr:
         if name not in self.virtual:
             self.virtual.append(name)
         return ast.Name(f"v{name}", ast.Load())
 
-    def _attribute(self, name: str, steps: Sequence[str | int]) -> ast.expr:
+    def _attribute(self, name: str, steps: Sequence[Step]) -> ast.expr:
         if name not in self.names:
             self.names.append(name)
             self._notice(name)
         self.paths[path_text(name, steps)] = (name, *steps)
         return ast.Attribute(ast.Name("r", ast.Load()), attribute_of(name), ast.Load())
 
-    def _field(self, compiler: Compiler, name: str, steps: Sequence[str | int]) -> ast.expr:
+    def _field(self, name: str, steps: Sequence[Step]) -> ast.expr:
         field = self._attribute(name, steps)
         # Where absence is told from null, the rows hold a mark for it, which every other reader takes for NULL. That
         # is known only when everything is compiled: the name is bound at the end.
         return ast.Call(ast.Name("present", ast.Load()), [field], []) if name in self.present else field
 
-    def _declared(self, name: str) -> str | None:
-        kind = (self._columns or {}).get(name)
-        return kind.name if isinstance(kind, Scalar) else None
+    def _declared(self, name: str) -> TypeNode | None:
+        return (self._columns or {}).get(name)
 
     def _notice(self, name: str) -> None:
         if self._columns and name not in self._columns:
             hint = did_you_mean(name, self._columns)
             self.notices.append(f"the schema has no column {name}" + (f": {hint}" if hint else ""))
 
-    def check(self, compiler: Compiler, node: exp.Expression, constant: object) -> None:
-        """Refuse a declared column compared with a constant of another kind."""
-        if not isinstance(node, exp.Column | exp.Dot | exp.Bracket):
-            return
+    def kind_of(self, node: exp.Expression) -> kinds.Kind:
+        """What is known of a path's values, for checks of kinds."""
+        found = self.type_of(node)
+        if found is None:
+            return kinds.UNKNOWN
         name, virtual, steps = self.resolve(node)
-        declared = None if virtual or steps else self._declared(name)
-        kinds = _KINDS.get(declared or "")
-        if declared is not None and kinds is not None and constant.__class__ not in kinds:
-            raise compiler.error(f"column {name} is {declared}: comparing it with {constant!r:.60} is never true", node)
-
-
-class TupleReference:
-    """Reads columns of tuples by position; `columns` maps (source alias or None, name) to a position.
-
-    In the generated code a row is `r`.
-    """
-
-    def __init__(self, columns: Mapping[tuple[str | None, str], int], what: str = "column") -> None:
-        self._columns = columns
-        self._what = what
-
-    def position(self, node: exp.Expression) -> tuple[int | None, list[str | int]]:
-        """The position of the column at the head of a path, and the steps that are left."""
-        head, steps = steps_of(node)
-        name = head.name
-        if steps and isinstance(steps[0], str) and (name, steps[0]) in self._columns:
-            return self._columns[name, steps[0]], steps[1:]
-        return self._columns.get((None, name)), steps
-
-    def is_special(self, node: exp.Expression) -> bool:
-        return True
-
-    def value(self, compiler: Compiler, node: exp.Expression) -> ast.expr:
-        position, steps = self.position(node)
-        if position is None:
-            known = [name for _, name in self._columns]
-            name = steps_of(node)[0].name
-            raise compiler.error(
-                f"there is no {self._what} {path_text(name, steps)}",
-                node,
-                did_you_mean(name, known) or _listed(known),
-            )
-        made: ast.expr = ast.Subscript(ast.Name("r", ast.Load()), ast.Constant(position), ast.Load())
-        for step in steps:
-            function = functions.step_index if isinstance(step, int) else functions.step_name
-            made = compiler.call(function, made, compiler.bind(step))
-        return made
-
-    def exists(self, compiler: Compiler, node: exp.Expression) -> ast.expr:
-        return ast.Compare(self.value(compiler, node), [ast.IsNot()], [ast.Constant(None)])
-
-
-def _listed(names: Sequence[str]) -> str | None:
-    unique = list(dict.fromkeys(names))
-    return f"there are {', '.join(unique[:30])}" if unique else None
+        return kinds.UNKNOWN if virtual else kinds.of_column(path_text(name, steps), found)

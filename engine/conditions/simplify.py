@@ -15,12 +15,14 @@ from typing import Any
 
 from sqlglot import exp
 
-from geode_client.conditions.compile import OPPOSITE, bare, flat, is_path
+from geode_client.conditions.compile import OPPOSITE
+from geode_client.conditions.paths import bare, flat, has_every_step, is_path
 from geode_client.errors import GqlError
 
 _TWO_VALUED = (exp.Is, exp.Exists, exp.Boolean)
 _READS_SOMETHING = (exp.Column, exp.Parameter, exp.Subquery, exp.Select, exp.AggFunc)
 FOLDED_CHARACTERS_MAX = 200
+_OF_THE_TIME = frozenset(("NOW", "CURRENT_TIMESTAMP", "CURRENT_DATE"))
 
 
 def simplified(tree: exp.Expression) -> exp.Expression:
@@ -38,11 +40,11 @@ def _condition(node: exp.Expression, *, wanted: bool) -> exp.Expression:
             return _joined(parts, exp.And if is_and else exp.Or, neutral=is_and, like=node)
         case exp.Not():
             return _condition(node.this, wanted=not wanted)
-        case exp.EQ() | exp.NEQ() | exp.LT() | exp.LTE() | exp.GT() | exp.GTE():
+        case exp.EQ() | exp.NEQ() | exp.LT() | exp.LTE() | exp.GT() | exp.GTE() if not has_every_step(node):
             kind = type(node) if wanted else OPPOSITE[type(node)]
             made = kind(this=_value(node.this), expression=_value(node.expression))
             return _folded(_like(node, made))
-        case exp.In() if not node.args.get("query"):
+        case exp.In() if not node.args.get("query") and not has_every_step(node):
             return _listed(node, wanted=wanted)
         case exp.Boolean():
             return _like(node, exp.Boolean(this=bool(node.this) == wanted))
@@ -127,7 +129,7 @@ def _reads(node: exp.Expression) -> bool:
     """Whether the value depends on the message, the time, or parameters, or is of a kind that has no literal."""
     if any(True for _ in node.find_all(*_READS_SOMETHING)):
         return True
-    return any(str(call.this) == "NOW" for call in node.find_all(exp.Anonymous))
+    return any(str(call.this) in _OF_THE_TIME for call in node.find_all(exp.Anonymous))
 
 
 def _literal(value: Any) -> exp.Expression | None:

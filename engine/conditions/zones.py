@@ -98,12 +98,7 @@ class ColumnReader:
 
 def values_at(values: list[Any], steps: Sequence[str | int]) -> list[Any]:
     """What the values hold at the end of the steps; None where there is nothing."""
-    for step in steps:
-        if isinstance(step, int):
-            values = [functions.step_index(value, step) for value in values]
-        else:
-            values = [functions.step_name(value, step) for value in values]
-    return values
+    return [functions.stepped(value, steps) for value in values] if steps else values
 
 
 def summary_of(values: Sequence[Any]) -> ColumnSummary:

@@ -1,39 +1,26 @@
 """Aggregates over groups, a batch of columns at a time.
 
 The rows of a batch are first dealt out to their groups, then each group takes its values in one call: what is done for
-every row is one step of a loop, not a call. NULLs are left out; SUM and AVG take numbers, MIN and MAX what compares; of
-nothing, the result is NULL.
+every row is one step of a loop, not a call. NULLs are left out (but for ARRAY_AGG); SUM and AVG take numbers, MIN and MAX what
+compares; of nothing, the result is NULL. Decimals and whole numbers are added exactly.
 """
 
-import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from geode_client.query.accumulators import Distinct, maker
 from geode_client.query.batches import ROWS_AT_ONCE, Batch, Kept, Vector, value_size
+from geode_client.query.group_keys import group_keys, kinds_of
 from geode_client.query.operators import Aggregate
-from geode_client.values import NUMBERS, compare, group_key
 
 GROUP_BYTES = 300
 ROWS_A_GROUP = 16
 ROWS_TAKEN_MAX = 16_384
+VALUES_COUNTED_BYTES = 100
 _NULL: Any = type(None)
-# Values of these kinds are their own group keys: what is equal is the same group.
-_OWN_KEYS = frozenset((str, int, float, Decimal, _NULL))
 _TEXTS = frozenset((str, _NULL))
-_ORDERED: tuple[frozenset[Any], ...] = (frozenset((str,)), frozenset((int, float)))
-
-
-def kinds_of(values: Iterable[Any]) -> set[Any]:
-    """The classes of some values."""
-    return set(map(type, values))
-
-
-def group_keys(values: Vector) -> Vector:
-    """Hashable values under which equal values fall together."""
-    return values if kinds_of(values) <= _OWN_KEYS else [group_key(value) for value in values]
 
 
 def _keys(columns: Sequence[Vector]) -> Vector:
@@ -72,134 +59,27 @@ def _dealt_by_text(columns: Sequence[Vector], arguments: Sequence[Vector]) -> di
     return dealt if kinds_of(dealt) <= _TEXTS else None
 
 
-class _Count:
-    __slots__ = ("number",)
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def add(self, values: Vector, kinds: set[Any]) -> None:
-        self.number += len(values)
-
-    def result(self) -> Any:
-        return self.number
-
-
-class _CountDistinct:
-    __slots__ = ("seen",)
-
-    def __init__(self) -> None:
-        self.seen: set[Any] = set()
-
-    def add(self, values: Vector, kinds: set[Any]) -> None:
-        self.seen.update(group_keys(values))
-
-    def result(self) -> Any:
-        return len(self.seen)
-
-
-class _Sum:
-    __slots__ = ("number", "total")
-
-    def __init__(self) -> None:
-        self.total: Any = 0
-        self.number = 0
-
-    def add(self, values: Vector, kinds: set[Any]) -> None:
-        if not kinds <= NUMBERS:
-            values = [value for value in values if value.__class__ in NUMBERS]
-            kinds = kinds & NUMBERS
-        self.number += len(values)
-        try:
-            if Decimal in kinds or self.total.__class__ is Decimal:
-                self.total = sum(map(Decimal, values), Decimal(self.total))
-            else:
-                self.total = sum(values, self.total)
-        except ArithmeticError:  # more than a float can hold
-            self.total = math.nan
-
-    def result(self) -> Any:
-        return _finite(self.total) if self.number else None
-
-
-class _Average(_Sum):
-    __slots__ = ()
-
-    def result(self) -> Any:
-        try:
-            return _finite(self.total / self.number) if self.number else None
-        except ArithmeticError:
-            return None
-
-
-class _Extreme:
-    """The least (`sign` -1) or the greatest (1) of values that compare; the first one counts, also of equal ones."""
-
-    __slots__ = ("_best", "_sign")
-
-    def __init__(self, sign: int) -> None:
-        self._sign = sign
-        self._best: Any = None
-
-    def add(self, values: Vector, kinds: set[Any]) -> None:
-        if any(kinds <= ordered for ordered in _ORDERED):
-            values = (min(values) if self._sign < 0 else max(values),)
-        for value in values:
-            if self._best is None or compare(value, self._best) == self._sign:
-                self._best = value
-
-    def result(self) -> Any:
-        return self._best
-
-
-class _First:
-    __slots__ = ("found", "value")
-
-    def __init__(self) -> None:
-        self.value: Any = None
-        self.found = False
-
-    def add(self, values: Vector, kinds: set[Any]) -> None:
-        if not self.found:
-            self.value, self.found = values[0], True
-
-    def result(self) -> Any:
-        return self.value
-
-
-class _Last(_First):
-    __slots__ = ()
-
-    def add(self, values: Vector, kinds: set[Any]) -> None:
-        self.value = values[-1]
-
-
-_MAKERS: dict[str, Callable[[], Any]] = {
-    "count": _Count,
-    "sum": _Sum,
-    "avg": _Average,
-    "min": lambda: _Extreme(-1),
-    "max": lambda: _Extreme(1),
-    "first": _First,
-    "last": _Last,
-}
-
-
-def _finite(value: Any) -> Any:
-    if value.__class__ is float:
-        return value if math.isfinite(value) else None
-    return None if value.__class__ is Decimal and not value.is_finite() else value
-
-
 class Groups:
     """The groups of an aggregation, as batches come in."""
 
     def __init__(self, node: Aggregate, kept: Kept) -> None:
         self._node = node
         self._kept = kept
-        self._makers = [_CountDistinct if call.distinct else _MAKERS[call.function] for call in node.calls]
-        self._arguments = sorted({call.argument for call in node.calls if call.argument is not None})
+        self._makers = [maker(call) for call in node.calls]
+        self._arguments = sorted({position for call in node.calls for position in call.columns})
         self._places = [None if call.argument is None else self._arguments.index(call.argument) for call in node.calls]
+        self._wheres = [None if call.where is None else self._arguments.index(call.where) for call in node.calls]
+        # For calls that take whole rows: where the argument, the other arguments and the order are.
+        self._rows = [
+            [
+                self._arguments.index(position)
+                for position in (call.argument, *call.more, *[key.position for key in call.order])
+            ]
+            if hasattr(make(), "add_rows") and call.argument is not None
+            else None
+            for call, make in zip(node.calls, self._makers, strict=True)
+        ]
+        self._values_kept = 0
         self._groups: dict[Any, list[Any]] = {}
         self._first: dict[Any, tuple[Any, ...]] = {}
         self._bytes = 0
@@ -265,15 +145,27 @@ class Groups:
     def _take(self, key: Any, count: int, arguments: Sequence[Vector]) -> None:
         accumulators = self._groups[key]
         ready: list[tuple[Vector, set[Any]] | None] = [None] * len(arguments)
-        for accumulator, place in zip(accumulators, self._places, strict=True):
-            if place is None:
-                accumulator.number += count
+        for accumulator, place, where, rows in zip(accumulators, self._places, self._wheres, self._rows, strict=True):
+            chosen = None if where is None else [row for row, holds in enumerate(arguments[where]) if holds is True]
+            if rows is not None:
+                self._take_rows(accumulator, [_chosen(arguments[one], chosen) for one in rows])
                 continue
-            found = ready[place]
+            if place is None:
+                accumulator.number += count if chosen is None else len(chosen)
+                continue
+            found = ready[place] if chosen is None else _without_nulls(_chosen(arguments[place], chosen))
             if found is None:
                 found = ready[place] = _without_nulls(arguments[place])
             if found[0]:
                 accumulator.add(*found)
+
+    def _take_rows(self, accumulator: Any, columns: Sequence[Vector]) -> None:
+        before = accumulator.kept
+        accumulator.add_rows(list(zip(*columns, strict=True)))
+        if accumulator.kept > before:
+            self._values_kept += accumulator.kept - before
+            size = sum(value_size(column[0]) for column in columns) if columns[0] else 0
+            self._bytes += (accumulator.kept - before) * size
 
     def _count(self, fresh: int) -> None:
         if fresh:
@@ -281,11 +173,10 @@ class Groups:
             sizes = [sum(map(value_size, key)) for key in newest]
             self._bytes += fresh * (GROUP_BYTES + 100 * len(self._makers) + sum(sizes) // max(1, len(sizes)))
         distinct = sum(
-            len(one.seen)
-            for one in (self._groups[()] if not self._node.keys else ())
-            if one.__class__ is _CountDistinct
+            len(one.seen) for one in (self._groups[()] if not self._node.keys else ()) if one.__class__ is Distinct
         )
-        self._kept.set(len(self._groups) + distinct, self._bytes + 100 * distinct)
+        kept = len(self._groups) + distinct + self._values_kept
+        self._kept.set(kept, self._bytes + VALUES_COUNTED_BYTES * distinct)
 
     def results(self) -> Iterator[Batch]:
         """One row a group: its keys as they first came, and the results."""
@@ -302,3 +193,7 @@ def _without_nulls(values: Vector) -> tuple[Vector, set[Any]]:
         kinds.discard(_NULL)
         values = [value for value in values if value is not None]
     return values, kinds
+
+
+def _chosen(values: Vector, places: Sequence[int] | None) -> Vector:
+    return values if places is None else [values[place] for place in places]

@@ -8,10 +8,19 @@ from sqlglot import exp
 
 from geode_client.errors import GqlError
 from geode_client.grammar.ast import Scalar
+from geode_client.grammar.expressions import AGGREGATES
+from geode_client.grammar.functions import ORDERED
 from geode_client.query import checking
 from geode_client.query import operators as nodes
 from geode_client.query.columns import bare, position_of, reference, replaced, shown
+from geode_client.query.scope import Path, Scope
+from geode_client.query.vectors import Surroundings
 
+_RESULT_TYPES = {
+    **dict.fromkeys(("count", "count_if"), Scalar("INT")),
+    "string_agg": Scalar("STRING"),
+}
+_ORDERED = tuple(AGGREGATES[name] for name in ORDERED)
 _KEPT_TYPE = frozenset(("min", "max", "first", "last"))
 
 
@@ -23,15 +32,20 @@ class Grouped:
     values: list[exp.Expression]
 
 
-def aggregated(source: nodes.Operator, keys: Sequence[exp.Expression], values: Sequence[exp.Expression]) -> Grouped:
+def aggregated(
+    source: nodes.Operator,
+    keys: Sequence[exp.Expression],
+    values: Sequence[exp.Expression],
+    surroundings: Surroundings,
+) -> Grouped:
     """Group the rows of `source` by `keys`, and compute all aggregates that the values hold."""
     for key in keys:
         refuse_aggregates(key, "GROUP BY")
     unique = _different([bare(key) for key in keys])
     calls = _different([call for value in values for call in value.find_all(exp.AggFunc)])
-    arguments = _different([argument for call in calls if (argument := _argument(call)) is not None])
+    arguments = _different([argument for call in calls for argument in _arguments(call)])
     for call in calls:
-        checking.check_aggregate(call, source.columns)
+        checking.check_aggregate(call, source.columns, surroundings)
     inputs = [*unique, *[argument for argument in arguments if argument not in unique]]
     columns = tuple(_input_column(tree, source.columns) for tree in inputs)
     project = nodes.Project(source, tuple(inputs), columns)
@@ -46,6 +60,25 @@ def aggregated(source: nodes.Operator, keys: Sequence[exp.Expression], values: S
         ),
     )
     return Grouped(made, [_over(value, [*unique, *calls], source.columns) for value in values])
+
+
+def in_message_order(tree: exp.Expression, scope: Scope) -> exp.Expression:
+    """The tree in which aggregates whose values come in an order go by the time, partition and offset of messages."""
+    sources = [source for source in scope.sources if source.is_topic]
+    if not sources or tree.find(*_ORDERED) is None:
+        return tree
+    tree = tree.copy()
+    for call in tree.find_all(*_ORDERED):
+        if call.args.get("order_by"):
+            continue
+        keys: list[exp.Expression] = []
+        for source in sources:
+            for name in ("_timestamp", "_partition", "_offset"):
+                value = source.read(Path(name, True, (), call.meta.get("span")))
+                keys.append(exp.Ordered(this=value, desc=False, nulls_first=False))
+        call.set("order_by", keys)
+        call.meta["hidden_order"] = True
+    return tree
 
 
 def refuse_aggregates(node: exp.Expression, where: str) -> None:
@@ -69,8 +102,28 @@ def _argument(call: exp.Expression) -> exp.Expression | None:
     inner = call.this
     if isinstance(inner, exp.Star):
         return None
-    found: exp.Expression = bare(inner.expressions[0] if isinstance(inner, exp.Distinct) else inner)
-    if found.find(exp.AggFunc) is not None:
+    return bare(inner.expressions[0] if isinstance(inner, exp.Distinct) else inner)
+
+
+def _more(call: exp.Expression) -> list[exp.Expression]:
+    return [bare(tree) for tree in call.args.get("more") or ()]
+
+
+def _order(call: exp.Expression) -> list[exp.Expression]:
+    return [bare(item.this) for item in call.args.get("order_by") or ()]
+
+
+def _arguments(call: exp.Expression) -> list[exp.Expression]:
+    """All that an aggregate reads of a row."""
+    where = call.args.get("where")
+    argument = _argument(call)
+    found = [
+        *([] if argument is None else [argument]),
+        *_more(call),
+        *_order(call),
+        *([] if where is None else [bare(where)]),
+    ]
+    if any(tree.find(exp.AggFunc) is not None for tree in found):
         raise _error("an aggregate cannot stand inside another one", call)
     return found
 
@@ -82,16 +135,28 @@ def _input_column(tree: exp.Expression, inputs: nodes.Columns) -> nodes.Column:
 
 def _record(call: exp.Expression, inputs: Sequence[exp.Expression]) -> nodes.Call:
     argument = _argument(call)
-    position = None if argument is None else inputs.index(argument)
-    return nodes.Call(type(call).__name__.lower(), position, isinstance(call.this, exp.Distinct))
+    where = call.args.get("where")
+    order = tuple(
+        nodes.SortKey(inputs.index(bare(item.this)), bool(item.args.get("desc")), bool(item.args.get("nulls_first")))
+        for item in call.args.get("order_by") or ()
+    )
+    return nodes.Call(
+        type(call).__name__.lower(),
+        None if argument is None else inputs.index(argument),
+        isinstance(call.this, exp.Distinct),
+        tuple(inputs.index(tree) for tree in _more(call)),
+        order,
+        None if where is None else inputs.index(bare(where)),
+    )
 
 
 def _call_column(
     call: exp.Expression, record: nodes.Call, inputs: nodes.Columns, arguments: nodes.Columns
 ) -> nodes.Column:
     name = shown(call, inputs)
-    if record.function == "count":
-        return nodes.Column(name, Scalar("INT"), plain=True)
+    result = _RESULT_TYPES.get(record.function)
+    if result is not None:
+        return nodes.Column(name, result, plain=True)
     if record.function in _KEPT_TYPE and record.argument is not None:
         return replace(arguments[record.argument], name=name, spread=False)
     return nodes.Column(name)

@@ -106,7 +106,8 @@ class Executor:
                 notices = node.notices
                 if self._transacting is not None:
                     notices += self._transacting.notices(node)
-                return Result(columns, notices=notices, values=found.columns, count=found.count)
+                types = [column.type for column in node.root.columns]
+                return Result(columns, notices=notices, values=found.columns, count=found.count, types=types)
             case _:
                 assert_never(node)
 

@@ -1,14 +1,15 @@
 """Joining two inputs: the right one is kept, and found by hash where something has to be equal; the left one streams.
 
-Equality is that of the language: numbers by value, booleans apart, a time also equals its text, NULL equals nothing.
+Equality is that of the language: numbers by value, booleans apart, a time or UUID also equals its text, NULL equals nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from geode_client.query.batches import ROWS_AT_ONCE, Batch, Vector
+from geode_client.query.group_keys import is_own_key
 from geode_client.query.membership import join_key
-from geode_client.values import parse_timestamp
+from geode_client.values import finer_digits, parse_timestamp, parse_uuid
 
 Places = list[int]
 _NONE: Places = []
@@ -70,16 +71,16 @@ class HashTable:
 def _as_time(part: Any) -> Any:
     if part.__class__ is not str:
         return part
-    time = parse_timestamp(part)
-    return part if time is None else time
+    found = parse_uuid(part) or (None if finer_digits(part) else parse_timestamp(part))
+    return part if found is None else found
 
 
 def _keys(columns: Sequence[Vector]) -> list[Any]:
     """One key a row, None where a part of it equals nothing."""
     made: list[Vector] = []
     for column in columns:
-        plain = set(map(type, column)) <= _PLAIN
-        made.append(column if plain else [join_key(value) for value in column])
+        kinds = set(map(type, column))
+        made.append(column if kinds <= _PLAIN and is_own_key(column, kinds) else [join_key(value) for value in column])
     if len(made) == 1:
         return list(made[0])
     return [None if None in key else key for key in zip(*made, strict=True)]

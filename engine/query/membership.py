@@ -4,27 +4,20 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
-from geode_client.values import as_timestamp, parse_timestamp
+from geode_client.values import equal, group_key, parse_timestamp
 
-_TIMES = frozenset((datetime, date))
-_NUMBERS = frozenset((int, float, Decimal))
-_KINDS: dict[Any, int] = {bool: 0, int: 1, float: 1, Decimal: 1, str: 2, datetime: 3, date: 3}
+_KINDS: dict[Any, int] = {bool: 0, int: 1, float: 1, Decimal: 1, str: 2, datetime: 3, date: 3, UUID: 5}
 
 
 def join_key(value: Any) -> Any:
-    """A hashable key: values that the language calls equal have the same, but for a time and the text of a time.
+    """A hashable key: values that the language calls equal have the same, but for times and UUIDs and their texts.
 
     None for what equals nothing: NULL, arrays, objects.
     """
     kind = value.__class__
-    if kind is str or kind in _NUMBERS:
-        return value
-    if kind is bool:
-        return (bool, value)
-    if kind in _TIMES:
-        return as_timestamp(value)
-    return None if value is None or kind in (list, dict) else value
+    return None if value is None or kind in (list, dict) else group_key(value)
 
 
 class Membership:
@@ -67,8 +60,17 @@ class Membership:
                 others -= {3}
         elif kind == 3 and 2 in others:
             return self._among_texts(key, others)
+        if 5 in (kind, *others) and 2 in (kind, *others):
+            return self._among_uuids(value, others)
         # A value of another kind does not compare: whether it is equal is not known.
         return None if others or self._unknown else False
+
+    def _among_uuids(self, value: Any, others: set[int]) -> bool | None:
+        """A UUID among texts, or a text among UUIDs."""
+        same = [equal(value, key) for key in self._keys if key.__class__ in (str, UUID)]
+        if True in same:
+            return True
+        return None if others - {2, 5} or self._unknown or None in same else False
 
     def _among_texts(self, time: Any, others: set[int]) -> bool | None:
         """A time among texts, which may be times as well."""

@@ -4,7 +4,8 @@ Every operator gives rows with the `columns` it names. Expressions above a scan 
 position (columns.py); the `outputs` of a scan read messages. `source`, or `left` and `right`, or `sources` stand below.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from geode_client.catalog import Topic
@@ -32,6 +33,15 @@ Columns = tuple[Column, ...]
 def names(columns: Columns) -> tuple[str, ...]:
     """The names of columns."""
     return tuple(column.name for column in columns)
+
+
+def declared_alike(topics: Sequence[Topic]) -> dict[str, TypeNode]:
+    """The columns that all of some topics declare with the same type."""
+    found: dict[str, TypeNode] | None = None
+    for topic in topics:
+        types = {} if topic.schema is None else {column.name: column.type for column in topic.schema.columns}
+        found = types if found is None else {name: kind for name, kind in found.items() if types.get(name) == kind}
+    return found or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +220,34 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One aggregate: `function` over column `argument` of the source rows; None: COUNT(*)."""
+    """One aggregate: `function` over column `argument` of the source rows; None: COUNT(*).
+
+    `more` are the columns of its other arguments, `order` brings its values into an order, and only rows count where the
+    column `where` is TRUE.
+    """
 
     function: str
     argument: int | None
     distinct: bool = False
+    more: tuple[int, ...] = ()
+    order: "tuple[SortKey, ...]" = ()
+    where: int | None = None
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """All columns that it reads."""
+        found = (self.argument, *self.more, *[key.position for key in self.order], self.where)
+        return tuple(position for position in found if position is not None)
+
+    def moved(self, places: Mapping[int, int]) -> "Call":
+        """The same over other positions."""
+        return replace(
+            self,
+            argument=None if self.argument is None else places[self.argument],
+            more=tuple(places[position] for position in self.more),
+            order=tuple(replace(key, position=places[key.position]) for key in self.order),
+            where=None if self.where is None else places[self.where],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from geode_client.broker.subscription import Subscription
 from geode_client.errors import GeodeError
+from geode_client.grammar.ast import TypeNode
 
 SHOWN_ROWS = 40
 SHOWN_CHARACTERS = 60
@@ -17,7 +18,7 @@ class Result:
     A query's values are kept by column; rows are made when somebody asks for them.
     """
 
-    __slots__ = ("_rows", "_values", "columns", "count", "message", "notices", "subscription")
+    __slots__ = ("_rows", "_values", "columns", "count", "message", "notices", "subscription", "types")
 
     def __init__(
         self,
@@ -29,10 +30,13 @@ class Result:
         *,
         values: Sequence[Sequence[Any]] | None = None,
         count: int = 0,
+        types: Sequence[TypeNode | None] | None = None,
     ) -> None:
         self.columns = columns
         self.message = message
         self.notices = notices
+        # What is declared of the columns, where that is known.
+        self.types = types
         self.subscription = subscription
         self._values = values
         self._rows: list[tuple[Any, ...]] | None = list(rows or ()) if values is None else None
@@ -68,7 +72,7 @@ class Result:
         values = self._values
         if values is None:
             values = list(zip(*self.rows, strict=True)) if self.rows else [[] for _ in self.columns]
-        return table_of(self.columns, values)
+        return table_of(self.columns, values, self.types)
 
     def __len__(self) -> int:
         return self.count

@@ -15,8 +15,9 @@ from geode_client.conditions.zones import ScanCounts
 from geode_client.grammar.ast import TypeNode
 from geode_client.query import operators as nodes
 from geode_client.query import system
-from geode_client.query.aggregates import Groups, group_keys
+from geode_client.query.aggregates import Groups
 from geode_client.query.batches import ROWS_AT_ONCE, Batch, Bounds, Kept, Pace, Vector, joined
+from geode_client.query.group_keys import group_keys
 from geode_client.query.joining import HashTable, Joiner
 from geode_client.query.measuring import Measures
 from geode_client.query.membership import Membership
@@ -301,9 +302,8 @@ def _spread_out(bodies: Vector, names: tuple[str, ...]) -> list[Vector]:
 
 
 def declared(node: nodes.Scan) -> Mapping[str, TypeNode] | None:
-    """The declared columns of what is scanned, where it is one topic with a schema."""
-    schema = node.topics[0].schema if len(node.topics) == 1 else None
-    return None if schema is None else {column.name: column.type for column in schema.columns}
+    """The declared columns of what is scanned, as far as all its topics declare them alike."""
+    return nodes.declared_alike(node.topics) or None
 
 
 def plain_columns(columns: nodes.Columns) -> frozenset[int]:

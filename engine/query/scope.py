@@ -12,32 +12,15 @@ from typing import Any
 from sqlglot import exp
 
 from geode_client import letters
-from geode_client.conditions.rows import VIRTUAL_COLUMNS, path_text, steps_of
+from geode_client.conditions import declared
+from geode_client.conditions.fields import EVERY
+from geode_client.conditions.rows import VIRTUAL_COLUMNS, VIRTUAL_TYPES, Step, path_text, steps_of
 from geode_client.errors import GqlError, did_you_mean
 from geode_client.grammar.ast import Scalar, TypeNode
 from geode_client.query import operators as nodes
 from geode_client.query.columns import is_pending, pending, replaced
 
 NAMES_SHOWN = 30
-_NOT_PLAIN = frozenset(("TIMESTAMP", "DATE", "DECIMAL"))
-_INT = Scalar("INT")
-_TEXT = Scalar("STRING")
-_TIME = Scalar("TIMESTAMP")
-_VIRTUAL_TYPES: Mapping[str, TypeNode] = {
-    "_id": _TEXT,
-    "_topic": _TEXT,
-    "_partition": _INT,
-    "_offset": _INT,
-    "_key": _TEXT,
-    "_priority": _INT,
-    "_timestamp": _TIME,
-    "_expires_at": _TIME,
-    "_replayed_from": _TEXT,
-    letters.COLUMNS["_group"]: _TEXT,
-    letters.COLUMNS["_reason"]: _TEXT,
-    letters.COLUMNS["_replayed_at"]: _TIME,
-}
-Step = str | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +65,11 @@ class Path:
 def stepped(node: exp.Expression, steps: Sequence[Step], span: Any) -> exp.Expression:
     """The value at the end of some steps from a node."""
     for step in steps:
-        if isinstance(step, int):
-            node = exp.Bracket(this=node, expressions=[exp.Literal.number(str(step))])
-        else:
+        if isinstance(step, str):
             node = exp.Dot(this=node, expression=exp.Identifier(this=step, quoted=not step.isidentifier()))
+        else:
+            inside = exp.Star() if step is EVERY else exp.Literal.number(str(step))
+            node = exp.Bracket(this=node, expressions=[inside])
         node.meta["span"] = span
     return node
 
@@ -106,10 +90,8 @@ class Source:
 
     @property
     def types(self) -> Mapping[str, TypeNode]:
-        """What the schema of the one topic declares."""
-        topics = self.node.topics if isinstance(self.node, nodes.Scan) else ()
-        schema = topics[0].schema if len(topics) == 1 else None
-        return {} if schema is None else {column.name: column.type for column in schema.columns}
+        """What the schema of the topic declares; of several topics what all of them declare alike."""
+        return nodes.declared_alike(self.node.topics) if isinstance(self.node, nodes.Scan) else {}
 
     @property
     def is_topic(self) -> bool:
@@ -137,6 +119,11 @@ class Source:
     def read(self, path: Path) -> exp.Expression:
         """The node that reads a path; raises GqlError where there is none."""
         if self.is_topic:
+            if EVERY in path.steps:
+                # A condition looks at the items of the array: the scan gives the array.
+                place = path.steps.index(EVERY)
+                whole = replace(path, steps=path.steps[:place])
+                return stepped(self.read(whole), path.steps[place:], path.span)
             return self._output(path.text + "!" * path.virtual, path.node(), self._column(path), path.span)
         for position, column in enumerate(self.columns):
             if column.name == path.name and not column.spread:
@@ -166,7 +153,8 @@ class Source:
     def whole(self, span: Any) -> list[exp.Expression]:
         """All columns: of a topic the message, which is spread out at the end."""
         if self.is_topic:
-            return [self._output("*", exp.Star(), nodes.Column("*", spread=True), span)]
+            plain = not any(map(declared.holds, self.types.values()))
+            return [self._output("*", exp.Star(), nodes.Column("*", spread=True, plain=plain), span)]
         return [pending(self.number, position, span) for position in range(len(self.columns))]
 
     def _output(self, key: Any, tree: exp.Expression, column: nodes.Column, span: Any) -> exp.Expression:
@@ -178,10 +166,10 @@ class Source:
 
     def _column(self, path: Path) -> nodes.Column:
         if path.virtual:
-            return nodes.Column(path.text, None if path.steps else _VIRTUAL_TYPES.get(path.name))
-        declared = None if path.steps else self.types.get(path.name)
-        plain = not (isinstance(declared, Scalar) and declared.name in _NOT_PLAIN)
-        return nodes.Column(path.text, declared, plain=plain)
+            return nodes.Column(path.text, None if path.steps else VIRTUAL_TYPES.get(path.name))
+        column = self.types.get(path.name)
+        found = declared.type_at(column, path.steps)
+        return nodes.Column(path.text, found, plain=not declared.holds(column))
 
     def operator(self) -> nodes.Operator:
         """The source as a node of the plan, with all that was asked of it."""

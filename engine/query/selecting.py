@@ -14,13 +14,13 @@ from geode_client import letters
 from geode_client.broker import Broker
 from geode_client.catalog import Topic
 from geode_client.conditions import compile_condition
-from geode_client.conditions.compile import plain_value
+from geode_client.conditions.parameters import plain_value
 from geode_client.errors import GqlError, did_you_mean
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import unparse_expression
 from geode_client.query import checking, rules, system
 from geode_client.query import operators as nodes
-from geode_client.query.aggregating import aggregated, refuse_aggregates
+from geode_client.query.aggregating import aggregated, in_message_order, refuse_aggregates
 from geode_client.query.columns import bare, placed, position_of, reference
 from geode_client.query.plan import Query
 from geode_client.query.scope import Path, Scope, Source, outermost
@@ -131,7 +131,7 @@ class SelectPlanner:
             *([] if having is None else [self._dealiased(having, items)]),
         ]
         resolved_keys = [scope.resolved(key) for key in keys]
-        resolved = [scope.resolved(part) for part in wanted]
+        resolved = [scope.resolved(in_message_order(part, scope)) for part in wanted]
         self._notices.update(scope.notices)
 
         bases = scope.bases()
@@ -141,7 +141,8 @@ class SelectPlanner:
         values = [placed(part, bases) for part in resolved]
         if keys or having is not None or any(value.find(exp.AggFunc) for value in values):
             _refuse_star(items, tree)
-            grouped = aggregated(made, [placed(key, bases) for key in resolved_keys], values)
+            known = Surroundings(self._parameters)
+            grouped = aggregated(made, [placed(key, bases) for key in resolved_keys], values, known)
             made, values = grouped.node, grouped.values
         if having is not None:
             made = nodes.Filter(made, values.pop())

@@ -8,8 +8,8 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from geode_client.query.aggregates import kinds_of
 from geode_client.query.batches import Batch, Kept, Vector, joined
+from geode_client.query.group_keys import is_own_key, kinds_of
 from geode_client.query.operators import Sort, SortKey
 from geode_client.values import sort_key
 
@@ -51,7 +51,7 @@ def _descending(value: Any, null: tuple[int]) -> Any:
 def _keys_of(values: Vector, key: SortKey) -> Vector:
     """What the values of a column are sorted by; written out for columns of one kind, which is what `sort_key` gives."""
     kinds = kinds_of(values)
-    if kinds <= _NUMBERS:
+    if kinds <= _NUMBERS and is_own_key(values, kinds):
         return [(1, -1, -value) for value in values] if key.descending else [(1, 1, value) for value in values]
     if kinds == _TEXT:
         return [(1, -2, _Reversed(text)) for text in values] if key.descending else [(1, 2, text) for text in values]
@@ -90,7 +90,8 @@ class Sorter:
         """The rows that may be among the first, told by their first key alone where that is quick."""
         values, bound = batch.columns[self._keys[0].position], self._bound_value
         kinds = kinds_of(values)
-        if not any(kinds <= one and bound.__class__ in one for one in (_NUMBERS, _TEXT)):
+        plain = any(kinds <= one and bound.__class__ in one for one in (_NUMBERS, _TEXT))
+        if not plain or not is_own_key([*values, bound], {*kinds, bound.__class__}):
             return range(batch.count)
         if self._keys[0].descending:
             return [place for place, value in enumerate(values) if value >= bound]

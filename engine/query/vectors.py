@@ -13,11 +13,13 @@ from typing import Any
 
 from sqlglot import exp
 
-from geode_client.conditions import functions, present
-from geode_client.conditions.compile import Compiler, build
-from geode_client.conditions.fields import Projection
+from geode_client.conditions import declared, functions, present
+from geode_client.conditions.build import build
+from geode_client.conditions.compile import Compiler
+from geode_client.conditions.fields import Projection, attribute_of
 from geode_client.conditions.rows import MessageReference, steps_of
 from geode_client.errors import GqlError
+from geode_client.grammar.ast import TypeNode
 from geode_client.message import Chunk
 from geode_client.query.columns import bare, position_of
 from geode_client.query.membership import Membership
@@ -42,23 +44,22 @@ class ColumnReference:
 
     def is_special(self, node: exp.Expression) -> bool:
         """Whether the value may be something else than JSON."""
-        head, steps = steps_of(node)
-        return not steps and position_of(head) not in self._plain
+        head, _ = steps_of(node)
+        return position_of(head) not in self._plain
+
+    def type_of(self, node: exp.Expression) -> None:
+        """Nothing: what is known of columns was used when the query was planned."""
 
     def value(self, compiler: Compiler, node: exp.Expression) -> ast.expr:
         head, steps = steps_of(node)
         position = position_of(head)
         assert position is not None, "names are resolved when the query is planned"
-        made: ast.expr = ast.Name(f"x{position}", ast.Load())
-        for step in steps:
-            function = functions.step_index if isinstance(step, int) else functions.step_name
-            made = compiler.call(function, made, compiler.bind(step))
-        return made
+        return compiler.stepped(ast.Name(f"x{position}", ast.Load()), steps)
 
     def exists(self, compiler: Compiler, node: exp.Expression) -> ast.expr:
         head, steps = steps_of(node)
         value = self.value(compiler, head)
-        return compiler.call(functions.exists, value, compiler.bind(tuple(steps)), ast.Name("ABSENT", ast.Load()))
+        return compiler.call(functions.exists, value, compiler.bind(tuple(steps)))
 
 
 class _Compiler(Compiler):
@@ -182,14 +183,15 @@ class Fields:
         self._made = [
             None if isinstance(bare(tree), exp.Star) else _value(tree, reference, surroundings) for tree in outputs
         ]
-        self._projection = Projection(reference.names, frozenset(reference.present))
+        self._projection = Projection(reference.names, reference.present, reference.raw)
+        self._bodies = _Bodies(columns or {})
 
     def of(self, chunk: Chunk, places: Sequence[int]) -> list[Vector]:
         """The columns of the outputs, for the messages at some places of the chunk."""
         chosen = None if len(places) == chunk.count else places
         sequences: dict[str, Sequence[Any]] = {}
         return [
-            _taken(chunk.rows, chosen) if made is None else self._column(made, chunk, chosen, sequences)
+            _taken(self._bodies.of(chunk), chosen) if made is None else self._column(made, chunk, chosen, sequences)
             for made in self._made
         ]
 
@@ -206,7 +208,37 @@ class Fields:
             return range(chunk.count)
         if name != "r":
             return chunk.virtual_column(name[1:])
-        return [self._projection.row(body) for body in chunk.rows] if self._whole else self._projection.rows(chunk)
+        if self._whole and not self._projection.key[2]:
+            return [self._projection.row(body) for body in chunk.rows]
+        return self._projection.rows(chunk)
+
+
+class _Bodies:
+    """Whole messages, with the values of declared columns that JSON has not."""
+
+    def __init__(self, columns: Mapping[str, TypeNode]) -> None:
+        self._readers = {
+            name: (attribute_of(name), read)
+            for name, kind in columns.items()
+            if declared.holds(kind) and (read := declared.reader(kind)) is not None
+        }
+        raw = [name for name in self._readers if declared.holds_decimal(columns[name])]
+        self._projection = Projection.of(self._readers, (), raw)
+
+    def of(self, chunk: Chunk) -> Sequence[Any]:
+        """One body a message."""
+        if not self._readers:
+            return chunk.rows
+        rows = self._projection.rows(chunk)
+        return [self._read(body, row) for body, row in zip(chunk.rows, rows, strict=True)]
+
+    def _read(self, body: Any, row: Any) -> Any:
+        if body.__class__ is not dict:
+            return body
+        values = {
+            name: read(getattr(row, attribute)) for name, (attribute, read) in self._readers.items() if name in body
+        }
+        return {**body, **values} if values else body
 
 
 def _taken(values: Sequence[Any], places: Sequence[int] | None) -> Any:

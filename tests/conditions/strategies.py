@@ -6,8 +6,40 @@ from typing import Any
 from hypothesis import strategies as st
 
 NAMES = ("a", "b", "c", "d")
-TEXTS = ("", "x", "xy", "X", "50%", "a_b", "2026-01-01T00:00:00Z", "2026-01-02", "true", "7", "é", "ẞ")
-NUMBERS = (0, 1, -1, 2, 7, 0.5, -0.5, 1.0, 2.5, 1e300, 9007199254740993, 9007199254740992.0, 10**30)
+TEXTS = (
+    "",
+    "x",
+    "xy",
+    "X",
+    "50%",
+    "a_b",
+    "2026-01-01T00:00:00Z",
+    "2026-01-02",
+    "6F9619FF-8B86-D011-B42D-00CF4FC964FF",
+    "6f9619ff-8b86-d011-b42d-00cf4fc964ff",
+    "true",
+    "7",
+    "é",
+    "ẞ",
+)
+NUMBERS = (
+    0,
+    1,
+    -1,
+    2,
+    7,
+    0.5,
+    -0.5,
+    1.0,
+    2.5,
+    1e300,
+    9007199254740993,
+    9007199254740992.0,
+    1e23,
+    10**23,
+    99999999999999991611392,
+    10**30,
+)
 
 
 scalars = st.one_of(st.none(), st.booleans(), st.sampled_from(NUMBERS), st.sampled_from(TEXTS))
@@ -27,12 +59,33 @@ def quoted(text: str) -> str:
 
 LITERALS = ("NULL", "TRUE", "FALSE", *(repr(n) if n >= 0 else f"({n!r})" for n in NUMBERS), *map(quoted, TEXTS))
 PATHS = (*NAMES, *(name + step for name in NAMES for step in (".a", ".k", "['b']", "[0]", "[1]", "[0].a")))
-ONE = ("LOWER", "UPPER", "LENGTH", "TRIM", "ABS", "FLOOR", "CEIL", "ROUND", "COALESCE")
-TWO = ("STARTS_WITH", "ENDS_WITH", "CONTAINS", "NULLIF", "LEAST", "GREATEST", "COALESCE")
+EVERY = tuple(name + step for name in NAMES for step in ("[*]", "[*].a", ".k[*].b"))
+EXACT_LITERALS = (
+    "0.50000000000000000001",
+    "0.1",
+    "9007199254740993.5",
+    "CAST('0.1' AS DECIMAL)",
+    "CAST('2.50' AS DECIMAL)",
+)
+ONE = ("LOWER", "UPPER", "LENGTH", "TRIM", "ABS", "FLOOR", "CEIL", "ROUND", "COALESCE", "TYPEOF", "EPOCH", "CONCAT")
+TWO = (
+    "IFNULL",
+    "MOD",
+    "CONCAT",
+    "SPLIT",
+    "STARTS_WITH",
+    "ENDS_WITH",
+    "CONTAINS",
+    "NULLIF",
+    "LEAST",
+    "GREATEST",
+    "COALESCE",
+)
 KINDS = ("STRING", "INT", "FLOAT", "BOOL", "TIMESTAMP", "DATE", "DECIMAL", "UUID", "BYTES")
 COMPARED = ("=", "<>", "!=", "<", "<=", ">", ">=")
 PATTERNS = ("'%'", "'x%'", "'%y'", "'_'", "'x_'", "'%x%'", "'50!%'", "''", "a")
-UNITS = ("microsecond", "second", "minute", "HOUR", "day", "week", "month", "year", "century")
+UNITS = ("microsecond", "second", "minute", "HOUR", "day", "week", "month", "quarter", "millisecond", "year")
+PARTS = ("YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "DOW", "ISODOW", "DOY", "HOUR", "MINUTE", "SECOND", "EPOCH")
 WHATS = ("NULL", "TRUE", "FALSE", "UNKNOWN")
 
 
@@ -92,6 +145,9 @@ def _value(chance: random.Random, depth: int) -> str:
             return pick(
                 (
                     f"DATE_TRUNC('{pick(UNITS)}', {inner()})",
+                    f"EXTRACT({pick(PARTS)} FROM {inner()})",
+                    pick(EXACT_LITERALS),
+                    f"(INTERVAL '1 hour' {pick('*/')} {inner()})",
                     f"LEAST({inner()}, {inner()}, {inner()})",
                     f"({inner()} {pick('+-')} INTERVAL '{pick(('1 hour', '90 seconds', '2 weeks'))}')",
                     f"TIMESTAMP '{pick(('2026-01-01T00:00:00Z', '2026-01-01 01:00:00+01:00'))}'",
@@ -109,7 +165,22 @@ def _predicate(chance: random.Random) -> str:
 
     pick = chance.choice
     negation = pick(("", "NOT "))
-    match chance.randrange(13):
+    match chance.randrange(15):
+        case 13:
+            return pick(
+                (
+                    f"{pick(EVERY)} {pick(COMPARED)} {value()}",
+                    f"{pick(EVERY)} {negation}IN ({pick(LITERALS)}, {value()})",
+                    f"{pick(EVERY)} IS {negation}{pick(WHATS)}",
+                    f"STARTS_WITH({pick(EVERY)}, 'x')",
+                    f"{pick(EVERY)} {negation}BETWEEN {pick(LITERALS)} AND {pick(LITERALS)}",
+                    f"{pick(EVERY)} {negation}LIKE 'x%'",
+                    f"EXISTS({pick(EVERY)})",
+                    pick(EVERY),
+                )
+            )
+        case 14:
+            return f"{pick(NAMES)} {pick(COMPARED)} {pick(EXACT_LITERALS)}"
         case 0 | 1:
             return f"{value()} {pick(COMPARED)} {value()}"
         case 2 | 3 | 4:

@@ -63,8 +63,10 @@ def test_everything_agrees_with_the_interpreter(bundle: int) -> None:
 
 def all_agree(text: str, bodies: list[Any], spelling: int) -> None:
     tree = parse_condition(text)
-    if any(cast.this.is_string and cast.to.this.name in ("TIMESTAMPTZ", "DATE") for cast in tree.find_all(exp.Cast)):
-        # CAST of a constant text to a time is checked when it is compiled: there it is a slip of whoever wrote it.
+    if any(
+        cast.this.is_string and cast.to.this.name in ("TIMESTAMPTZ", "DATE", "UUID") for cast in tree.find_all(exp.Cast)
+    ):
+        # CAST of a constant text to a time or a UUID is checked when it is compiled: there it is a slip of whoever wrote it.
         return
     condition = compile_condition(tree)
     wanted = [interpreter.evaluate(tree, body) for body in bodies]
@@ -80,7 +82,7 @@ def all_agree(text: str, bodies: list[Any], spelling: int) -> None:
     agrees_in_raw_json(condition, lines, chosen)
 
 
-DECLARED = {"a": Scalar("TIMESTAMP"), "b": Scalar("DECIMAL"), "c": Scalar("DATE")}
+DECLARED = {"a": Scalar("TIMESTAMP"), "b": Scalar("DECIMAL"), "c": Scalar("DATE"), "d": Scalar("UUID")}
 
 
 @pytest.mark.parametrize("bundle", range(2))
@@ -113,7 +115,12 @@ def as_declared(body: dict[str, Any]) -> dict[str, Any]:
     read = interpreter.Interpreter(None, {})
     made = dict(body)
     for name in body.keys() & DECLARED.keys():
-        if name == "b":
+        if name == "d":
+            made[name] = interpreter.uuid_of(body[name])
+        elif name == "c":
+            moment = interpreter.moment_of(body[name])
+            made[name] = None if moment is None else moment.date()
+        elif name == "b":
             try:
                 made[name] = read.to_decimal(body[name])
             except ArithmeticError:

@@ -145,7 +145,10 @@ FLOOR(-0.5) = -1                             T
 CEIL(0.2) = 1                                T
 LEAST(3, 1, 2) = 1                           T
 GREATEST(3, 1, 2) = 3                        T
-GREATEST(3, NULL) IS NULL                    T
+GREATEST(3, NULL) = 3                        T
+LEAST(NULL, 3, 2) = 2                        T
+LEAST(NULL, NULL) IS NULL                    T
+GREATEST(1, 'a') IS NULL                     T
 CAST('12' AS INT) = 12                       T
 CAST('x' AS INT) IS NULL                     T
 TRY_CAST('1.5' AS FLOAT) = 1.5               T
@@ -160,6 +163,110 @@ CAST(at AS TIMESTAMP) - TIMESTAMP '2026-01-31T11:00:00Z' = INTERVAL '60 minutes'
 DATE_TRUNC('day', at) = TIMESTAMP '2026-01-31T00:00:00Z'    T
 DATE_TRUNC('month', at) = DATE '2026-01-01'  T
 NOW() > at                                   T
+at = DATE '2026-01-31'                       F
+at > '2026-01-31T11:00:00Z'                  T
+'2026-01-31T12:00:00.123456789Z' > TIMESTAMP '2026-01-31T12:00:00.123456Z'    T
+'2026-01-31T12:00:00.123456000Z' = TIMESTAMP '2026-01-31T12:00:00.123456Z'    T
+CAST(at AS STRING) = '2026-01-31T12:00:00Z'  T
+CAST(at AS DATE) = '2026-01-31'              T
+CAST(CAST('2024-02-29' AS DATE) AS STRING) = '2024-02-29'    T
+DATE '2024-01-31' + INTERVAL '1 month' = DATE '2024-02-29'    T
+DATE '2024-02-29' - INTERVAL '1 year' = DATE '2023-02-28'    T
+DATE '2024-01-01' + INTERVAL '1 year 2 months 3 days' = DATE '2025-03-04'    T
+DATE '9999-12-31' + INTERVAL '1 month' IS NULL    T
+INTERVAL '1 hour' * 2 = INTERVAL '2 hours'   T
+0.5 * INTERVAL '1 hour' = INTERVAL '30 minutes'    T
+INTERVAL '1 month' * 12 = INTERVAL '1 year'  T
+INTERVAL '1 hour' / 4 = INTERVAL '15 minutes'    T
+INTERVAL '1 hour' / 0 IS NULL                T
+INTERVAL '1 month' = INTERVAL '30 days'      U
+INTERVAL '1 month' > INTERVAL '1 week'       U
+INTERVAL '1 month 1 day' > INTERVAL '1 week' U
+INTERVAL '2 months' > INTERVAL '1 month'     T
+DATE_TRUNC('quarter', at) = DATE '2026-01-01'    T
+DATE_TRUNC('day', TIMESTAMP '2026-01-31T03:00:00Z', 'America/New_York') = TIMESTAMP '2026-01-30T05:00:00Z'    T
+DATE_TRUNC('hour', '2026-10-25T01:30:00Z', 'Europe/Berlin') = TIMESTAMP '2026-10-25T01:00:00Z'    T
+DATE_TRUNC('day', '0001-01-01T00:00:00+01:00') IS NULL    T
+'0001-01-01T00:00:00+01:00' < TIMESTAMP '0001-01-01T00:00:00Z'    T
+EXTRACT(YEAR FROM at) = 2026                 T
+EXTRACT(quarter FROM DATE '2026-05-01') = 2  T
+EXTRACT(DOW FROM DATE '2026-02-01') = 0      T
+EXTRACT(ISODOW FROM DATE '2026-02-01') = 7   T
+EXTRACT(EPOCH FROM INTERVAL '90 minutes') = 5400    T
+DATE_PART('month', at) = 1                   T
+EPOCH(TIMESTAMP '1970-01-01T00:00:01.5Z') = 1.5    T
+TO_TIMESTAMP(0) = DATE '1970-01-01'          T
+TO_TIMESTAMP(1767225600000) = TO_TIMESTAMP(1767225600)    T
+TO_TIMESTAMP(1767225600123, 'milliseconds') = TIMESTAMP '2026-01-01T00:00:00.123Z'    T
+TO_TIMESTAMP('31.01.2026 12:00', '%d.%m.%Y %H:%M') = at    T
+TO_TIMESTAMP('31.01.2026', '%Y') IS NULL     T
+CURRENT_TIMESTAMP = NOW()                    T
+CURRENT_DATE <= NOW()                        T
+CURRENT_DATE = CAST(NOW() AS DATE)           T
+MOD(-7, 3) = -1                              T
+POWER(2, 10) = 1024                          T
+POWER(-8, 0.5) IS NULL                       T
+POWER(10, 100000) IS NULL                    T
+SQRT(16) = 4                                 T
+SQRT(-1) IS NULL                             T
+CONCAT('a', NULL, 1, TRUE) = 'a1true'        T
+CONCAT_WS('-', 'a', NULL, 'b') = 'a-b'       T
+IFNULL(missing, 3) = 3                       T
+CONTAINS(SPLIT('a,b', ','), 'b')             T
+LENGTH(SPLIT('abc', '')) = 3                 T
+REGEXP_MATCHES(status, '^p.+d$')             T
+REGEXP_MATCHES(status, 'PAID')               F
+REGEXP_MATCHES(status, 'PAID', 'i')          T
+REGEXP_MATCHES(count, '3')                   U
+REGEXP_EXTRACT('ab12', '([a-z]+)([0-9]+)', 2) = '12'    T
+REGEXP_EXTRACT('ab', '[0-9]') IS NULL        T
+REGEXP_REPLACE('a1b22', '[0-9]+', '#') = 'a#b#'    T
+REGEXP_REPLACE('ab', '(a)(b)', '\\2\\1') = 'ba'    T
+JSON('[1, {"a": 2}]') IS NOT NULL            T
+JSON('not json') IS NULL                     T
+TYPEOF(count) = 'INT'                        T
+TYPEOF(total) = 'FLOAT'                      T
+TYPEOF(missing) = 'NULL'                     T
+TYPEOF(items) = 'LIST'                       T
+TYPEOF(CAST('1' AS DECIMAL)) = 'DECIMAL'     T
+CAST('0.1' AS DECIMAL) + 0.2 = 0.3           T
+0.1 + 0.2 = 0.3                              F
+CAST('0.30000000000000000001' AS DECIMAL) = 0.30000000000000000001    T
+CAST('0.30000000000000000001' AS DECIMAL) > 0.3    T
+CAST('0.1' AS DECIMAL) = 0.1                 T
+CAST('1' AS DECIMAL) / 3 = CAST('0.3333333333333333333333333333' AS DECIMAL)    T
+CAST('12.345' AS DECIMAL(10, 2)) = 12.35     T
+CAST('1234.5' AS NUMERIC(5, 2)) IS NULL      T
+CAST('1e999999' AS DECIMAL) IS NULL          T
+CAST('1e3' AS DECIMAL) || '' IS NULL         T
+CAST(CAST('1e3' AS DECIMAL) AS STRING) = '1000'    T
+1e23 = 100000000000000000000000              T
+1e23 = 99999999999999991611392               F
+1e23 IN (1, 100000000000000000000000)        T
+9007199254740993 IN (9007199254740992.0, 9007199254740993)    T
+CAST('6F9619FF-8B86-D011-B42D-00CF4FC964FF' AS UUID) = '6f9619ff-8b86-d011-b42d-00cf4fc964ff'    T
+CAST('x' AS VARCHAR) = 'x'                   T
+CAST('7' AS BIGINT) = 7                      T
+CAST('7' AS DOUBLE PRECISION) = 7            T
+items[*].sku = 'MS-2'                        T
+items[*].sku = 'XX'                          F
+items[*].sku <> 'KB-1'                       T
+NOT (items[*].sku = 'KB-1')                  F
+NOT items[*].sku = 'XX'                      T
+items[*].nothing = 1                         U
+items[*].sku IN ('MS-2')                     T
+items[*].sku NOT IN ('KB-1')                 F
+items[*].sku LIKE 'K%'                       T
+STARTS_WITH(items[*].sku, 'MS')              T
+NOT STARTS_WITH(items[*].sku, 'XX')          T
+EXISTS(items[*].sku)                         T
+EXISTS(items[*].nothing)                     F
+tags[*] = 1                                  T
+tags[*] = 'z'                                U
+missing[*].x = 1                             U
+items[*].sku = 'MS-2' AND tags[*] = 'a'      T
+LENGTH(items[*].sku) = 4                     T
+(items[*].sku = 'XX') IS FALSE               T
 "_id" = 'mine'                               T
 _id = 'mine'                                 U
 "status" = 'paid'                            T
@@ -209,6 +316,21 @@ def test_parameters_are_values_never_text(value: Any, text: str) -> None:
         ("a = INTERVAL '3 parsecs'", "unknown unit", 5),
         ("a = TIMESTAMP 'yesterday'", "no time", 5),
         ("CAST(a AS NUMBR) = 1", "unknown type NUMBR", 11),
+        ("CAST(a AS LIST<INT>) = 1", "single values", 11),
+        ("CAST(a AS DECIMAL(2, 3)) = 1", "no more after the point", 19),
+        ("CAST('x' AS UUID) = a", "no UUID", 1),
+        ("DATE_TRUNC('weeek', a) = b", "no part 'weeek'", 12),
+        ("DATE_TRUNC('day', a, 'Mars/Base') = b", "no time zone", 22),
+        ("EXTRACT(YEARS FROM a) = 1", "no part 'years'", 9),
+        ("TO_TIMESTAMP(a, '%Q') = b", "unknown code '%Q'", 17),
+        ("TO_TIMESTAMP(a, 'milisecond') = b", "neither a unit nor a format", 17),
+        ("REGEXP_MATCHES(a, '(')", "no regular expression", 19),
+        ("REGEXP_MATCHES(a, '" + "x" * 10_000 + "')", "at most 1000 characters", 19),
+        ("REGEXP_MATCHES(a, 'x', 'q')", "unknown flag", 19),
+        ("a = TIMESTAMP '2026-01-31T12:00:00.123456789Z'", "microseconds", 5),
+        ("a = INTERVAL '1.5 months'", "months are whole", 5),
+        ("a[*].b = c[*].d", "items of one array", 1),
+        ("LOWER(a) FILTER (WHERE a = 1) = 'x'", "FILTER belongs to aggregates", 10),
         ("a LIKE 'x' ESCAPE 'xy'", "one character", 19),
         ("a = $missing", "no value", 5),
         ("", "no condition", 1),

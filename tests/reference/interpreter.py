@@ -3,23 +3,37 @@
 Shares nothing with the compiler but the tree and the parser of ISO times. None is NULL and UNKNOWN.
 """
 
+import json
 import math
 import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any
 
 from sqlglot import exp
 
-from geode_client.units import parse_duration_us
+from geode_client.units import parse_interval
 from geode_client.values import parse_timestamp
 
 MISSING = object()
 TEXT_MAX = 1024 * 1024
 BITS_MAX = 8192
+
+
+class Written(float):
+    """A number literal that no float has the digits of."""
+
+    exact: Decimal
+
+
+def exactly(value: Any) -> Fraction:
+    """The number that counts: of a float what its shortest text says."""
+    if isinstance(value, Written):
+        return Fraction(float(value)) if value.exact is None else Fraction(value.exact)
+    return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
 
 
 def is_number(value: Any) -> bool:
@@ -32,14 +46,53 @@ def evaluate(tree: exp.Expression, message: Any, parameters: Mapping[str, Any] |
     return found if isinstance(found, bool) else None
 
 
+def is_predicate(node: exp.Expression) -> bool:
+    """Whether a node is a condition that looks at an array item by item."""
+    kinds = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.In, exp.Between, exp.Escape, exp.Is)
+    if isinstance(node, exp.Anonymous):
+        return str(node.this) in ("STARTS_WITH", "ENDS_WITH", "CONTAINS")
+    inside_escape = isinstance(node, exp.Like | exp.ILike) and not isinstance(node.parent, exp.Escape)
+    above = node.parent
+    while isinstance(above, exp.Paren):
+        above = above.parent
+    return isinstance(node, kinds) or inside_escape or (is_path(node) and isinstance(above, PLACES))
+
+
+def is_path(node: Any) -> bool:
+    return isinstance(node, exp.Column | exp.Dot | exp.Bracket)
+
+
+PLACES = (exp.And, exp.Or, exp.Not, type(None))
+
+
+def every_paths(node: exp.Expression) -> list[exp.Expression]:
+    """The paths that end with [*] in a condition, but not in conditions inside it."""
+    found: list[exp.Expression] = []
+    for bracket in node.find_all(exp.Bracket):
+        if not isinstance(bracket.expressions[0], exp.Star):
+            continue
+        above: Any = bracket
+        while above is not node and not (above is not bracket and (is_predicate(above) or isinstance(above, PLACES))):
+            above = above.parent
+        if above is node:
+            found.append(bracket)
+    return found
+
+
 class Interpreter:
     """One message under one condition."""
 
     def __init__(self, message: Any, parameters: Mapping[str, Any]) -> None:
         self.message = message
         self.parameters = parameters
+        # The item of an array that a condition is looking at, by its path with [*].
+        self.items: dict[exp.Expression, Any] = {}
 
     def value(self, node: exp.Expression) -> Any:
+        if is_predicate(node):
+            every = next((one for one in every_paths(node) if one not in self.items), None)
+            if every is not None:
+                return self.some(node, every)
         method = getattr(self, f"visit_{type(node).__name__.lower()}")
         return method(node)
 
@@ -55,7 +108,11 @@ class Interpreter:
         text = str(node.this)
         if node.is_string:
             return text
-        return int(text) if text.isdigit() else float(text)
+        if text.isdigit():
+            return int(text)
+        made = Written(text)
+        made.exact = Decimal(text)
+        return made if Fraction(repr(float(text))) != Fraction(text) else float(text)
 
     def visit_null(self, node: exp.Expression) -> Any:
         return None
@@ -67,7 +124,7 @@ class Interpreter:
         return self.parameters[node.this.name]
 
     def visit_interval(self, node: exp.Expression) -> Any:
-        return timedelta(microseconds=parse_duration_us(str(node.this.this)))
+        return parse_interval(str(node.this.this))
 
     def visit_column(self, node: exp.Expression) -> Any:
         return None if (found := self.at(node)) is MISSING else found
@@ -83,13 +140,24 @@ class Interpreter:
             whole, step = self.at(node.this), node.expression.name
         else:
             whole, literal = self.at(node.this), node.expressions[0]
+            if isinstance(literal, exp.Star):
+                return self.items[node]
             step = str(literal.this) if literal.is_string else int(literal.this)
         if isinstance(step, str):
             return whole.get(step, MISSING) if isinstance(whole, dict) else MISSING
         return whole[step] if isinstance(whole, list) and 0 <= step < len(whole) else MISSING
 
     def visit_exists(self, node: exp.Expression) -> bool:
-        return self.at(node.this) is not MISSING
+        every = next((one for one in every_paths(node) if one not in self.items), None)
+        if every is None:
+            return self.at(node.this) is not MISSING
+        whole = self.at(every.this)
+        found = False
+        for item in whole if isinstance(whole, list) else []:
+            self.items[every] = item
+            found = found or self.visit_exists(node)
+            del self.items[every]
+        return found
 
     # ── logic ──
     def visit_and(self, node: exp.Expression) -> Any:
@@ -116,13 +184,19 @@ class Interpreter:
     # ── comparing ──
     def order(self, left: Any, right: Any) -> int | None:
         if is_number(left) and is_number(right):
-            a, b = Fraction(left), Fraction(right)
+            # The digits of a literal count beside a decimal and beside another such literal.
+            beside = (Decimal, Written)
+            a = exactly(left) if isinstance(right, beside) or not isinstance(left, Written) else exactly(float(left))
+            b = exactly(right) if isinstance(left, beside) or not isinstance(right, Written) else exactly(float(right))
             return (a > b) - (a < b)
         if isinstance(left, str) and isinstance(right, str):
             return (left > right) - (left < right)
         if isinstance(left, date | datetime) or isinstance(right, date | datetime):
             first, second = moment_of(left), moment_of(right)
             return None if first is None or second is None else (first > second) - (first < second)
+        if isinstance(left, uuid.UUID) or isinstance(right, uuid.UUID):
+            one, other = uuid_of(left), uuid_of(right)
+            return None if one is None or other is None else (one > other) - (one < other)
         if isinstance(left, timedelta) and isinstance(right, timedelta):
             return (left > right) - (left < right)
         return None
@@ -186,6 +260,12 @@ class Interpreter:
     # ── computing ──
     def visit_neg(self, node: exp.Expression) -> Any:
         value = self.value(node.this)
+        if isinstance(value, Decimal):
+            return value.copy_negate()
+        if isinstance(value, Written):
+            made = Written(-float(value))
+            made.exact = value.exact.copy_negate()
+            return made
         return -value if is_number(value) or isinstance(value, timedelta) else None
 
     def visit_add(self, node: exp.Expression) -> Any:
@@ -210,21 +290,32 @@ class Interpreter:
         return arithmetic(left, right, lambda a, b: a - b)
 
     def visit_mul(self, node: exp.Expression) -> Any:
-        return arithmetic(*self.sides(node), lambda a, b: a * b)
+        left, right = self.sides(node)
+        if isinstance(left, timedelta) or isinstance(right, timedelta):
+            interval, factor = (left, right) if isinstance(left, timedelta) else (right, left)
+            return scaled(interval, exactly(factor)) if is_number(factor) else None
+        return arithmetic(left, right, lambda a, b: a * b)
 
     def visit_div(self, node: exp.Expression) -> Any:
         left, right = self.sides(node)
+        if isinstance(left, timedelta):
+            return scaled(left, 1 / exactly(right)) if is_number(right) and exactly(right) else None
         if isinstance(left, int) and isinstance(right, int) and right and left % right == 0:
             return arithmetic(left, right, lambda a, b: a // b)
-        return arithmetic(left, right, lambda a, b: a / b)
+        return arithmetic(left, right, lambda a, b: a / b, digits=28)
 
     def visit_mod(self, node: exp.Expression) -> Any:
+        return self._rest(*self.sides(node))
+
+    def _rest(self, left: Any, right: Any) -> Any:
         def rest(a: Any, b: Any) -> Any:
             if isinstance(a, int) and isinstance(b, int):
                 return int(math.copysign(1, a)) * (abs(a) % abs(b))
+            if isinstance(a, Fraction):
+                return a - b * int(a / b)
             return math.fmod(a, b)
 
-        return arithmetic(*self.sides(node), rest)
+        return arithmetic(left, right, rest)
 
     def visit_dpipe(self, node: exp.Expression) -> Any:
         left, right = self.sides(node)
@@ -288,12 +379,14 @@ class Interpreter:
         moment = moment_of(value)
         forms = {
             "microsecond": None,
+            "millisecond": "ms",
             "second": "%Y-%m-%dT%H:%M:%S",
             "minute": "%Y-%m-%dT%H:%M:00",
             "hour": "%Y-%m-%dT%H:00:00",
             "day": "%Y-%m-%dT00:00:00",
             "week": "",
             "month": "%Y-%m-01T00:00:00",
+            "quarter": "quarter",
             "year": "%Y-01-01T00:00:00",
         }
         if moment is None or not isinstance(unit, str) or unit.lower() not in forms:
@@ -302,6 +395,10 @@ class Interpreter:
         if unit.lower() == "week":
             monday = utc.date() - timedelta(days=utc.weekday())
             return datetime(monday.year, monday.month, monday.day, tzinfo=UTC)
+        if unit.lower() == "quarter":
+            return datetime(utc.year, (utc.month - 1) // 3 * 3 + 1, 1, tzinfo=UTC)
+        if unit.lower() == "millisecond":
+            return utc - timedelta(microseconds=utc.microsecond % 1000)
         form = forms[unit.lower()]
         return utc if form is None else datetime.fromisoformat(utc.strftime(form)).replace(tzinfo=UTC)
 
@@ -345,13 +442,94 @@ class Interpreter:
         return self._extreme(values, 1)
 
     def _extreme(self, values: tuple[Any, ...], sign: int) -> Any:
-        best = values[0]
-        for value in values:
+        there = [value for value in values if value is not None]
+        best = there[0] if there else None
+        for value in there[1:]:
             found = self.order(value, best)
             if found is None:
                 return None
             best = value if found == sign else best
+        if isinstance(best, Written):
+            return best.exact if any(isinstance(value, Decimal) for value in there) else float(best)
         return best
+
+    def call_ifnull(self, value: Any, other: Any) -> Any:
+        return other if value is None else value
+
+    def call_mod(self, value: Any, other: Any) -> Any:
+        return self._rest(value, other)
+
+    def call_concat(self, *values: Any) -> Any:
+        return self.call_concat_ws("", *values)
+
+    def call_concat_ws(self, separator: Any, *values: Any) -> Any:
+        texts = [text_of(value) for value in values if value is not None]
+        if not isinstance(separator, str) or None in texts:
+            return None
+        made = separator.join(texts)
+        return made if len(made) <= TEXT_MAX else None
+
+    def call_split(self, value: Any, separator: Any) -> Any:
+        if not isinstance(value, str) or not isinstance(separator, str):
+            return None
+        return value.split(separator) if separator else [*value]
+
+    def call_typeof(self, value: Any) -> str:
+        names: tuple[tuple[Any, str], ...] = (
+            *(
+                (type(None), "NULL"),
+                (bool, "BOOL"),
+                (int, "INT"),
+                (float, "FLOAT"),
+                (Decimal, "DECIMAL"),
+                (str, "STRING"),
+            ),
+            *((datetime, "TIMESTAMP"), (date, "DATE"), (timedelta, "INTERVAL"), (uuid.UUID, "UUID")),
+            *((list, "LIST"), (dict, "MAP")),
+        )
+        return next(name for kind, name in names if isinstance(value, kind))
+
+    def call_extract(self, part: Any, value: Any) -> Any:
+        moment = moment_of(value)
+        if moment is None:
+            return None
+        utc = moment.astimezone(UTC)
+        monday = int(utc.strftime("%u"))
+        return {
+            "year": utc.year,
+            "quarter": -(-utc.month // 3),
+            "month": utc.month,
+            "week": int(utc.strftime("%V")),
+            "day": utc.day,
+            "dow": monday % 7,
+            "isodow": monday,
+            "doy": (utc.date() - date(utc.year, 1, 1)).days + 1,
+            "hour": utc.hour,
+            "minute": utc.minute,
+            "second": utc.second,
+            "epoch": self.call_epoch(utc),
+        }[part]
+
+    def call_epoch(self, value: Any) -> Any:
+        span = value if isinstance(value, timedelta) else None
+        if span is None:
+            moment = moment_of(value)
+            if moment is None:
+                return None
+            span = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        seconds = Fraction(span // timedelta(microseconds=1), 1_000_000)
+        return int(seconds) if seconds.denominator == 1 else float(seconds)
+
+    # ── some element ──
+    def some(self, node: exp.Expression, every: exp.Expression) -> bool | None:
+        """What a condition is of the items of an array: TRUE if of one, FALSE if of all or none, else UNKNOWN."""
+        whole = self.at(every.this)
+        found: list[Any] = []
+        for item in whole if isinstance(whole, list) else [None]:
+            self.items[every] = item
+            found.append(self.truth(node))
+            del self.items[every]
+        return True if True in found else None if None in found else False
 
     # ── casts ──
     def visit_cast(self, node: exp.Expression) -> Any:
@@ -364,25 +542,15 @@ class Interpreter:
     visit_trycast = visit_cast
 
     def to_text(self, value: Any) -> Any:
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, datetime | date):
-            return value.isoformat()
-        if isinstance(value, int) and value.bit_length() >= BITS_MAX:
-            return None
-        return str(value) if is_number(value) or isinstance(value, str) else None
+        return text_of(value)
 
     def to_bigint(self, value: Any) -> Any:
         if isinstance(value, str):
             return int(value.strip()) if "_" not in value else None
-        return int(value) if isinstance(value, int | float) else None
+        return int(value) if isinstance(value, int | float | Decimal) else None
 
     def to_double(self, value: Any) -> Any:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float | str)
-            or (isinstance(value, str) and "_" in value)
-        ):
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str) or "_" in str(value):
             return None
         made = float(value)
         return made if math.isfinite(made) else None
@@ -400,16 +568,22 @@ class Interpreter:
         return None if moment is None else moment.astimezone(UTC).date()
 
     def to_decimal(self, value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int | float | str) or "_" in str(value):
+        if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
             return None
-        made = Decimal(value.strip() if isinstance(value, str) else str(value))
-        return made if made.is_finite() else None
+        if isinstance(value, str):
+            text = value.strip()
+            return (
+                decimal_of(Fraction(text), 3000)
+                if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text)
+                else None
+            )
+        return decimal_of(exactly(value), 3000)
 
     def to_varbinary(self, value: Any) -> Any:
         return value if isinstance(value, str) else None
 
     def to_uuid(self, value: Any) -> Any:
-        return str(uuid.UUID(value)) if isinstance(value, str) else None
+        return uuid_of(value)
 
 
 def is_whole(value: Any) -> bool:
@@ -431,18 +605,68 @@ def bounded_times(compute: Any) -> Any:
         return None
 
 
-def arithmetic(left: Any, right: Any, compute: Any) -> Any:
+def arithmetic(left: Any, right: Any, compute: Any, digits: int = 3000) -> Any:
     if not is_number(left) or not is_number(right):
         return None
-    if Decimal in (type(left), type(right)) and float in (type(left), type(right)):
-        left, right = float(left), float(right)
+    is_decimal = isinstance(left, Decimal) or isinstance(right, Decimal)
     try:
+        if is_decimal:
+            return decimal_of(compute(exactly(left), exactly(right)), digits)
+        left, right = (float(one) if isinstance(one, Written) else one for one in (left, right))
         made = compute(left, right)
     except (ArithmeticError, ValueError):
         return None
     if isinstance(made, float) and not math.isfinite(made):
         return None
     return None if isinstance(made, int) and made.bit_length() > BITS_MAX else made
+
+
+def decimal_of(value: Fraction, digits: int) -> Decimal | None:
+    """The Decimal with so many digits, and at most 300 on either side of the point."""
+    made = Context(prec=digits).divide(Decimal(value.numerator), Decimal(value.denominator))
+    if abs(made) >= Decimal("1e300"):
+        return None
+    if made.as_tuple().exponent >= -300:  # type: ignore[operator]
+        return made
+    if digits > 28:
+        return None
+    return Context(prec=3000).quantize(made, Decimal("1e-300"))
+
+
+def scaled(interval: timedelta, factor: Fraction) -> timedelta | None:
+    microseconds = round(interval // timedelta(microseconds=1) * factor)
+    try:
+        return timedelta(microseconds=microseconds)
+    except OverflowError:
+        return None
+
+
+def uuid_of(value: Any) -> Any:
+    if isinstance(value, uuid.UUID):
+        return value
+    try:
+        return uuid.UUID(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def text_of(value: Any) -> Any:
+    """The text that CAST and CONCAT make of a value."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, int) and value.bit_length() >= BITS_MAX:
+        return None
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, float):
+        return repr(float(value))
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return str(value) if isinstance(value, int | str | uuid.UUID) else None
 
 
 def like(text: str, pattern: str, escape: str | None) -> bool | None:

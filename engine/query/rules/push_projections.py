@@ -158,11 +158,11 @@ def _aggregate(node: nodes.Aggregate, needed: Sequence[int]) -> nodes.Operator:
     keys = len(node.keys)
     kept = [*range(keys), *sorted({position for position in needed if position >= keys})]
     calls = [node.calls[position - keys] for position in kept[keys:]]
-    inner = _places([*node.keys, *[call.argument for call in calls if call.argument is not None]])
+    inner = _places([*node.keys, *[position for call in calls for position in call.columns]])
     made = nodes.Aggregate(
         _pruned(node.source, list(inner)),
         tuple(inner[key] for key in node.keys),
-        tuple(replace(call, argument=None if call.argument is None else inner[call.argument]) for call in calls),
+        tuple(call.moved(inner) for call in calls),
         _chosen(node.columns, kept),
     )
     return _narrowed(made, needed, _places(kept))
