@@ -37,9 +37,12 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
 
 
 class OutgoingBatch(msgspec.Struct, frozen=True):
-    """Messages of one topic that are stored together or not at all; `keys`, `ids` and `headers` go by position.
+    """Messages of one topic that are stored together or not at all; `keys`, `ids`, `headers`, `times_us` and `expires_us` go
+    by position.
 
-    `body_lines` may hold the bodies already as JSON lines (COPY from JSON lines need not decode them); else `bodies` does.
+    `bodies` may be `codec.Lines`: JSON text that is stored as it is. `times_us` are the messages' own times, which `_timestamp`
+    shows; None, and a message without one, has the time of its acceptance. None of them may be later than now. `expires_us`
+    are points in time; they go before `ttl_us`.
     """
 
     topic: str
@@ -52,6 +55,8 @@ class OutgoingBatch(msgspec.Struct, frozen=True):
     delay_us: int | None = None
     compression: str | None = None
     region: str | None = None
+    times_us: Sequence[int | None] | None = None
+    expires_us: Sequence[int | None] | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -427,6 +432,10 @@ class Broker(Protocol):
         ...
 
     async def alter_topic(self, name: str, change: TopicChange) -> Topic: ...
+
+    async def former_names(self, topic: Topic) -> Sequence[str]:
+        """What a topic was called before it was renamed; its older dead letters name it so."""
+        ...
 
     async def drop_topic(self, name: str) -> None: ...
 

@@ -33,6 +33,8 @@ def unparse(statement: ast.Statement) -> str:
             return f"ALTER TOPIC {topic(name)} SET DELIVERY {delivery}"
         case ast.AlterTopicAddColumn(name, added):
             return f"ALTER TOPIC {topic(name)} ADD COLUMN {column(added)}"
+        case ast.AlterTopicRename(name, new_name):
+            return f"ALTER TOPIC {topic(name)} RENAME TO {topic(new_name)}"
         case ast.DropTopic(name, if_exists):
             return f"DROP TOPIC {'IF EXISTS ' * if_exists}{topic(name)}"
         case ast.PurgeTopic(name):
@@ -74,10 +76,12 @@ def unparse(statement: ast.Statement) -> str:
             return f"REPLAY DEAD LETTERS OF {topic(name)}{_where(where)}{to}"
         case ast.Begin() | ast.Commit() | ast.Rollback():
             return type(statement).__name__.upper()
-        case ast.CopyTo(name, path):
-            return f"COPY {topic(name)} TO {quoted(path)}"
+        case ast.CopyTo(name, path, options):
+            return f"COPY {topic(name)} TO {quoted(path)}{_with_options(options)}"
         case ast.CopyFrom(name, path, options):
-            return f"COPY {topic(name)} FROM {quoted(path)}" + (f" WITH OPTIONS {_options(options)}" if options else "")
+            return f"COPY {topic(name)} FROM {quoted(path)}{_with_options(options)}"
+        case ast.CopyBetween(name, target, options):
+            return f"COPY {topic(name)} TO {topic(target)}{_with_options(options)}"
         case ast.Assert(query, operator, value, within):
             tail = f" WITHIN {quoted(within)}" if within is not None else ""
             return f"ASSERT ({unparse_expression(query)}) {operator} {literal(value)}{tail}"
@@ -124,6 +128,8 @@ def literal(value: Any) -> str:
             return f"${name}"
         case ast.RawText(text):
             return text
+        case ast.StructType(fields):
+            return "(" + ", ".join(f"{identifier(found.name)}: {type_text(found.type)}" for found in fields) + ")"
         case None:
             return "NULL"
         case bool():
@@ -156,6 +162,10 @@ def json_text(value: Any) -> str:
             return _float(value)
         case _:
             return msgspec.json.encode(value).decode()
+
+
+def _with_options(options: tuple[ast.OptionEntry, ...]) -> str:
+    return f" WITH OPTIONS {_options(options)}" if options else ""
 
 
 def _options(options: tuple[ast.OptionEntry, ...]) -> str:

@@ -32,7 +32,7 @@ from geode_client.broker import (
     TopicStatistics,
     TrafficSeries,
 )
-from geode_client.catalog import Topic, TopicChange, TopicDefinition, dead_letter_topic_of
+from geode_client.catalog import Rename, Topic, TopicChange, TopicDefinition, dead_letter_topic_of
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.errors import GeodeError, StoreError, TopicNotFound, Unsupported
 from geode_client.grammar.ast import JsonValue
@@ -50,7 +50,7 @@ from geode_client.message import Chunk, Message
 from geode_client.replying import answer
 from geode_client.routing import partition_of
 from geode_client.store import database as files
-from geode_client.store import locks
+from geode_client.store import former_names, locks
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import TRAFFIC_SECONDS, Presence, Traffic
 from geode_client.store.publishing import StaleTopic
@@ -199,8 +199,13 @@ class LocalBroker:
         return work.created
 
     async def alter_topic(self, name: str, change: TopicChange) -> Topic:
+        if isinstance(change, Rename):
+            validate_topic_name(change.new_name)
         await self._write_catalog(AlterTopic(name, change))
-        return await self.topic(name)
+        return await self.topic(change.new_name if isinstance(change, Rename) else name)
+
+    async def former_names(self, topic: Topic) -> list[str]:
+        return former_names.names_of(self._log, topic.topic_id)
 
     async def drop_topic(self, name: str) -> None:
         await self.topic(name)
@@ -355,7 +360,7 @@ class LocalBroker:
             self._reports.presence.process,
             self._topics.version,
             source=source,
-            origin=topic,
+            origin=frozenset((topic, *await self.former_names(origin))),
             target=wanted,
             condition=condition,
         )

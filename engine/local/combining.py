@@ -42,14 +42,18 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
         ids = None if batch.ids is None else list(batch.ids)
         if single and batch.delay_us and ids is None:
             ids = [made_id()]
-        kept = msgspec.structs.replace(batch, bodies=(), keys=keys, headers=headers, ids=ids)
+        times_us = None if batch.times_us is None else list(batch.times_us)
+        expires_us = None if batch.expires_us is None else list(batch.expires_us)
+        kept = msgspec.structs.replace(
+            batch, bodies=(), keys=keys, headers=headers, ids=ids, times_us=times_us, expires_us=expires_us
+        )
         return cls(batch.topic, kept, lines, count, single)
 
     @property
     def kind(self) -> tuple[Any, ...]:
         """What the messages of one row agree in."""
         batch = self.batch
-        return batch.priority, batch.ttl_us, batch.delay_us, batch.compression
+        return batch.priority, batch.ttl_us, batch.delay_us, batch.compression, batch.expires_us is None
 
 
 class Publication(msgspec.Struct, eq=False):
@@ -95,6 +99,8 @@ def _combined(entries: Sequence[Entry]) -> OutgoingBatch:
         keys=_column(entries, "keys"),
         ids=_column(entries, "ids"),
         headers=_column(entries, "headers"),
+        times_us=_column(entries, "times_us"),
+        expires_us=_column(entries, "expires_us"),
     )
 
 

@@ -16,7 +16,7 @@ import msgspec
 from geode_client import codec
 from geode_client.broker import OutgoingBatch, OutgoingMessage
 from geode_client.catalog import Delivery, Topic
-from geode_client.clock import now_us
+from geode_client.clock import datetime_of, now_us
 from geode_client.errors import InvalidMessage, MessageTooLarge
 from geode_client.message import NO_ATTRIBUTES, Attributes, expiry_bounds
 from geode_client.routing import partition_of
@@ -58,7 +58,7 @@ def check_lines(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int) ->
     _check_sizes(topic, lines)
     if topic.schema is not None:
         lines = topic.schema.check(lines, strict=topic.options.strict)
-    _attributes(topic, batch, lines, count, 0)
+    _attributes(topic, batch, lines, count, 0, now_us())
 
 
 def prepare_lines(
@@ -70,7 +70,7 @@ def prepare_lines(
         lines = topic.schema.check(lines, strict=topic.options.strict)
     timestamp_us = now_us()
     due_us = timestamp_us + batch.delay_us if batch.delay_us else None
-    attributes = _attributes(topic, batch, lines, count, due_us or timestamp_us)
+    attributes = _attributes(topic, batch, lines, count, due_us or timestamp_us, timestamp_us)
     columns = _Columns(topic, batch.priority, batch.compression, timestamp_us)
     parts = _parts(columns, lines, count, attributes, router)
     return PublishWork(
@@ -103,10 +103,15 @@ def _check_sizes(topic: Topic, lines: bytes) -> None:
         )
 
 
-def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, live_from_us: int) -> Attributes:
+def _attributes(
+    topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, live_from_us: int, accepted_us: int
+) -> Attributes:
     keys = _keys(topic, batch, lines)
     ttl_us = batch.ttl_us if batch.ttl_us is not None else topic.options.message_ttl_us
-    if keys is None and batch.ids is None and batch.headers is None and ttl_us is None:
+    expires_us: int | list[int | None] | None = None if ttl_us is None else live_from_us + ttl_us
+    if batch.expires_us is not None:
+        expires_us = list(batch.expires_us)
+    if keys is None and batch.ids is None and batch.headers is None and expires_us is None and batch.times_us is None:
         return NO_ATTRIBUTES
     if batch.ids is not None:
         _check_ids(batch.ids)
@@ -114,8 +119,18 @@ def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, count: int, li
         keys=keys,
         ids=list(batch.ids) if batch.ids is not None and any(batch.ids) else None,
         headers=_checked_headers(batch.headers) if batch.headers is not None else None,
-        expires_us=None if ttl_us is None else live_from_us + ttl_us,
+        expires_us=expires_us,
+        times_us=None if batch.times_us is None else _checked_times(batch.times_us, accepted_us),
     )
+
+
+def _checked_times(times_us: Sequence[int | None], accepted_us: int) -> list[int | None] | None:
+    """The messages' own times. Readers pass over batches that were accepted before a time: none may be later than that."""
+    for index, time_us in enumerate(times_us):
+        if time_us is not None and time_us > accepted_us:
+            reason = f"its own time {datetime_of(time_us).isoformat()} is in the future: it may not be later than now"
+            raise InvalidMessage(reason, message_index=index)
+    return list(times_us) if any(time_us is not None for time_us in times_us) else None
 
 
 def _check_ids(ids: Sequence[str | None]) -> None:
@@ -278,8 +293,8 @@ def pick(attributes: Attributes, places: Sequence[int]) -> Attributes:
     """The attributes of only these messages."""
     if attributes is NO_ATTRIBUTES:
         return attributes
-    columns = (attributes.keys, attributes.ids, attributes.headers, attributes.expires_us)
-    return Attributes(*[[c[i] for i in places] if isinstance(c, list) else c for c in columns])  # type: ignore[arg-type]
+    columns = msgspec.structs.astuple(attributes)
+    return Attributes(*[[c[i] for i in places] if isinstance(c, list) else c for c in columns])
 
 
 class Waiting(msgspec.Struct, frozen=True, eq=False):

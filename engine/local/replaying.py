@@ -35,7 +35,7 @@ Write = Callable[[Sequence[Work]], Awaitable[None]]
 
 
 class Replay:
-    """One run. `source` is the dead-letter topic, `origin` the topic whose dead letters are wanted."""
+    """One run. `source` is the dead-letter topic, `origin` the names that the topic whose dead letters are wanted has or had."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Replay:
         catalog_version: int,
         *,
         source: Topic,
-        origin: str,
+        origin: frozenset[str],
         target: Topic,
         condition: ConditionLike | None,
     ) -> None:
@@ -114,7 +114,7 @@ class Replay:
         ours = {
             index
             for index, header in enumerate(headers)
-            if header is not None and header.get("dead_letter_topic") == self._origin
+            if header is not None and header.get("dead_letter_topic") in self._origin
         }
         if self._condition is None or not ours:
             return sorted(ours)

@@ -11,7 +11,7 @@ from geode_client.errors import GeodeError, GqlError, TopicNotFound, Unsupported
 from geode_client.grammar import ast
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import create_topic, literal, type_text
-from geode_client.query import copying, grouping, judging, plan, system
+from geode_client.query import copying, grouping, judging, loading, plan, system
 from geode_client.query.measuring import Measures
 from geode_client.query.planner import covers
 from geode_client.query.result import Result, counted
@@ -40,7 +40,7 @@ class Executor:
         broker: Broker,
         parameters: Mapping[str, Any],
         ensure_topic: EnsureTopic,
-        progress: copying.Progress | None = None,
+        progress: loading.Progress | None = None,
         transacting: Transacting | None = None,
     ) -> None:
         self._broker = broker
@@ -60,8 +60,10 @@ class Executor:
                 created = await self._broker.create_topic(definition, if_not_exists=if_not_exists)
                 return Result(message=f"topic {definition.name} {'created' if created else 'was there already'}")
             case plan.AlterTopic(name, change):
-                await self._broker.alter_topic(name, change)
-                return Result(message=f"topic {name} altered")
+                altered = await self._broker.alter_topic(name, change)
+                return Result(
+                    message=f"topic {name} " + ("altered" if altered.name == name else f"renamed to {altered.name}")
+                )
             case plan.DropTopic(name, if_exists):
                 return await self._drop(name, if_exists)
             case plan.PurgeTopic(name):
@@ -82,10 +84,13 @@ class Executor:
             case plan.ShowCreate(topic):
                 return Result(("create_statement",), [(create_statement(topic) + ";",)])
             case plan.CopyFrom():
-                await self._ensure_topic(node.topic)
-                messages, size = await copying.copy_from(self._broker, node, self._progress)
+                return await self._load(node)
+            case plan.CopyBetween():
+                await self._ensure_topic(node.target)
+                copied = await copying.copy_between(self._broker, node, self._progress)
+                known = f", {copied.duplicates} known already" if copied.duplicates else ""
                 return Result(
-                    message=f"{counted(messages, 'message')} ({size} bytes) copied from {node.path} to {node.topic}"
+                    message=f"{counted(copied.messages, 'message')} copied from {node.topic.name} to {node.target}{known}"
                 )
             case plan.CopyTo():
                 messages, size = await copying.copy_to(self._broker, node, self._progress)
@@ -112,6 +117,16 @@ class Executor:
                 return Result(columns, notices=notices, values=found.columns, count=found.count)
             case _:
                 assert_never(node)
+
+    async def _load(self, node: plan.CopyFrom) -> Result:
+        done = await loading.load(self._broker, node.topic, node.path, node.options, self._ensure_topic, self._progress)
+        known = f", {done.duplicates} known already" if done.duplicates else ""
+        skipped = f", {done.skipped} skipped" if done.skipped else ""
+        return Result(
+            message=f"{counted(done.messages, 'message')} ({done.bytes_read} bytes) copied from {node.path} to"
+            f" {node.topic}{known}{skipped}",
+            notices=tuple(done.notices),
+        )
 
     def _runner(self, measures: "Measures | None" = None) -> "Runner":
         # What runs queries needs sqlglot, which statements of other kinds do not wait for.

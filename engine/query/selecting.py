@@ -219,7 +219,8 @@ class SelectPlanner:
                 found[letters] = await self._broker.topic(letters)
         # Several topics may share one for their dead letters, which anybody may publish to as well.
         origin = Path("_headers", True, (DEAD_LETTER_ORIGIN,), None).node()
-        names = [exp.Literal.string(topic.name) for topic in topics]
+        known = [name for topic in topics for name in (topic.name, *await self._broker.former_names(topic))]
+        names = [exp.Literal.string(name) for name in known]
         condition = compile_condition(exp.In(this=origin, expressions=names))
         return nodes.Scan(f"dead letters of {name}", tuple(found.values()), (), (), condition)
 

@@ -130,12 +130,7 @@ def _only(append: Append, kept: list[int]) -> Append:
     lines = append.lines.split(b"\n")
     attributes = append.attributes
     if attributes is not NO_ATTRIBUTES:
-        attributes = Attributes(
-            keys=_picked(attributes.keys, kept),
-            ids=_picked(attributes.ids, kept),
-            headers=_picked(attributes.headers, kept),
-            expires_us=_picked(attributes.expires_us, kept),
-        )
+        attributes = Attributes(*[_picked(column, kept) for column in msgspec.structs.astuple(attributes)])
     return msgspec.structs.replace(
         append,
         lines=b"".join(lines[index] + b"\n" for index in kept),
