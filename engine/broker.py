@@ -296,6 +296,14 @@ class TableRows(msgspec.Struct, frozen=True):
     changes: int
 
 
+class OwnTable(msgspec.Struct, frozen=True):
+    """A table or view of the user's own; `kind` is table or view."""
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+
+
 class JoinedSettlement(Protocol):
     """What a backend writes together with a transaction, such as acknowledgements."""
 
@@ -461,6 +469,14 @@ class Broker(Protocol):
 
     def transaction(self, timeout_seconds: float) -> BrokerTransaction:
         """Begin a transaction that is rolled back when it is not committed within so many seconds."""
+        ...
+
+    async def own_tables(self) -> Sequence[OwnTable]:
+        """The user's own tables and views, as the last commit left them."""
+        ...
+
+    async def read_own_table(self, name: str) -> TableRows:
+        """All rows of a table or view of the user's own, as of one commit; raises GqlError beyond the bounds."""
         ...
 
     async def subscribe(self, request: SubscriptionRequest) -> Feed:

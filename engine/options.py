@@ -107,8 +107,7 @@ def _encoding(value: object) -> str:
 
     try:
         found = codecs.lookup(_text(value))
-        if not isinstance(b"".decode(found.name), str):
-            raise LookupError
+        b"".decode(found.name)  # raises LookupError for a codec that is not of text
     except (LookupError, ValueError):
         raise GqlError(
             f"unknown encoding {value!r}: known are 'utf-8', 'utf-16', 'latin-1', 'cp1252' and others"

@@ -39,6 +39,7 @@ from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import counters, progress, statistics
 from geode_client.local.delays import DelayedMover
+from geode_client.local.own_tables import OwnTableReader
 from geode_client.local.outbox import Outbox, batch_receipt
 from geode_client.local.replaying import Replay
 from geode_client.local.reports import Reports
@@ -140,6 +141,7 @@ class LocalBroker:
             self._refresh_catalog,
             lambda given: _check_supported(given.region),
         )
+        self._own_tables = OwnTableReader(self._database, self._reader)
         self._look_timer: asyncio.TimerHandle | None = None
         self._data_version = self._log.data_version()
         self._appended_at = 0.0
@@ -311,6 +313,15 @@ class LocalBroker:
         for append in appended:
             self._reports.published(append.topic_id, append.count)
         self._subscriptions.appended(appended)
+
+    # ── the user's own tables ──
+    async def own_tables(self) -> list[broker.OwnTable]:
+        self._check_open()
+        return self._own_tables.tables()
+
+    async def read_own_table(self, name: str) -> broker.TableRows:
+        self._check_open()
+        return await self._own_tables.read(name)
 
     # ── subscribing ──
     async def subscribe(self, request: SubscriptionRequest) -> Feed:

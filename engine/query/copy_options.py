@@ -1,6 +1,6 @@
 """The options of COPY as records: which of them go together, and which a format does not have."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from geode_client import options
@@ -12,14 +12,14 @@ from geode_client.query.fields import time_format
 from geode_client.query.formats import format_of
 from geode_client.query.loading import LoadOptions
 
-Entries = Iterable[Entry | Given]
+Entries = Iterable[Entry | Given] | Mapping[str, Any]
 
 _OF_CSV = ("delimiter", "quote", "null", "header", "quoted", "infer", "types", "escape_formulas")
 
 
 def load_options(path: str, entries: Entries, fixed: dict[str, Any] | None = None) -> LoadOptions:
     """The options of COPY FROM; raises GqlError with the place of what is wrong."""
-    entries = list(entries)
+    entries = [Given(name, value) for name, value in entries.items()] if isinstance(entries, Mapping) else list(entries)
     given = options.parse_options(entries, options.COPY_FROM_OPTIONS, "COPY option")
     _check_format(path, entries, given, ("csv", "tsv"))
     for name in ("error_file", "error_topic"):
@@ -39,7 +39,7 @@ def load_options(path: str, entries: Entries, fixed: dict[str, Any] | None = Non
 
 def write_options(path: str, entries: Entries) -> WriteOptions:
     """The options of COPY TO; raises GqlError with the place of what is wrong."""
-    entries = list(entries)
+    entries = [Given(name, value) for name, value in entries.items()] if isinstance(entries, Mapping) else list(entries)
     given = options.parse_options(entries, options.COPY_TO_OPTIONS, "COPY option")
     _check_format(path, entries, given, ("csv", "tsv"))
     quoted = given.pop("quoted", "any") == "text"

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from geode_client import codec
 from geode_client.broker import Broker, OutgoingBatch
@@ -88,7 +88,7 @@ class Rejects:
         except OSError as error:
             raise explained(str(self._file), error) from error
 
-    async def __aenter__(self) -> "Rejects":
+    async def __aenter__(self) -> Self:
         if self._file is not None and self._file.is_dir():
             raise GeodeError(f"{self._file} is a directory: error_file names a file")
         return self
