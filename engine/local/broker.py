@@ -39,8 +39,8 @@ from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import counters, progress, statistics
 from geode_client.local.delays import DelayedMover
-from geode_client.local.own_tables import OwnTableReader
 from geode_client.local.outbox import Outbox, batch_receipt
+from geode_client.local.own_tables import OwnTableReader
 from geode_client.local.replaying import Replay
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions

@@ -83,20 +83,8 @@ class Executor:
                 return describe(topic)
             case plan.ShowCreate(topic):
                 return Result(("create_statement",), [(create_statement(topic) + ";",)])
-            case plan.CopyFrom():
-                return await self._load(node)
-            case plan.CopyBetween():
-                await self._ensure_topic(node.target)
-                copied = await copying.copy_between(self._broker, node, self._progress)
-                known = f", {copied.duplicates} known already" if copied.duplicates else ""
-                return Result(
-                    message=f"{counted(copied.messages, 'message')} copied from {node.topic.name} to {node.target}{known}"
-                )
-            case plan.CopyTo():
-                messages, size = await copying.copy_to(self._broker, node, self._progress)
-                return Result(
-                    message=f"{counted(messages, 'message')} ({size} bytes) copied from {node.topic.name} to {node.path}"
-                )
+            case plan.CopyFrom() | plan.CopyTo() | plan.CopyBetween():
+                return await self._copy(node)
             case plan.Assert():
                 return await self._assert(node)
             case plan.TestFilter():
@@ -115,6 +103,25 @@ class Executor:
                 if self._transacting is not None:
                     notices += self._transacting.notices(node)
                 return Result(columns, notices=notices, values=found.columns, count=found.count)
+            case _:
+                assert_never(node)
+
+    async def _copy(self, node: plan.CopyFrom | plan.CopyTo | plan.CopyBetween) -> Result:
+        match node:
+            case plan.CopyFrom():
+                return await self._load(node)
+            case plan.CopyTo(topic, path):
+                messages, size = await copying.copy_to(self._broker, node, self._progress)
+                return Result(
+                    message=f"{counted(messages, 'message')} ({size} bytes) copied from {topic.name} to {path}"
+                )
+            case plan.CopyBetween(topic, target):
+                await self._ensure_topic(target)
+                copied = await copying.copy_between(self._broker, node, self._progress)
+                known = f", {copied.duplicates} known already" if copied.duplicates else ""
+                return Result(
+                    message=f"{counted(copied.messages, 'message')} copied from {topic.name} to {target}{known}"
+                )
             case _:
                 assert_never(node)
 

@@ -88,14 +88,8 @@ class Planner:
                 return self._analyze(planned, inner) if analyze else nodes.Explain(planned)
             case ast.TestFilter():
                 return await self._test_filter(statement)
-            case ast.CopyTo(name, path, entries):
-                return nodes.CopyTo(await self._broker.topic(name), path, write_options(path, self._entries(entries)))
-            case ast.CopyFrom(name, path, entries):
-                return nodes.CopyFrom(name, path, load_options(path, self._entries(entries)))
-            case ast.CopyBetween(name, target, entries):
-                given = options.parse_options(self._entries(entries), options.COPY_BETWEEN_OPTIONS, "COPY option")
-                size, keep = given.get("batch_size", BATCH_MESSAGES), given.get("keep", frozenset())
-                return nodes.CopyBetween(await self._broker.topic(name), target, keep, size)
+            case ast.CopyTo() | ast.CopyFrom() | ast.CopyBetween():
+                return await self._copy(statement)
             case ast.Assert():
                 return await self._assert(statement)
             case (
@@ -111,6 +105,20 @@ class Planner:
                 if "transactions" in self._broker.unsupported():
                     return self._lacking("transactions", statement)
                 return _transacting(statement)
+            case _:
+                assert_never(statement)
+
+    async def _copy(self, statement: ast.CopyTo | ast.CopyFrom | ast.CopyBetween) -> nodes.Plan:
+        entries = self._entries(statement.options)
+        match statement:
+            case ast.CopyTo(name, path):
+                return nodes.CopyTo(await self._broker.topic(name), path, write_options(path, entries))
+            case ast.CopyFrom(name, path):
+                return nodes.CopyFrom(name, path, load_options(path, entries))
+            case ast.CopyBetween(name, target):
+                given = options.parse_options(entries, options.COPY_BETWEEN_OPTIONS, "COPY option")
+                size, keep = given.get("batch_size", BATCH_MESSAGES), given.get("keep", frozenset())
+                return nodes.CopyBetween(await self._broker.topic(name), target, keep, size)
             case _:
                 assert_never(statement)
 

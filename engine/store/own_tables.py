@@ -112,11 +112,11 @@ class OwnTables:
                 ) from None
 
     def run(
-        self, sql: str, parameters: Parameters, *, rows_max: int = RESULT_ROWS_MAX, bytes_max: int = RESULT_BYTES_MAX
+        self, sql: str, parameters: Parameters, *, rows_max: int | None = None, bytes_max: int | None = None
     ) -> Rows:
         """One statement. Raises GqlError, ConstraintFailed, Interrupted; errors of the disk as SQLite's own."""
         bound = _bound(parameters)
-        run = _Statement(self._database, self._guard, sql, (rows_max, bytes_max))
+        run = _Statement(self._database, self._guard, sql, (rows_max or RESULT_ROWS_MAX, bytes_max or RESULT_BYTES_MAX))
         try:
             found: Rows = self._guard.run(lambda: run.rows(bound))
             if self._guard.defines:
