@@ -17,10 +17,14 @@ from geode_client.query.records import RECORD_BYTES_MAX, BadLine, Record, too_lo
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
-# The next token that matters inside a value: a whole string, a bracket, or a string that the buffer does not have whole.
-_INSIDE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|"', re.DOTALL)
+_STRING_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_STRING = re.compile(_STRING_TEXT, re.DOTALL)
+# The next token inside an array or object: whole strings and what lies between them, a bracket, or the beginning of a string
+# that the buffer does not have whole.
+_INSIDE = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING_TEXT + rb')++|[\[\]{}]|"', re.DOTALL)
+_QUOTE = ord('"')
 _NOT_SPACE = re.compile(rb"[^ \t\r\n]")
-_WORD_END = re.compile(rb"[\s,\[\]{}\"]")
+_WORD = re.compile(rb"[^\s,\[\]{}\"]+")
 
 _decoder = msgspec.json.Decoder()
 
@@ -149,8 +153,9 @@ class JsonDocuments:
     def _end_of_value(self, line: int) -> int:
         """Where the value at `_place` ends; an incomplete one, at the end of the file, ends there."""
         at, depth = self._place, 0
-        if self._buffer[at : at + 1] not in b'"[{':
-            return self._end_of_word(line)
+        first = self._buffer[at : at + 1]
+        if first not in b"[{":
+            return self._end_of_scalar(line, _STRING if first == b'"' else _WORD)
         while True:
             for token in _INSIDE.finditer(self._buffer, at):
                 kind = self._buffer[token.start()]
@@ -158,7 +163,7 @@ class JsonDocuments:
                     depth += 1
                 elif kind in b"]}":
                     depth -= 1
-                elif token.end() - token.start() == 1:
+                elif kind == _QUOTE and token.end() - token.start() == 1:
                     at = token.start()
                     break
                 if depth <= 0:
@@ -171,11 +176,12 @@ class JsonDocuments:
                 return len(self._buffer)
             at -= before - self._place
 
-    def _end_of_word(self, line: int) -> int:
+    def _end_of_scalar(self, line: int, pattern: re.Pattern[bytes]) -> int:
         while True:
-            found = _WORD_END.search(self._buffer, self._place)
-            if found is not None:
-                return found.start()
+            found = pattern.match(self._buffer, self._place)
+            # A number or word that reaches the end of the buffer may go on behind it.
+            if found is not None and (pattern is _STRING or found.end() < len(self._buffer)):
+                return found.end()
             if not self._more_of_value(line):
                 return len(self._buffer)
 

@@ -25,6 +25,8 @@ from geode_client.query.rejects import Reject, Rejects
 
 BATCH_MESSAGES = 1000
 BATCH_BYTES_MAX = 4 * 1024 * 1024
+# Records that are decoded in one call, which no other thread can interrupt.
+CHECKED_AT_ONCE = 500
 NOTICES_MAX = 20
 
 Progress = Callable[[int, int, int], None]
@@ -269,7 +271,16 @@ class _File:
 
     def _made(self, reader: Reader, records: Sequence[Record]) -> OutgoingBatch:
         """The batch of some records; raises InvalidMessage for the first that is wrong."""
-        lines, values = reader.checked([record.raw for record in records])
+        lines: list[bytes] = []
+        values: list[Any] = []
+        for first in range(0, len(records), CHECKED_AT_ONCE):
+            try:
+                some, found = reader.checked([record.raw for record in records[first : first + CHECKED_AT_ONCE]])
+            except InvalidMessage as error:
+                index = first + error.message_index
+                raise InvalidMessage(error.reason, message_index=index, pointer=error.pointer) from error
+            lines += some
+            values += found
         keys = None if self._key is None else [self._key.text_of(value, i) for i, value in enumerate(values)]
         ids = None if self._id is None else [self._id.text_of(value, i) for i, value in enumerate(values)]
         times = None
