@@ -47,7 +47,10 @@ FORMS = (
     ("SELECT * FROM DEAD LETTERS OF orders", "messages that failed too often"),
     ("REPLAY DEAD LETTERS OF orders WHERE total > 10", "deliver them again"),
     ("ALTER TOPIC orders RENAME TO sales/orders", "groups and dead letters go along"),
-    ("COPY orders TO archive/orders WITH OPTIONS (keep: 'all')", "from topic to topic, with keys, ids, times and headers"),
+    (
+        "COPY orders TO archive/orders WITH OPTIONS (keep: 'all')",
+        "from topic to topic, with keys, ids, times and headers",
+    ),
     ("COPY orders TO 'orders.jsonl'", "also COPY orders FROM 'orders.jsonl' WITH OPTIONS (key_field: 'id')"),
     ("BEGIN", "begin a transaction; COMMIT and ROLLBACK end it"),
     ("ASSERT (SELECT count(*) FROM orders) = 2 WITHIN '5 seconds'", "end a script with an error when it is not so"),

@@ -305,7 +305,7 @@ async def test_a_pipe_gives_its_lines_as_they_come_and_may_close(tmp_path: Path)
         writer.start()
         copying = asyncio.ensure_future(client.execute(f"COPY t FROM '{pipe}'"))
         async with client.subscribe("t", from_beginning=True, follow=True) as subscription:
-            assert [(await subscription.get(timeout=60))["n"] for _ in range(2)] == [1, 2]  # type: ignore[index]
+            assert [(await subscription.get(timeout=60))["n"] for _ in range(2)] == [1, 2]
         stored.set()
         with pytest.raises(GeodeError, match=r"p\.jsonl:3: not valid JSON.*2 messages were stored before"):
             await copying
