@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
+from geode_client.errors import GqlError, did_you_mean
 from geode_client.grammar.ast import ColumnDefinition
 from geode_client.options import TopicOptions
 from geode_client.schema import Schema
@@ -90,12 +91,30 @@ class AddColumn:
     column: ColumnDefinition
 
 
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """ALTER TOPIC … RENAME TO. Groups on the old name alone go on under the new one; see docs/delivery.md."""
+
+    new_name: str
+
+
 def dead_letter_topic_of(name: str, options: TopicOptions) -> str:
     """Where the dead letters of a topic go."""
     return options.dead_letter_topic or f"{DEAD_LETTER_PREFIX}{name}"
 
 
-TopicChange = SetOptions | SetDelivery | AddColumn
+def check_partition_key(definition: TopicDefinition) -> None:
+    """Raise GqlError for a partition key that no message can have."""
+    schema, field = definition.schema, definition.options.partition_key
+    if field is None or schema is None or not definition.options.strict or field in schema.names:
+        return
+    hint = did_you_mean(field, schema.names) or f"its columns are {', '.join(schema.names)}"
+    raise GqlError(
+        f"partition_key names {field}, and the strict schema of {definition.name} has no such column", hint=hint
+    )
+
+
+TopicChange = SetOptions | SetDelivery | AddColumn | Rename
 
 
 def changed(definition: TopicDefinition, change: TopicChange) -> TopicDefinition:
@@ -107,5 +126,7 @@ def changed(definition: TopicDefinition, change: TopicChange) -> TopicDefinition
             return replace(definition, delivery=delivery)
         case AddColumn(column):
             return replace(definition, schema=(definition.schema or Schema(())).with_column(column))
+        case Rename(new_name):
+            return replace(definition, name=new_name, automatic=False)
         case _:
             assert_never(change)

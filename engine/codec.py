@@ -63,6 +63,22 @@ def _no_form(value: Any) -> str:
     return f"a value of type {type(value).__name__} has no JSON form"
 
 
+class Lines(Sequence[Any]):
+    """Messages that are JSON lines already, each proved to be JSON by whoever made them: they are stored as they are."""
+
+    __slots__ = ("_count", "text")
+
+    def __init__(self, text: bytes, count: int) -> None:
+        self.text = text
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        return decode_lines(self.text)[index]
+
+
 _encoder = msgspec.json.Encoder(enc_hook=_hook, decimal_format="number")
 _decoder = msgspec.json.Decoder()
 
@@ -74,6 +90,8 @@ def encode(message: Any) -> bytes:
 
 def encode_lines(messages: Sequence[Any]) -> bytes:
     """Each message as JSON text and a newline; raises InvalidMessage for the first that has no JSON form."""
+    if isinstance(messages, Lines):
+        return messages.text
     try:
         lines = _encoder.encode_lines(messages)
     except _ENCODING_ERRORS as error:

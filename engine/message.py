@@ -41,8 +41,9 @@ DELETED_US = 0
 class Attributes(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """What each message of a batch has beside its body: one value that all share, a list, or None where none has any.
 
-    `expires_us` are microseconds since 1970; `ids` are only those that publishers gave. `addressee` is the one group that is
-    to have the messages of the batch (copies of its dead letters); None: everybody.
+    `expires_us` and `times_us` are microseconds since 1970; `ids` and `times_us` (a message's own time) are only those that
+    publishers gave. `addressee` is the one group that is to have the messages of the batch (copies of its dead letters); None:
+    everybody.
     """
 
     keys: str | list[str | None] | None = None
@@ -51,6 +52,7 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tru
     expires_us: int | list[int | None] | None = None
     addressee: Addressee | None = None
     histories: list[History | None] | None = None
+    times_us: list[int | None] | None = None
 
     def only(self, places: Sequence[int]) -> "Attributes":
         """The attributes of only these messages."""
@@ -170,6 +172,12 @@ class Chunk:
             return given
         return f"{self.id_prefix}{self.topic_id}-{self.partition}-{self.base_offset + index}"
 
+    def time_us(self, index: int) -> int:
+        """The message's own time where its publisher gave one, else when the batch was accepted."""
+        times = self.attributes.times_us
+        own = times[index] if times is not None else None
+        return self.timestamp_us if own is None else own
+
     def unexpired(self, now_us: int, first: int = 0) -> Sequence[int]:
         """The places from `first` on whose time to live has not run out."""
         expires = self.attributes.expires_us
@@ -201,7 +209,7 @@ _VIRTUAL: dict[str, Callable[[Chunk, int], Any]] = {
     "_offset": lambda chunk, index: chunk.base_offset + index,
     "_key": lambda chunk, index: chunk.attributes.key(index),
     "_priority": lambda chunk, _: chunk.priority,
-    "_timestamp": lambda chunk, _: datetime_of(chunk.timestamp_us),
+    "_timestamp": lambda chunk, index: datetime_of(chunk.time_us(index)),
     "_expires_at": _expires_at,
     "_headers": _headers,
     **letters.READERS,
@@ -281,8 +289,8 @@ class Message(msgspec.Struct, eq=False, gc=False):
 
     @property
     def timestamp(self) -> datetime:
-        """When the store accepted the message (UTC)."""
-        return datetime_of(self._chunk.timestamp_us)
+        """The message's own time where its publisher gave one, else when the store accepted it (UTC)."""
+        return datetime_of(self._chunk.time_us(self._index))
 
     @property
     def expires_at(self) -> datetime | None:

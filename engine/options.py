@@ -12,12 +12,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from geode_client.errors import GqlError, did_you_mean
+from geode_client.grammar.ast import StructType, TypeNode
 from geode_client.grammar.names import validate_topic_name
 from geode_client.grammar.source import Span
 from geode_client.units import format_duration, format_size, parse_duration_us, parse_size_bytes
 
 PRIORITY_NAMES = {"low": 2, "normal": 5, "high": 7, "critical": 9}
 COMPRESSIONS = ("lz4", "none")
+FILE_FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
+FILE_COMPRESSIONS = ("gzip", "zstd", "none")
+# What COPY from topic to topic can keep of a message beside its body.
+KEPT = ("keys", "ids", "times", "headers", "priorities", "expiry")
 RETRY_FOR_EVER = -1
 TIME_ZONE_CHARACTERS_MAX = 64
 
@@ -91,6 +96,58 @@ def _one_character(value: object) -> str:
     if not isinstance(value, str) or len(value) != 1 or value in '"\r\n\0':
         raise GqlError(f"one character is needed, such as ';', not {value!r}")
     return value
+
+
+def _quote_character(value: object) -> str:
+    if not isinstance(value, str) or len(value) != 1 or value in " \r\n\0":
+        raise GqlError(f"one character is needed, such as '\"', not {value!r}")
+    return value
+
+
+def _encoding(value: object) -> str:
+    import codecs
+
+    try:
+        found = codecs.lookup(_text(value))
+        b"".decode(found.name)  # raises LookupError for a codec that is not of text
+    except (LookupError, ValueError):
+        raise GqlError(
+            f"unknown encoding {value!r}: known are 'utf-8', 'utf-16', 'latin-1', 'cp1252' and others"
+        ) from None
+    return found.name
+
+
+def _types(value: object) -> dict[str, TypeNode]:
+    if not isinstance(value, StructType):
+        raise GqlError(f"columns with their types are needed, such as (zip: STRING), not {value!r}")
+    found: dict[str, TypeNode] = {}
+    for one in value.fields:
+        if one.name in found:
+            raise GqlError(f"column {one.name} is given twice")
+        found[one.name] = one.type
+    return found
+
+
+def _word(words: tuple[str, ...], others: Mapping[str, str]) -> Callable[[object], str]:
+    """One of some words, some of which have another form."""
+    parse = _one_of(*words)
+    return lambda value: parse(others.get(value.casefold(), value) if isinstance(value, str) else value)
+
+
+def _words(words: tuple[str, ...]) -> Callable[[object], frozenset[str]]:
+    """Some of the words, separated by commas; 'all' is all of them."""
+
+    def parse(value: object) -> frozenset[str]:
+        given = [one.strip().casefold() for one in _text(value).split(",")]
+        if given == ["all"]:
+            return frozenset(words)
+        for one in given:
+            if one not in words:
+                hint = did_you_mean(one, words)
+                raise GqlError(f"'all', or some of '{', '.join(words)}' is needed, not {value!r}", hint=hint)
+        return frozenset(given)
+
+    return parse
 
 
 def _one_of(*words: str) -> Callable[[object], str]:
@@ -244,13 +301,60 @@ PUBLISH_OPTIONS: Mapping[str, Option] = {
     "expected_offset": Option("expected_offset", _whole(0, 2**62 - 1), "the offset that the first message has to get"),
 }
 
-COPY_OPTIONS: Mapping[str, Option] = {
-    "batch_size": Option("batch_size", _whole(1, 100_000), "messages stored together"),
-    "key_field": Option("key_field", _text, "field whose value is the key"),
-    "delimiter": Option("delimiter", _one_character, "what parts the cells of a CSV file"),
+_FORMAT = {
+    "format": Option(
+        "format", _word(FILE_FORMATS, {"ndjson": "jsonl"}), "jsonl, json, csv, tsv or parquet; default: by the ending"
+    ),
+    "delimiter": Option("delimiter", _one_character, "what separates the cells of a CSV file"),
+    "quote": Option("quote", _quote_character, "the quotation mark of a CSV file"),
     "null": Option("null", _any_text, "cells of a CSV file with this text leave the field out"),
-    "infer": Option("infer", _truth, "cells of a CSV file without a declared type may be numbers, true, false or JSON"),
+    "header": Option("header", _truth, "whether the first row of a CSV file names the columns"),
+    "quoted": Option(
+        "quoted",
+        _one_of("any", "text"),
+        "'text': quoted cells of a CSV file, and only they, are text, so '' is not NULL",
+    ),
 }
+
+COPY_FROM_OPTIONS: Mapping[str, Option] = {
+    "batch_size": Option("batch_size", _whole(1, 100_000), "messages stored together"),
+    "key_field": Option("key_field", _text, "field or path whose value is the key; a message without it is an error"),
+    "id_field": Option("id_field", _text, "field or path whose value is the id; a known id stores nothing"),
+    "timestamp_field": Option("timestamp_field", _text, "field or path whose value is the message's time"),
+    "timestamp_format": Option(
+        "timestamp_format", _any_text, "'seconds', 'milliseconds', … since 1970, or '%d/%m/%Y %H:%M'; default: ISO 8601"
+    ),
+    "on_error": Option("on_error", _one_of("stop", "skip"), "'skip': bad records are counted and put aside"),
+    "error_file": Option("error_file", _text, "file of JSON lines that bad records are written to"),
+    "error_topic": Option("error_topic", validate_topic_name, "topic that bad records are published to"),  # type: ignore[arg-type]
+    **_FORMAT,
+    "encoding": Option("encoding", _encoding, "such as 'latin-1'; default: by the byte order mark, else UTF-8"),
+    "infer": Option("infer", _truth, "columns of a CSV file without a declared type may be numbers, booleans or JSON"),
+    "types": Option("types", _types, "types of columns of a CSV file: (zip: STRING, at: TIMESTAMP)"),
+    "expansion_max": Option(
+        "expansion_max", _whole(1, 1_000_000), "how many times its size a compressed file may expand to (200)"
+    ),
+}
+
+COPY_TO_OPTIONS: Mapping[str, Option] = {
+    **_FORMAT,
+    "compression": Option(
+        "compression",
+        _word(FILE_COMPRESSIONS, {"gz": "gzip", "zst": "zstd"}),
+        "gzip, zstd or none; default: by the ending",
+    ),
+    "escape_formulas": Option(
+        "escape_formulas", _truth, "text in a CSV file that a spreadsheet would compute gets an apostrophe before it"
+    ),
+}
+
+COPY_BETWEEN_OPTIONS: Mapping[str, Option] = {
+    "keep": Option("keep", _words(KEPT), f"what goes along with the bodies: 'all', or some of '{', '.join(KEPT)}'"),
+    "batch_size": COPY_FROM_OPTIONS["batch_size"],
+}
+
+# What completion offers after COPY, whichever way it goes.
+COPY_OPTIONS: Mapping[str, Option] = {**COPY_FROM_OPTIONS, **COPY_TO_OPTIONS, **COPY_BETWEEN_OPTIONS}
 
 
 def parse_options(

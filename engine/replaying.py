@@ -12,6 +12,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -108,7 +109,8 @@ async def places_of(broker: Broker, name: str) -> Places:
                 raise
             topics = []
     for topic in topics:
-        origins[topic.name] = None
+        for its_name in (topic.name, *await broker.former_names(topic)):
+            origins[its_name] = None
         found[dead_letter_topic_of(topic.name, topic.options)] = None
     holders: list[Topic] = []
     for holder in found:
@@ -166,7 +168,7 @@ async def _selected(
         return
     async for chunk in broker.scan(ScanRequest(places.topics, letters=True)):
         living = set(chunk.unexpired(now_us()))
-        ours = [i for i in range(chunk.count) if i in living and _comes_from(chunk, i, topic)]
+        ours = [i for i in range(chunk.count) if i in living and _origin(chunk, i) in places.origins]
         if ours and condition is not None:
             selected = set(condition.select(chunk))
             ours = [index for index in ours if index in selected]
@@ -174,8 +176,9 @@ async def _selected(
             yield chunk, ours
 
 
-def _comes_from(chunk: Chunk, index: int, topic: str) -> bool:
-    return bool(letters.headers_of(chunk, index).get(letters.TOPIC) == topic)
+def _origin(chunk: Chunk, index: int) -> Any:
+    """The name that the topic of a dead letter had."""
+    return letters.headers_of(chunk, index).get(letters.TOPIC)
 
 
 def _why(target: str, error: InvalidMessage) -> str:

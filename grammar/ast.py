@@ -128,6 +128,13 @@ class AlterTopicAddColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class AlterTopicRename:
+    name: str
+    new_name: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class DropTopic:
     name: str
     if_exists: bool = False
@@ -333,6 +340,7 @@ class Rollback:
 class CopyTo:
     topic: str
     path: str
+    options: tuple[OptionEntry, ...] = ()
     span: Span = _span()
 
 
@@ -340,6 +348,16 @@ class CopyTo:
 class CopyFrom:
     topic: str
     path: str
+    options: tuple[OptionEntry, ...] = ()
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class CopyBetween:
+    """COPY topic TO target; `COPY target FROM topic` is the same."""
+
+    topic: str
+    target: str
     options: tuple[OptionEntry, ...] = ()
     span: Span = _span()
 
@@ -360,6 +378,7 @@ Statement = (
     | AlterTopicOptions
     | AlterTopicDelivery
     | AlterTopicAddColumn
+    | AlterTopicRename
     | DropTopic
     | PurgeTopic
     | Publish
@@ -383,5 +402,6 @@ Statement = (
     | Rollback
     | CopyTo
     | CopyFrom
+    | CopyBetween
     | Assert
 )

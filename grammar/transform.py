@@ -109,6 +109,8 @@ class Transformer:
                 return tree.data == "json_true"
             case "json_null":
                 return None
+            case "option_types":
+                return ast.StructType(tuple(self._struct_field(child, 0) for child in _trees(tree)))
             case "parameter_value":
                 assert isinstance(last, Token)
                 return ast.ParameterReference(str(last)[1:], self._span(last))
@@ -229,6 +231,10 @@ class Transformer:
 
     def _alter_topic_delivery(self, tree: _Tree) -> ast.AlterTopicDelivery:
         return ast.AlterTopicDelivery(self._topic(tree), self._delivery(_child(tree, "delivery")), self._span(tree))
+
+    def _alter_topic_rename(self, tree: _Tree) -> ast.AlterTopicRename:
+        name, new_name = [self._checked(child, validate_topic_name) for child in _trees(tree)]
+        return ast.AlterTopicRename(name, new_name, self._span(tree))
 
     def _alter_topic_add_column(self, tree: _Tree) -> ast.AlterTopicAddColumn:
         return ast.AlterTopicAddColumn(self._topic(tree), self._column(_child(tree, "column")), self._span(tree))
@@ -423,12 +429,19 @@ class Transformer:
         return ast.Rollback(self._span(tree))
 
     def _copy_to(self, tree: _Tree) -> ast.CopyTo:
-        return ast.CopyTo(self._topic(tree), self._string(tree), self._span(tree))
+        return ast.CopyTo(self._topic(tree), self._string(tree), self._with_options(tree), self._span(tree))
 
     def _copy_from(self, tree: _Tree) -> ast.CopyFrom:
+        return ast.CopyFrom(self._topic(tree), self._string(tree), self._with_options(tree), self._span(tree))
+
+    def _copy_between(self, tree: _Tree) -> ast.CopyBetween:
+        first, second = [self._checked(child, validate_topic_name) for child in _trees(tree) if child.data == "topic"]
+        source, target = (first, second) if _token(tree, "TO") is not None else (second, first)
+        return ast.CopyBetween(source, target, self._with_options(tree), self._span(tree))
+
+    def _with_options(self, tree: _Tree) -> tuple[ast.OptionEntry, ...]:
         found = [child for child in _trees(tree) if child.data == "options"]
-        options = self._options(found[0]) if found else ()
-        return ast.CopyFrom(self._topic(tree), self._string(tree), options, self._span(tree))
+        return self._options(found[0]) if found else ()
 
     def _assert_statement(self, tree: _Tree) -> ast.Assert:
         query, value = _trees(tree)

@@ -35,6 +35,8 @@ def unparse(statement: ast.Statement) -> str:
             return f"ALTER TOPIC {topic(name)} SET DELIVERY {delivery}"
         case ast.AlterTopicAddColumn(name, added):
             return f"ALTER TOPIC {topic(name)} ADD COLUMN {column(added)}"
+        case ast.AlterTopicRename(name, new_name):
+            return f"ALTER TOPIC {topic(name)} RENAME TO {topic(new_name)}"
         case ast.DropTopic(name, if_exists):
             return f"DROP TOPIC {'IF EXISTS ' * if_exists}{topic(name)}"
         case ast.PurgeTopic(name):
@@ -78,10 +80,12 @@ def unparse(statement: ast.Statement) -> str:
             return f"DELETE DEAD LETTERS OF {topic(name)}{_where(where)}"
         case ast.Begin() | ast.Commit() | ast.Rollback():
             return type(statement).__name__.upper()
-        case ast.CopyTo(name, path):
-            return f"COPY {topic(name)} TO {quoted(path)}"
+        case ast.CopyTo(name, path, options):
+            return f"COPY {topic(name)} TO {quoted(path)}{_with_options(options)}"
         case ast.CopyFrom(name, path, options):
-            return f"COPY {topic(name)} FROM {quoted(path)}" + (f" WITH OPTIONS {_options(options)}" if options else "")
+            return f"COPY {topic(name)} FROM {quoted(path)}{_with_options(options)}"
+        case ast.CopyBetween(name, target, options):
+            return f"COPY {topic(name)} TO {topic(target)}{_with_options(options)}"
         case ast.Assert(query, operator, value, within):
             tail = f" WITHIN {quoted(within)}" if within is not None else ""
             return f"ASSERT ({unparse_expression(query)}) {operator} {literal(value)}{tail}"
@@ -133,6 +137,8 @@ def literal(value: Any) -> str:
             return f"${name}"
         case ast.RawText(text):
             return text
+        case ast.StructType(fields):
+            return "(" + ", ".join(f"{identifier(found.name)}: {type_text(found.type)}" for found in fields) + ")"
         case None:
             return "NULL"
         case bool():
@@ -167,6 +173,10 @@ def json_text(value: Any) -> str:
             return str(value)
         case _:
             return msgspec.json.encode(value).decode()
+
+
+def _with_options(options: tuple[ast.OptionEntry, ...]) -> str:
+    return f" WITH OPTIONS {_options(options)}" if options else ""
 
 
 def _options(options: tuple[ast.OptionEntry, ...]) -> str:

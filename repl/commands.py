@@ -29,7 +29,7 @@ COMMANDS = (
     Command("h", "how a statement is written", "STATEMENT", shows="[statement]"),
     Command("q", "leave", dotted=("quit", "exit")),
     Command("d", "columns, delivery and options of a topic", "topic", shows="TOPIC"),
-    Command("dt", "topics, with their messages", "topic", dotted=("tables",), shows="[PATTERN]"),
+    Command("dt", "topics with their messages, and your own tables", "topic", dotted=("tables",), shows="[PATTERN]"),
     Command("ds", "subscribers", "", dotted=("subscribers",)),
     Command("dg", "durable groups", "", dotted=("groups",)),
     Command("dc", "the statement that makes a topic again", "topic", dotted=("schema",), shows="TOPIC"),

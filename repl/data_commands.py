@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from geode_client.errors import GeodeError
+from geode_client.options import FILE_FORMATS
 from geode_client.repl.invocation import FORMATS, INTERRUPTED, Invocation, examples, guarded, parameters
 
 
@@ -30,14 +31,22 @@ def _topics(context: click.Context, parameter: click.Parameter, incomplete: str)
     epilog=examples(
         'geode publish orders \'{"id": "o-1", "total": 12.5}\'',
         "geode publish orders orders.jsonl --key-field customer_id",
+        "geode publish orders 'exports/*.csv.gz' --id-field id --on-error skip --error-file bad.jsonl",
         "tail -F app.log.jsonl | geode publish logs -        each line is stored as it comes",
     )
 )
 @click.argument("topic", shell_complete=_topics)
-@click.argument("messages", nargs=-1, metavar="[JSON | - | FILE.jsonl]...")
+@click.argument("messages", nargs=-1, metavar="[JSON | - | FILE]...")
 @click.option("--key", help="The key of all messages; those of one key stay in order.")
-@click.option("--key-field", metavar="FIELD", help="The field whose value is the key.")
-@click.option("--id-field", metavar="FIELD", help="The field whose value is the id; a known id stores nothing.")
+@click.option("--key-field", metavar="FIELD", help="The field or path whose value is the key.")
+@click.option("--id-field", metavar="FIELD", help="The field or path whose value is the id; a known id stores nothing.")
+@click.option("--timestamp-field", metavar="FIELD", help="The field or path whose value is the message's time.")
+@click.option("--timestamp-format", metavar="FORMAT", help="'seconds', 'milliseconds', or such as '%d/%m/%Y %H:%M'.")
+@click.option("--from-format", type=click.Choice(FILE_FORMATS), help="How files are read. [default: by their ending]")
+@click.option("--encoding", help="Of files that are not UTF-8, such as latin-1.")
+@click.option("--on-error", type=click.Choice(("stop", "skip")), help="'skip' counts bad records and goes on.")
+@click.option("--error-file", metavar="FILE", help="JSON lines with the bad records that were skipped.")
+@click.option("--error-topic", metavar="TOPIC", help="Topic for the bad records that were skipped.")
 @click.option("--priority", help="0 to 9, or low, normal, high, critical.")
 @click.option("--ttl", metavar="DURATION", help="Not delivered after this time, such as '1 hour'.")
 @click.option("--delay", metavar="DURATION", help="Not delivered before this time.")
@@ -45,7 +54,7 @@ def _topics(context: click.Context, parameter: click.Parameter, incomplete: str)
 @click.option("--format", "kind", type=click.Choice(FORMATS), help="How the result is shown.")
 @click.pass_context
 def publish(context: click.Context, /, topic: str, messages: tuple[str, ...], kind: str | None, **options: Any) -> None:
-    """Store messages in TOPIC: JSON values, files of JSON lines, or '-' for standard input.
+    """Store messages in TOPIC: JSON values, files (.jsonl .json .csv .tsv .parquet, also .gz .zst), or '-' for standard input.
 
     Without messages those of standard input, one JSON value a line; they are stored as they come.
     """
@@ -58,11 +67,14 @@ def publish(context: click.Context, /, topic: str, messages: tuple[str, ...], ki
         from geode_client.repl.render import Format, output_for
 
         async with context.obj.client() as client:
+            options["format"] = options.pop("from_format")
             publisher = Publisher(client, topic, **options)
             for message in messages or ("-",):
                 await publisher.take(message)
         shown = Format(context.obj.shown_format(kind))
         counts = (publisher.count, publisher.duplicates)
+        for notice in publisher.notices:
+            click.echo(f"notice: {notice}", err=True)
         if shown in (Format.TABLE, Format.VERTICAL):
             known = f", {counts[1]:,} known already" if counts[1] else ""
             output_for(shown).result(Result(message=f"{counts[0]:,} published to {topic}{known}"))

@@ -50,6 +50,11 @@ FORMS = (
         "deliver them again to the group that failed; also TO ALL, TO t2",
     ),
     ("DELETE DEAD LETTERS OF orders WHERE _replayed_at IS NOT NULL", "remove dead letters"),
+    ("ALTER TOPIC orders RENAME TO sales/orders", "groups and dead letters go along"),
+    (
+        "COPY orders TO archive/orders WITH OPTIONS (keep: 'all')",
+        "from topic to topic, with keys, ids, times and headers",
+    ),
     ("COPY orders TO 'orders.jsonl'", "also COPY orders FROM 'orders.jsonl' WITH OPTIONS (key_field: 'id')"),
     ("BEGIN", "begin a transaction; COMMIT and ROLLBACK end it"),
     ("ASSERT (SELECT count(*) FROM orders) = 2 WITHIN '5 seconds'", "end a script with an error when it is not so"),

@@ -97,6 +97,17 @@ async def _describe(shell: "Evaluator", argument: str) -> None:
 _describe_topic = _statement(lambda argument: f"DESCRIBE TOPIC {_topic_argument(argument, 'd')}")
 
 
+async def _list(shell: "Evaluator", argument: str) -> None:
+    """Topics, and the user's own tables where there are any."""
+    await _statement(_list_topics)(shell, argument)
+    if await shell.client.broker.own_tables():
+        name = quoted(argument.strip("'\"").replace("*", "%"))
+        where = f" WHERE table_name LIKE {name}" if argument else ""
+        await _statement(lambda _: f"SELECT table_name, kind, columns FROM SYSTEM.tables{where} ORDER BY table_name")(
+            shell, ""
+        )
+
+
 def _list_topics(argument: str) -> str:
     pattern = argument.strip("'\"")
     return "SHOW TOPICS" + (f" LIKE {quoted(pattern)}" if pattern else "")
@@ -217,7 +228,7 @@ _RUN: Mapping[str, Run] = {
     "h": _statements,
     "q": _leave,
     "d": _describe,
-    "dt": _statement(_list_topics),
+    "dt": _list,
     "ds": _statement(lambda argument: "SHOW SUBSCRIBERS"),
     "dg": _statement(lambda argument: "SHOW SUBSCRIPTIONS"),
     "dc": _statement(lambda argument: f"SHOW CREATE TOPIC {_topic_argument(argument, 'dc')}"),

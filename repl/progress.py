@@ -5,6 +5,7 @@ import time
 
 REDRAW_SECONDS = 0.1
 BAR_WIDTH = 24
+RATE_FROM_SECONDS = 0.5
 
 
 class ProgressLine:
@@ -13,14 +14,17 @@ class ProgressLine:
     def __init__(self, what: str) -> None:
         self._what = what
         self._drawn = 0.0
+        self._began: float | None = None
         self._enabled = sys.stderr.isatty()
 
     def show(self, done: int, total: int, text: str) -> None:
         """`done` of `total` (0: nobody knows); drawn at most every tenth of a second."""
         now = time.monotonic()
+        if self._began is None:
+            self._began = now
         if self._enabled and now - self._drawn >= REDRAW_SECONDS:
             self._drawn = now
-            sys.stderr.write(f"\r\x1b[K{self._what} {_bar(done, total)}{text}")
+            sys.stderr.write(f"\r\x1b[K{self._what} {_bar(done, total)}{text}{speed(done, total, now - self._began)}")
             sys.stderr.flush()
 
     def clear(self) -> None:
@@ -29,6 +33,21 @@ class ProgressLine:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._drawn = 0.0
+
+
+def speed(done: int, total: int, seconds: float) -> str:
+    """The rate of `done` bytes in so many seconds, and how long the rest takes at that rate (`total` 0: not known)."""
+    if seconds < RATE_FROM_SECONDS or done <= 0:
+        return ""
+    rate = done / seconds
+    left = f", {_time_text((total - done) / rate)} left" if total > done else ""
+    return f", {rate / 1024**2:,.1f} MiB/s{left}"
+
+
+def _time_text(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _bar(done: int, total: int) -> str:
@@ -51,3 +70,4 @@ class CopyProgress:
     def clear(self) -> None:
         """The COPY is over, well or not."""
         self._line.clear()
+        self._line = ProgressLine("copying")

@@ -1,34 +1,34 @@
-"""What `geode publish` does: JSON from the command line, from files and from standard input, to a topic.
+"""What `geode publish` does: JSON from the command line, and files and standard input in the formats of COPY, to a topic.
 
-Lines are stored as they come: each read becomes one batch or more, so that a slow source is not kept waiting for a full one.
-A wrong line is named by its number; nothing of its batch is stored, and all batches before it are.
+Of an input that pauses, such as a pipe, what has come is stored at once. A wrong record is named by its place; nothing of its
+batch is stored, and all batches before it are.
 """
 
-import asyncio
-import os
-import stat
-import sys
-from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
 from geode_client.broker import OutgoingBatch
-from geode_client.broker.outgoing import key_text
 from geode_client.client import Client
 from geode_client.errors import GeodeError, InvalidMessage
 from geode_client.options import parse_priority
+from geode_client.query.copy_options import load_options
+from geode_client.query.fields import FieldPath
+from geode_client.query.inputs import STANDARD_STREAM
+from geode_client.query.loading import LoadOptions, load
 from geode_client.repl.progress import ProgressLine
 from geode_client.units import parse_duration_us
 
-READ_BYTES = 1024 * 1024
-LINE_BYTES_MAX = 64 * 1024 * 1024
-STANDARD_INPUT = "<stdin>"
+PATH_CHARACTERS_MAX = 4096
+_MAGIC = frozenset("*?[")
 
 
 class Publisher:
-    """Publishes what it is given to one topic; `count` and `duplicates` add up."""
+    """Publishes what it is given to one topic; `count`, `duplicates` and `skipped` add up.
+
+    `copying` are options of COPY FROM by name; those that are None are left out.
+    """
 
     def __init__(
         self,
@@ -36,138 +36,97 @@ class Publisher:
         topic: str,
         *,
         key: str | None,
-        key_field: str | None,
-        id_field: str | None,
         priority: str | None,
         ttl: str | None,
         delay: str | None,
-        batch_size: int,
+        **copying: Any,
     ) -> None:
-        if key is not None and key_field is not None:
+        self._copying = {name: value for name, value in copying.items() if value is not None}
+        if key is not None and "key_field" in self._copying:
             raise GeodeError("--key and --key-field exclude each other: give one")
         self._client = client
         self._topic = topic
-        self._key = key
-        self._key_field = key_field
-        self._id_field = id_field
-        self._batch_size = batch_size
-        self._options: dict[str, Any] = {
+        self._fixed: dict[str, Any] = {
             "ttl_us": None if ttl is None else parse_duration_us(ttl),
             "delay_us": None if delay is None else parse_duration_us(delay),
         }
+        if key is not None:
+            self._fixed["keys"] = key
         if priority is not None:
-            self._options["priority"] = parse_priority(int(priority) if priority.isdigit() else priority)
+            self._fixed["priority"] = parse_priority(int(priority) if priority.isdigit() else priority)
         self._progress = ProgressLine(f"publishing to {topic}")
-        self.count = 0
-        self.duplicates = 0
+        self.count = self.duplicates = self.skipped = 0
+        self.notices: list[str] = []
 
     async def take(self, given: str) -> None:
-        """Publish a JSON text, the lines of a file, or with '-' those of standard input. Raises GeodeError."""
+        """Publish a JSON text, a file, the files of a pattern, or with '-' standard input. Raises GeodeError."""
         # Makes the topic where there is none, also when no message follows.
         await self._client.publish_batch(self._topic, ())
-        if given == "-":
-            await self._lines(sys.stdin.buffer, STANDARD_INPUT)
-            return
-        path = Path(given)
-        if _is_json(given):
-            await self._store("<command>", [1], [given.encode()])
-        elif len(given) < 4096 and path.is_file():
-            with await asyncio.to_thread(path.open, "rb") as stream:
-                await self._lines(stream, given)
+        if given != STANDARD_STREAM and _is_json(given):
+            await self._value(given)
+        elif given == STANDARD_STREAM or _is_path(given):
+            await self._load(given)
         else:
             raise GeodeError(f"{given!r} is neither JSON nor a file; a text needs its quotes: '\"{given}\"'")
 
-    async def _lines(self, stream: IO[bytes], name: str) -> None:
-        number, rest = 0, b""
-        done, total = 0, _size_of(stream)
-        async for piece in _pieces(stream):
-            done += len(piece)
-            *lines, rest = (rest + piece).split(b"\n")
-            if len(rest) > LINE_BYTES_MAX:
-                raise GeodeError(f"{name}:{number + len(lines) + 1}: the line has more than {LINE_BYTES_MAX} bytes")
-            await self._store_lines(name, number, lines)
-            number += len(lines)
-            self._progress.show(done, total, f"{self.count:,} messages")
-        await self._store_lines(name, number, [rest])
-        self._progress.clear()
+    async def _load(self, given: str) -> None:
+        options = load_options(given, self._copying, self._fixed)
 
-    async def _store_lines(self, name: str, before: int, lines: Sequence[bytes]) -> None:
-        kept = [(before + place, line) for place, line in enumerate(lines, 1) if line.strip()]
-        for first in range(0, len(kept), self._batch_size):
-            batch = kept[first : first + self._batch_size]
-            await self._store(name, [number for number, _ in batch], [line for _, line in batch])
+        async def ensure(name: str) -> None:
+            await self._client.publish_batch(name, ())
 
-    async def _store(self, name: str, numbers: Sequence[int], lines: Sequence[bytes]) -> None:
+        def told(messages: int, done: int, total: int) -> None:
+            self._progress.show(done, total, f"{self.count + messages:,} messages")
+
         try:
-            bodies = [_decoded(line, place) for place, line in enumerate(lines)]
-            batch = OutgoingBatch(self._topic, bodies, keys=self._keys(bodies), ids=self._ids(bodies), **self._options)
+            done = await load(self._client.broker, self._topic, given, options, ensure, told)
+        finally:
+            self._progress.clear()
+        self.count += done.messages
+        self.duplicates += done.duplicates
+        self.skipped += done.skipped
+        self.notices += done.notices
+
+    async def _value(self, text: str) -> None:
+        """One message from the command line."""
+        options = load_options(STANDARD_STREAM, {**self._copying, "format": "jsonl"}, self._fixed)
+        try:
+            batch = _single(self._topic, text, options)
             receipt = await self._client.broker.publish_batch(batch)
         except InvalidMessage as error:
-            self._progress.clear()
             where = f" at {error.pointer}" if error.pointer else ""
-            reason = str(error).partition(": ")[2]
             stored = f" ({self.count:,} messages were stored before)" if self.count else ""
-            place = f"{name}:{numbers[error.message_index]}"
-            raise GeodeError(f"{place}{where}: {reason}{stored}") from error
+            raise GeodeError(f"<command>:1{where}: {error.reason}{stored}") from error
         self.count += receipt.count
         self.duplicates += receipt.duplicates
 
-    def _keys(self, bodies: Sequence[Any]) -> str | list[str | None] | None:
-        if self._key_field is None:
-            return self._key
-        return [_text_of(body, self._key_field, place) for place, body in enumerate(bodies)]
 
-    def _ids(self, bodies: Sequence[Any]) -> list[str | None] | None:
-        if self._id_field is None:
-            return None
-        return [_text_of(body, self._id_field, place) for place, body in enumerate(bodies)]
+def _single(topic: str, text: str, options: LoadOptions) -> OutgoingBatch:
+    from geode_client.query.fields import TimeFormat
+    from geode_client.query.json_files import checked
+
+    _, (body,) = checked([text.encode()], "")
+    fixed = dict(options.fixed)
+    if options.key_field is not None:
+        fixed["keys"] = [FieldPath(options.key_field, "key_field").text_of(body, 0)]
+    if options.id_field is not None:
+        fixed["ids"] = [FieldPath(options.id_field, "id_field").text_of(body, 0)]
+    if options.timestamp_field is not None:
+        value = FieldPath(options.timestamp_field, "timestamp_field").value_of(body, 0)
+        fixed["times_us"] = [TimeFormat(options.timestamp_format).microseconds(value, 0)]
+    return OutgoingBatch(topic, [body], **fixed)
 
 
 def _is_json(text: str) -> bool:
     try:
         msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
         # What begins as JSON is meant as JSON: the error will say what is wrong with it.
-        return text.lstrip()[:1] in ("{", "[", '"')
+        return text.lstrip()[:1] in ("{", '"') or (text.lstrip()[:1] == "[" and not Path(text).exists())
     return True
 
 
-def _decoded(line: bytes, place: int) -> Any:
-    try:
-        return msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidMessage(f"no JSON: {error}; one value a line is wanted", message_index=place) from error
-    except RecursionError as error:
-        raise InvalidMessage("no JSON: it is nested too deeply", message_index=place) from error
-
-
-def _text_of(body: Any, field: str, place: int) -> str | None:
-    value = body.get(field) if isinstance(body, dict) else None
-    if value is None:
-        return None
-    try:
-        return key_text(value)
-    except GeodeError as error:
-        raise InvalidMessage(f"field {field}: {error}", message_index=place) from error
-
-
-def _size_of(stream: IO[bytes]) -> int:
-    found = os.fstat(stream.fileno())
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0
-
-
-async def _pieces(stream: IO[bytes]) -> AsyncIterator[bytes]:
-    """What a stream gives, as it gives it. A wait for a pipe or terminal can be cancelled."""
-    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        while piece := await asyncio.to_thread(os.read, stream.fileno(), READ_BYTES):
-            yield piece
-        return
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), stream
-    )
-    try:
-        while piece := await reader.read(READ_BYTES):
-            yield piece
-    finally:
-        transport.close()
+def _is_path(text: str) -> bool:
+    if len(text) >= PATH_CHARACTERS_MAX or "\0" in text:
+        return False
+    return Path(text).expanduser().exists() or not _MAGIC.isdisjoint(text)

@@ -36,10 +36,15 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
 
 
 class OutgoingBatch(msgspec.Struct, frozen=True):
-    """Messages of one topic that are stored together or not at all; `keys`, `ids`, `headers` and `histories` go by position.
+    """Messages of one topic that are stored together or not at all; `keys`, `ids`, `headers`, `times_us`, `expires_us` and
+    `histories` go by position.
 
     One key as text is the key of all messages. What is None means the same as in `OutgoingMessage`. With `expected_offset`
     they are stored only if the first of them gets this offset, and all are of one partition; else Conflict is raised.
+
+    `bodies` may be `codec.Lines`: JSON text that is stored as it is. `times_us` are the messages' own times, which `_timestamp`
+    shows; None, and a message without one, has the time of its acceptance. None of them may be later than now. `expires_us`
+    are points in time; they go before `ttl_us`.
 
     `addressee` is the one group that is to have them; None: everybody. `histories` says which messages are copies of dead
     letters.
@@ -58,6 +63,8 @@ class OutgoingBatch(msgspec.Struct, frozen=True):
     expected_offset: int | None = None
     addressee: Addressee | None = None
     histories: Sequence[History | None] | None = None
+    times_us: Sequence[int | None] | None = None
+    expires_us: Sequence[int | None] | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):

@@ -23,6 +23,14 @@ class TableRows(msgspec.Struct, frozen=True):
     changes: int
 
 
+class OwnTable(msgspec.Struct, frozen=True):
+    """A table or view of the user's own; `kind` is table or view."""
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+
+
 class SqlTransactions(Protocol):
     """SQL on the program's own tables, as part of one transaction."""
 

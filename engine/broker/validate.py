@@ -16,7 +16,7 @@ import msgspec
 from geode_client import codec
 from geode_client.broker.records import OutgoingBatch
 from geode_client.catalog import Delivery, Topic
-from geode_client.clock import now_us
+from geode_client.clock import datetime_of, now_us
 from geode_client.errors import GqlError, InvalidMessage, MessageTooLarge
 from geode_client.message import NO_ATTRIBUTES, Attributes
 from geode_client.routing import partition_of
@@ -65,7 +65,7 @@ def prepare_lines(
     lines = _checked_lines(topic, lines, bytes_max)
     timestamp_us = now_us()
     due_us = timestamp_us + batch.delay_us if batch.delay_us else None
-    attributes = _attributes(topic, batch, lines, due_us or timestamp_us)
+    attributes = _attributes(topic, batch, lines, due_us or timestamp_us, timestamp_us)
     shares = _shares(topic, lines, count, attributes, router)
     _check_one_partition(batch, shares)
     return PreparedBatch(shares, timestamp_us, due_us, _known_after_us(topic, timestamp_us))
@@ -78,7 +78,7 @@ def _check_one_partition(batch: OutgoingBatch, shares: Sequence[Share]) -> None:
 
 def check_lines(topic: Topic, batch: OutgoingBatch, lines: bytes, bytes_max: int) -> None:
     """Raise what `prepare_lines` would raise, for messages that are prepared later."""
-    _attributes(topic, batch, _checked_lines(topic, lines, bytes_max), 0)
+    _attributes(topic, batch, _checked_lines(topic, lines, bytes_max), 0, now_us())
 
 
 def _checked_lines(topic: Topic, lines: bytes, bytes_max: int) -> bytes:
@@ -127,10 +127,13 @@ def _check_sizes(topic: Topic, lines: bytes, bytes_max: int) -> None:
         )
 
 
-def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, live_from_us: int) -> Attributes:
+def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, live_from_us: int, accepted_us: int) -> Attributes:
     keys = _keys(topic, batch, lines)
     ttl_us = batch.ttl_us if batch.ttl_us is not None else topic.options.message_ttl_us
-    if keys is None and batch.ids is None and batch.headers is None and ttl_us is None and not _is_copy(batch):
+    expires_us: int | list[int | None] | None = None if ttl_us is None else live_from_us + ttl_us
+    if batch.expires_us is not None:
+        expires_us = list(batch.expires_us)
+    if keys is None and batch.ids is None and batch.headers is None and expires_us is None and not _has_more(batch):
         return NO_ATTRIBUTES
     if batch.ids is not None:
         _check_ids(batch.ids)
@@ -138,14 +141,25 @@ def _attributes(topic: Topic, batch: OutgoingBatch, lines: bytes, live_from_us: 
         keys=keys,
         ids=list(batch.ids) if batch.ids is not None and any(batch.ids) else None,
         headers=_checked_headers(batch.headers) if batch.headers is not None else None,
-        expires_us=None if ttl_us is None else live_from_us + ttl_us,
+        expires_us=expires_us,
         addressee=batch.addressee,
         histories=None if batch.histories is None else list(batch.histories),
+        times_us=None if batch.times_us is None else _checked_times(batch.times_us, accepted_us),
     )
 
 
-def _is_copy(batch: OutgoingBatch) -> bool:
-    return batch.addressee is not None or batch.histories is not None
+def _has_more(batch: OutgoingBatch) -> bool:
+    """Whether the messages are copies of dead letters, or have times of their own."""
+    return batch.addressee is not None or batch.histories is not None or batch.times_us is not None
+
+
+def _checked_times(times_us: Sequence[int | None], accepted_us: int) -> list[int | None] | None:
+    """The messages' own times. Readers pass over batches that were accepted before a time: none may be later than that."""
+    for index, time_us in enumerate(times_us):
+        if time_us is not None and time_us > accepted_us:
+            reason = f"its own time {datetime_of(time_us).isoformat()} is in the future: it may not be later than now"
+            raise InvalidMessage(reason, message_index=index)
+    return list(times_us) if any(time_us is not None for time_us in times_us) else None
 
 
 def _check_ids(ids: Sequence[str | None]) -> None:

@@ -32,13 +32,14 @@ from geode_client.broker import (
 )
 from geode_client.broker.capabilities import needs_of_publish, needs_of_subscription
 from geode_client.broker.replies import answer
-from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.catalog import Rename, Topic, TopicChange, TopicDefinition
 from geode_client.errors import ConnectionLost, GeodeError, StoreError, TopicNotFound
 from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
 from geode_client.local import counters
 from geode_client.local.delays import DelayedMover
 from geode_client.local.outbox import Outbox, batch_receipt
+from geode_client.local.own_tables import OwnTableReader
 from geode_client.local.report import Reporter
 from geode_client.local.reports import Reports
 from geode_client.local.subscriptions import Subscriptions
@@ -48,7 +49,7 @@ from geode_client.local.zones import ZoneMaker, ZoneWishes
 from geode_client.message import Chunk, Message
 from geode_client.routing import partition_of
 from geode_client.store import database as files
-from geode_client.store import locks
+from geode_client.store import former_names, locks
 from geode_client.store.letters import DeleteMessages, replayed
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence
@@ -203,6 +204,7 @@ class LocalBroker:
             self._refresh_catalog,
             lambda given: self._capabilities.require(*needs_of_publish(given)),
         )
+        self._own_tables = OwnTableReader(self._database, self._reader)
         self._look_timer: asyncio.TimerHandle | None = None
         self._data_version = self._log.data_version()
         self._appended_at = 0.0
@@ -270,8 +272,13 @@ class LocalBroker:
         return work.created
 
     async def alter_topic(self, name: str, change: TopicChange) -> Topic:
+        if isinstance(change, Rename):
+            validate_topic_name(change.new_name)
         await self._write_catalog(AlterTopic(name, change))
-        return await self.topic(name)
+        return await self.topic(change.new_name if isinstance(change, Rename) else name)
+
+    async def former_names(self, topic: Topic) -> list[str]:
+        return former_names.names_of(self._log, topic.topic_id)
 
     async def drop_topic(self, name: str) -> None:
         await self.topic(name)
@@ -386,6 +393,15 @@ class LocalBroker:
         for other in _NEIGHBOURS.get(self._directory, ()):
             if other is not self and other._loop is self._loop and other._subscriptions.groups.has_priorities:
                 other._subscriptions.look()  # before this publish returns, whatever was not begun of lower priority goes back
+
+    # ── the user's own tables ──
+    async def own_tables(self) -> list[broker.OwnTable]:
+        self._check_open()
+        return self._own_tables.tables()
+
+    async def read_own_table(self, name: str) -> broker.TableRows:
+        self._check_open()
+        return await self._own_tables.read(name)
 
     # ── subscribing ──
     async def subscribe(self, request: SubscriptionRequest) -> Feed:

@@ -42,7 +42,18 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
             headers = [codec.decode(codec.encode(dict(header))) if header else None for header in headers]
         ids = None if batch.ids is None else list(batch.ids)
         histories = None if batch.histories is None else list(batch.histories)
-        kept = msgspec.structs.replace(batch, bodies=(), keys=keys, headers=headers, ids=ids, histories=histories)
+        times_us = None if batch.times_us is None else list(batch.times_us)
+        expires_us = None if batch.expires_us is None else list(batch.expires_us)
+        kept = msgspec.structs.replace(
+            batch,
+            bodies=(),
+            keys=keys,
+            headers=headers,
+            ids=ids,
+            histories=histories,
+            times_us=times_us,
+            expires_us=expires_us,
+        )
         return cls(batch.topic, kept, lines, count, single)
 
     @property
@@ -51,7 +62,15 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
         batch = self.batch
         # What expects an offset is checked by itself.
         alone = None if batch.expected_offset is None else id(self)
-        return batch.priority, batch.ttl_us, batch.delay_us, batch.compression, batch.addressee, alone
+        return (
+            batch.priority,
+            batch.ttl_us,
+            batch.delay_us,
+            batch.compression,
+            batch.addressee,
+            batch.expires_us is None,
+            alone,
+        )
 
 
 class Publication(msgspec.Struct, eq=False):
@@ -98,6 +117,8 @@ def _combined(entries: Sequence[Entry]) -> OutgoingBatch:
         ids=_column(entries, "ids"),
         headers=_column(entries, "headers"),
         histories=_column(entries, "histories"),
+        times_us=_column(entries, "times_us"),
+        expires_us=_column(entries, "expires_us"),
     )
 
 

@@ -13,7 +13,7 @@ from geode_client.errors import GeodeError, GqlError, TopicNotFound, Unsupported
 from geode_client.grammar import ast
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import create_topic, literal, type_text
-from geode_client.query import analyzing, copying, grouping, judging, plan, system
+from geode_client.query import analyzing, copying, grouping, judging, loading, plan, system
 from geode_client.query.measuring import Measures
 from geode_client.query.planner import covers
 from geode_client.query.result import Result, counted
@@ -41,7 +41,7 @@ class Executor:
         broker: Broker,
         parameters: Mapping[str, Any],
         ensure_topic: EnsureTopic,
-        progress: copying.Progress | None = None,
+        progress: loading.Progress | None = None,
         transacting: Transacting | None = None,
     ) -> None:
         self._broker = broker
@@ -61,8 +61,10 @@ class Executor:
                 created = await self._broker.create_topic(definition, if_not_exists=if_not_exists)
                 return Result(message=f"topic {definition.name} {'created' if created else 'was there already'}")
             case plan.AlterTopic(name, change):
-                await self._broker.alter_topic(name, change)
-                return Result(message=f"topic {name} altered")
+                altered = await self._broker.alter_topic(name, change)
+                return Result(
+                    message=f"topic {name} " + ("altered" if altered.name == name else f"renamed to {altered.name}")
+                )
             case plan.DropTopic(name, if_exists):
                 return await self._drop(name, if_exists)
             case plan.PurgeTopic(name):
@@ -87,7 +89,7 @@ class Executor:
                 return describe(topic)
             case plan.ShowCreate(topic):
                 return Result(("create_statement",), [(create_statement(topic) + ";",)])
-            case plan.CopyFrom() | plan.CopyTo():
+            case plan.CopyFrom() | plan.CopyTo() | plan.CopyBetween():
                 return await self._copy(node)
             case plan.Assert():
                 return await self._assert(node)
@@ -111,6 +113,35 @@ class Executor:
             case _:
                 assert_never(node)
 
+    async def _copy(self, node: plan.CopyFrom | plan.CopyTo | plan.CopyBetween) -> Result:
+        match node:
+            case plan.CopyFrom():
+                return await self._load(node)
+            case plan.CopyTo(topic, path):
+                messages, size = await copying.copy_to(self._broker, node, self._progress)
+                return Result(
+                    message=f"{counted(messages, 'message')} ({size} bytes) copied from {topic.name} to {path}"
+                )
+            case plan.CopyBetween(topic, target):
+                await self._ensure_topic(target)
+                copied = await copying.copy_between(self._broker, node, self._progress)
+                known = f", {copied.duplicates} known already" if copied.duplicates else ""
+                return Result(
+                    message=f"{counted(copied.messages, 'message')} copied from {topic.name} to {target}{known}"
+                )
+            case _:
+                assert_never(node)
+
+    async def _load(self, node: plan.CopyFrom) -> Result:
+        done = await loading.load(self._broker, node.topic, node.path, node.options, self._ensure_topic, self._progress)
+        known = f", {done.duplicates} known already" if done.duplicates else ""
+        skipped = f", {done.skipped} skipped" if done.skipped else ""
+        return Result(
+            message=f"{counted(done.messages, 'message')} ({done.bytes_read} bytes) copied from {node.path} to"
+            f" {node.topic}{known}{skipped}",
+            notices=tuple(done.notices),
+        )
+
     def _runner(self, measures: "Measures | None" = None) -> "Runner":
         # What runs queries needs sqlglot, which statements of other kinds do not wait for.
         from geode_client.query.running import Runner
@@ -123,19 +154,6 @@ class Executor:
         measures = Measures()
         await self._runner(measures).run(node.query)
         return Result(("operator", "rows", "batches", "milliseconds", "notes"), measures.rows(node.query))
-
-    async def _copy(self, node: plan.CopyFrom | plan.CopyTo) -> Result:
-        match node:
-            case plan.CopyFrom():
-                await self._ensure_topic(node.topic)
-                messages, size = await copying.copy_from(self._broker, node, self._progress)
-                source, target = node.path, node.topic
-            case plan.CopyTo():
-                messages, size = await copying.copy_to(self._broker, node, self._progress)
-                source, target = node.topic.name, node.path
-            case _:
-                assert_never(node)
-        return Result(message=f"{counted(messages, 'message')} ({size} bytes) copied from {source} to {target}")
 
     async def _drop(self, name: str, if_exists: bool) -> Result:
         try:

@@ -135,6 +135,21 @@ class SystemScan:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnTableScan:
+    """A table or view of the user's own, whole, as of one commit."""
+
+    table: str
+    columns: Columns
+
+    def text(self) -> str:
+        return f"OwnTableScan {self.table}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
 class OneRow:
     """SELECT without FROM: one row without columns."""
 
@@ -374,4 +389,18 @@ class Spread:
         return (self.source,)
 
 
-Operator = Scan | SystemScan | OneRow | Filter | Project | Join | Aggregate | Sort | Distinct | Union | Limit | Spread
+Operator = (
+    Scan
+    | SystemScan
+    | OwnTableScan
+    | OneRow
+    | Filter
+    | Project
+    | Join
+    | Aggregate
+    | Sort
+    | Distinct
+    | Union
+    | Limit
+    | Spread
+)

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geode_client.broker import FromBeginning, FromEnd, FromOffset, FromTime, StartPosition, SubscriptionRequest
-from geode_client.catalog import AddColumn, Topic, TopicChange, TopicDefinition
+from geode_client.catalog import AddColumn, Rename, Topic, TopicChange, TopicDefinition
 from geode_client.clock import datetime_of
 from geode_client.conditions import Condition
 from geode_client.conditions.protocol import ConditionLike
 from geode_client.conditions.requirements import OneOf, Path, Within, leaves
 from geode_client.grammar import ast
 from geode_client.grammar.unparse import column as column_text
-from geode_client.query.files import CsvOptions
+from geode_client.query.exporting import WriteOptions
+from geode_client.query.loading import LoadOptions
 from geode_client.query.operators import Operator
 
 
@@ -41,6 +42,8 @@ class AlterTopic:
 
     def text(self) -> str:
         detail = f" {column_text(self.change.column)}" if isinstance(self.change, AddColumn) else ""
+        if isinstance(self.change, Rename):
+            detail = f" to {self.change.new_name}"
         return f"AlterTopic {self.name}: {type(self.change).__name__}{detail}"
 
 
@@ -260,6 +263,7 @@ class ShowCreate:
 class CopyTo:
     topic: Topic
     path: str
+    options: WriteOptions
 
     def text(self) -> str:
         return f"CopyTo {self.path!r} from {self.topic.name}"
@@ -269,12 +273,24 @@ class CopyTo:
 class CopyFrom:
     topic: str
     path: str
-    batch_size: int
-    key_field: str | None
-    csv: CsvOptions
+    options: LoadOptions
 
     def text(self) -> str:
-        return f"CopyFrom {self.path!r} to {self.topic}, {self.batch_size} messages a batch"
+        return f"CopyFrom {self.path!r} to {self.topic}, {self.options.batch_size} messages a batch"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyBetween:
+    """Topic to topic; `keep` are words of options.KEPT."""
+
+    topic: Topic
+    target: str
+    keep: frozenset[str]
+    batch_size: int
+
+    def text(self) -> str:
+        kept = f", keeping {', '.join(sorted(self.keep))}" if self.keep else ""
+        return f"CopyBetween {self.topic.name} and {self.target}, {self.batch_size} messages a batch{kept}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +407,7 @@ Plan = (
     | ShowCreate
     | CopyTo
     | CopyFrom
+    | CopyBetween
     | Assert
     | TestFilter
     | Explain

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from geode_client import options
 from geode_client.broker import Broker
-from geode_client.catalog import AddColumn, Delivery, SetDelivery, SetOptions, TopicDefinition, changed
+from geode_client.catalog import AddColumn, Delivery, Rename, SetDelivery, SetOptions, TopicDefinition, changed
 from geode_client.errors import GqlError, TopicNotFound
 from geode_client.grammar import ast
 from geode_client.grammar.ast import ParameterReference
@@ -14,7 +14,8 @@ from geode_client.grammar.names import is_pattern, matches
 from geode_client.grammar.source import Span
 from geode_client.grammar.unparse import start as unparse_start
 from geode_client.query import plan as nodes
-from geode_client.query.files import CsvOptions
+from geode_client.query.copy_options import load_options, write_options
+from geode_client.query.loading import BATCH_MESSAGES
 from geode_client.query.needs import needs
 from geode_client.query.subscribing import request_of, start_position
 from geode_client.replaying import places_of
@@ -35,7 +36,6 @@ GroupStatement = (
     | ast.DeleteDeadLetters
 )
 
-COPY_BATCH_MESSAGES = 1000
 TEST_FILTER_MESSAGES = 1000
 TEST_FILTER_MESSAGES_MAX = 1_000_000
 
@@ -67,6 +67,9 @@ class Planner:
                 # Whether the column can be added is known now; it is added to the schema that is there then.
                 changed((await self._broker.topic(name)).definition, addition)
                 return nodes.AlterTopic(name, addition)
+            case ast.AlterTopicRename(name, new_name):
+                await self._broker.topic(name)
+                return nodes.AlterTopic(name, Rename(new_name))
             case ast.DropTopic(name, if_exists):
                 return nodes.DropTopic(name, if_exists)
             case ast.PurgeTopic(name):
@@ -93,12 +96,8 @@ class Planner:
                 return self._analyze(planned, inner) if analyze else nodes.Explain(planned)
             case ast.TestFilter():
                 return await self._test_filter(statement)
-            case ast.CopyTo(name, path):
-                return nodes.CopyTo(await self._broker.topic(name), path)
-            case ast.CopyFrom(name, path, entries):
-                given = options.parse_options(self._entries(entries), options.COPY_OPTIONS, "COPY option")
-                size, key = given.pop("batch_size", COPY_BATCH_MESSAGES), given.pop("key_field", None)
-                return nodes.CopyFrom(name, path, size, key, CsvOptions(**given))
+            case ast.CopyTo() | ast.CopyFrom() | ast.CopyBetween():
+                return await self._copy(statement)
             case ast.Assert():
                 return await self._assert(statement)
             case (
@@ -113,6 +112,20 @@ class Planner:
                 return await self._group(statement)
             case ast.Begin() | ast.Commit() | ast.Rollback():
                 return _transacting(statement)
+            case _:
+                assert_never(statement)
+
+    async def _copy(self, statement: ast.CopyTo | ast.CopyFrom | ast.CopyBetween) -> nodes.Plan:
+        entries = self._entries(statement.options)
+        match statement:
+            case ast.CopyTo(name, path):
+                return nodes.CopyTo(await self._broker.topic(name), path, write_options(path, entries))
+            case ast.CopyFrom(name, path):
+                return nodes.CopyFrom(name, path, load_options(path, entries))
+            case ast.CopyBetween(name, target):
+                given = options.parse_options(entries, options.COPY_BETWEEN_OPTIONS, "COPY option")
+                size, keep = given.get("batch_size", BATCH_MESSAGES), given.get("keep", frozenset())
+                return nodes.CopyBetween(await self._broker.topic(name), target, keep, size)
             case _:
                 assert_never(statement)
 

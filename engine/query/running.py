@@ -76,6 +76,8 @@ class Runner:
                 return self._scan(node)
             case nodes.SystemScan():
                 return self._system(node)
+            case nodes.OwnTableScan():
+                return self._own_table(node)
             case nodes.OneRow():
                 return self._one_row()
             case nodes.Filter():
@@ -115,6 +117,13 @@ class Runner:
         rows = await system.rows_of(self._broker, node.table)
         if rows:
             yield Batch(list(zip(*rows, strict=True)), len(rows))
+
+    async def _own_table(self, node: nodes.OwnTableScan) -> Batches:
+        found = await self._broker.read_own_table(node.table)
+        for at in range(0, len(found.rows), ROWS_AT_ONCE):
+            rows = found.rows[at : at + ROWS_AT_ONCE]
+            yield Batch(list(zip(*rows, strict=True)), len(rows))
+            await self._pace.breathe()
 
     async def _scan(self, node: nodes.Scan) -> Batches:
         if node.limit == 0 or not node.topics:

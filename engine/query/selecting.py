@@ -11,11 +11,11 @@ from typing import Any
 from sqlglot import exp
 
 from geode_client import letters
-from geode_client.broker import Broker
+from geode_client.broker import Broker, OwnTable
 from geode_client.catalog import Topic
 from geode_client.conditions import compile_condition
 from geode_client.conditions.parameters import plain_value
-from geode_client.errors import GqlError, did_you_mean
+from geode_client.errors import GqlError, TopicNotFound, did_you_mean
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import unparse_expression
 from geode_client.query import checking, rules, system
@@ -196,7 +196,16 @@ class SelectPlanner:
             case "DEAD_LETTERS":
                 return Source(await self._dead_letters(name), alias)
             case _:
-                found = tuple(await self._topics(name))
+                own = await self._own_table(name)
+                try:
+                    found = tuple(await self._topics(name))
+                except TopicNotFound:
+                    if own is None:
+                        raise
+                    columns = tuple(nodes.Column(column) for column in own.columns)
+                    return Source(nodes.OwnTableScan(own.name, columns), alias or name, columns=list(columns))
+                if own is not None:
+                    self._notices[f"{name} is the topic; your own table of that name is read by tx.execute()"] = None
                 return Source(nodes.Scan(name, found, (), ()), alias or (None if is_pattern(name) else name))
 
     def _system(self, table: exp.Expression, name: str, alias: str | None) -> Source:
@@ -206,6 +215,13 @@ class SelectPlanner:
             raise _error(f"there is no table SYSTEM.{name}", table, hint)
         columns = tuple(nodes.Column(column) for column in known)
         return Source(nodes.SystemScan(name.lower(), columns), alias or name.lower(), columns=list(columns))
+
+    async def _own_table(self, name: str) -> OwnTable | None:
+        """The user's own table of this name; names of SQLite do not tell capitals from small letters."""
+        if is_pattern(name) or "/" in name:
+            return None
+        tables = await self._broker.own_tables()
+        return next((table for table in tables if table.name.casefold() == name.casefold()), None)
 
     async def _topics(self, name: str) -> Sequence[Topic]:
         if is_pattern(name):

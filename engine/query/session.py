@@ -13,8 +13,8 @@ from geode_client.grammar import ast
 from geode_client.grammar.parser import parse
 from geode_client.grammar.source import Source, Span
 from geode_client.query import plan as nodes
-from geode_client.query.copying import Progress
 from geode_client.query.executor import Executor
+from geode_client.query.loading import Progress
 from geode_client.query.planner import Planner
 from geode_client.query.result import Result
 from geode_client.query.transacting import Transacting, told

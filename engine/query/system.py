@@ -122,6 +122,10 @@ async def _dead_letters(broker: Broker) -> Rows:
     ]
 
 
+async def _tables(broker: Broker) -> Rows:
+    return [(one.name, one.kind, list(one.columns)) for one in await broker.own_tables()]
+
+
 async def _retained(broker: Broker, topic: str) -> int:
     return sum(one.messages_retained for one in (await broker.report(["topics"], topic)).topics)
 
@@ -149,6 +153,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "name pattern topic_name filter order paused published acknowledged filtered dead_lettered expired removed"
         " pending_messages in_flight retrying lag_seconds".split()
     ),
+    "tables": ("table_name", "kind", "columns"),
     "dead_letters": tuple(
         "topic_name consumer_group dead_letter_topic dead_lettered messages_retained outstanding".split()
     ),
@@ -160,6 +165,7 @@ _READERS: Mapping[str, Callable[[Broker], Awaitable[Rows]]] = {
     "partitions": _partitions,
     "options": _options,
     "subscriptions": _subscriptions,
+    "tables": _tables,
     "dead_letters": _dead_letters,
     "regions": _regions,
 }

@@ -302,14 +302,39 @@ def topic_appeared(transaction: Transaction, topic_id: int, name: str, partition
             _make_lanes(transaction, group, topic_id, [p for p in range(partitions) if p not in known], 0)
 
 
+def topic_renamed(transaction: Transaction, topic_id: int, old: str, new: str, partitions: int) -> None:
+    """Groups on the old name alone go on under the new one; patterns cover what they match now.
+
+    A group of a pattern that does not match the new name forgets its progress in the topic, as if it had been dropped.
+    """
+    rows = transaction.database.rows(f"SELECT {_COLUMNS} FROM groups WHERE pattern = ?", (old,))
+    for group in map(group_of, rows):
+        if find_group(transaction, group.name, new) is not None:
+            raise GeodeError(
+                f"group {group.name} is on {old}, and there is one of that name on {new}: DROP SUBSCRIPTION one of them first"
+            )
+        transaction.database.cursor.execute(
+            "UPDATE groups SET pattern = ?, revision = revision + 1 WHERE group_id = ?", (new, group.group_id)
+        )
+    sql = "SELECT DISTINCT g.pattern, l.group_id FROM lanes AS l JOIN groups AS g USING (group_id) WHERE l.topic_id = ?"
+    for pattern, group_id in transaction.database.rows(sql, (topic_id,)):
+        if not matches(pattern, new):
+            _forget(transaction, group_id, topic_id)
+    topic_appeared(transaction, topic_id, new, partitions)
+
+
 def topic_gone(transaction: Transaction, topic_id: int) -> None:
     """Forget the progress of all groups in a topic that was dropped."""
     sql = "SELECT DISTINCT group_id FROM lanes WHERE topic_id = ?"
     for (group_id,) in transaction.database.rows(sql, (topic_id,)):
-        for table in ("lanes", "claims", "retries", "parked"):
-            transaction.database.cursor.execute(
-                f"DELETE FROM {table} WHERE group_id = ? AND topic_id = ?", (group_id, topic_id)
-            )
+        _forget(transaction, group_id, topic_id)
+
+
+def _forget(transaction: Transaction, group_id: int, topic_id: int) -> None:
+    for table in ("lanes", "claims", "retries", "parked"):
+        transaction.database.cursor.execute(
+            f"DELETE FROM {table} WHERE group_id = ? AND topic_id = ?", (group_id, topic_id)
+        )
 
 
 TOTAL = (

@@ -21,6 +21,9 @@ from geode_client.store.guard import Guard
 
 RESULT_ROWS_MAX = 100_000
 RESULT_BYTES_MAX = 64 * 1024 * 1024
+# What a query may read of one table.
+READ_ROWS_MAX = 1_000_000
+READ_BYTES_MAX = 256 * 1024 * 1024
 VALUE_BYTES_MAX = 64 * 1024 * 1024
 STATEMENT_BYTES_MAX = 1024 * 1024
 LIKE_PATTERN_BYTES_MAX = 1000
@@ -42,6 +45,14 @@ class Rows(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     changes: int
+
+
+class OwnTable(msgspec.Struct, frozen=True):
+    """A table or view of the user: `kind` is table or view."""
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
 
 
 class Interrupted(Exception):
@@ -78,10 +89,34 @@ class OwnTables:
         """The user's tables and views."""
         return self._guard.own_tables()
 
-    def run(self, sql: str, parameters: Parameters) -> Rows:
+    def tables(self) -> list[OwnTable]:
+        """The user's tables and views with their columns."""
+        kinds = dict(self._database.rows("SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')"))
+        found: list[OwnTable] = []
+        for name in self._guard.own_tables():
+            # The columns of a view are those of its query, which may refer to what is not there any more.
+            with contextlib.suppress(apsw.Error):
+                columns = self._database.rows("SELECT name FROM pragma_table_info(?)", (name,))
+                found.append(OwnTable(name, str(kinds[name]), tuple(str(column) for (column,) in columns)))
+        return found
+
+    def read(self, name: str, stop: Callable[[], bool]) -> Rows:
+        """All rows of a table or view, through the authorizer, within bounds. Raises GqlError."""
+        quoted = name.replace('"', '""')
+        with self.opened(stop):
+            try:
+                return self.run(f'SELECT * FROM "{quoted}"', None, rows_max=READ_ROWS_MAX, bytes_max=READ_BYTES_MAX)
+            except Interrupted:
+                raise GqlError(
+                    f"reading the table {name} was stopped: it took too long, or the query was cancelled"
+                ) from None
+
+    def run(
+        self, sql: str, parameters: Parameters, *, rows_max: int | None = None, bytes_max: int | None = None
+    ) -> Rows:
         """One statement. Raises GqlError, ConstraintFailed, Interrupted; errors of the disk as SQLite's own."""
         bound = _bound(parameters)
-        run = _Statement(self._database, self._guard, sql)
+        run = _Statement(self._database, self._guard, sql, (rows_max or RESULT_ROWS_MAX, bytes_max or RESULT_BYTES_MAX))
         try:
             found: Rows = self._guard.run(lambda: run.rows(bound))
             if self._guard.defines:
@@ -117,7 +152,8 @@ class OwnTables:
 class _Statement:
     """One statement under way; one that writes runs inside a savepoint, so that whatever is wrong with it undoes it."""
 
-    def __init__(self, database: Database, guard: Guard, sql: str) -> None:
+    def __init__(self, database: Database, guard: Guard, sql: str, bounds: tuple[int, int]) -> None:
+        self._bounds = bounds
         self._database = database
         self._guard = guard
         self._sql = sql
@@ -131,7 +167,7 @@ class _Statement:
         cursor.exec_trace = self._look
         try:
             # Never from the cache: a statement that was prepared for the engine was not asked about.
-            found = _bounded(cursor.execute(self._sql, bound, can_cache=False))
+            found = _bounded(cursor.execute(self._sql, bound, can_cache=False), *self._bounds)
         finally:
             cursor.close(True)
         changed = connection.total_changes() != before
@@ -164,16 +200,15 @@ class _Statement:
             self._guard.watch()
 
 
-def _bounded(cursor: Any) -> list[tuple[Any, ...]]:
+def _bounded(cursor: Any, rows_max: int, bytes_max: int) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     size = 0
     for row in cursor:
         for value in row:
             size += 16 if value is None or isinstance(value, int | float) else 16 + len(value)
-        if len(found) >= RESULT_ROWS_MAX or size > RESULT_BYTES_MAX:
+        if len(found) >= rows_max or size > bytes_max:
             raise GqlError(
-                f"the result has more than {RESULT_ROWS_MAX} rows, or {RESULT_BYTES_MAX} bytes:"
-                " ask for less, with WHERE or LIMIT"
+                f"the result has more than {rows_max} rows, or {bytes_max} bytes: ask for less, with WHERE or LIMIT"
             )
         found.append(row)
     return found

@@ -26,6 +26,14 @@ CREATE INDEX topics_swept ON topics (topic_id) WHERE swept = 1;
 -- Topics that were purged of waiting messages: those below the floor are out of reach.
 CREATE INDEX topics_purged ON topics (topic_id) WHERE delayed_floor > 0;
 
+-- What topics were called before they were renamed: dead letters name their topic as it was called then.
+CREATE TABLE former_names (
+    topic_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    until_us INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, name)
+) WITHOUT ROWID;
+
 CREATE TABLE schema_versions (
     topic_id INTEGER NOT NULL,
     version INTEGER NOT NULL,

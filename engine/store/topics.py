@@ -9,14 +9,24 @@ from collections.abc import Collection, Iterator, Mapping
 import msgspec
 
 from geode_client import options as topic_options
-from geode_client.catalog import AddColumn, Delivery, Topic, TopicChange, TopicDefinition, changed
+from geode_client.catalog import (
+    DEAD_LETTER_PREFIX,
+    AddColumn,
+    Delivery,
+    Rename,
+    Topic,
+    TopicChange,
+    TopicDefinition,
+    changed,
+    check_partition_key,
+)
 from geode_client.clock import boot_us, now_us
 from geode_client.errors import GeodeError, GqlError, StoreError, TopicExists, TopicNotFound
 from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import literal_prefix, matches
 from geode_client.schema import Schema
-from geode_client.store import delays
-from geode_client.store.groups import pass_over, topic_appeared, topic_gone
+from geode_client.store import delays, former_names
+from geode_client.store.groups import pass_over, topic_appeared, topic_gone, topic_renamed
 from geode_client.store.log import LogReader
 from geode_client.store.waiting import settle_waiting
 from geode_client.store.writer import Transaction
@@ -47,6 +57,7 @@ class CreateTopic(msgspec.Struct, eq=False):
                 return
             raise TopicExists(definition.name)
         check_dead_letter_topic(transaction, definition)
+        check_partition_key(definition)
         transaction.database.cursor.execute(
             "INSERT INTO topics (name, delivery, automatic, schema_version, created_us, swept, options)"
             " VALUES (?, ?, ?, 1, ?, ?, ?)",
@@ -79,8 +90,12 @@ class AlterTopic(msgspec.Struct, eq=False):
     def run(self, transaction: Transaction) -> None:
         topic = require_topic(transaction, self.name)
         definition = changed(topic.definition, self.change)
+        if isinstance(self.change, Rename):
+            _rename(transaction, topic, self.change.new_name)
+            return
         self._check_column(transaction, topic)
         check_dead_letter_topic(transaction, definition)
+        check_partition_key(definition)
         if definition.options.partitions != topic.partitions and _is_used(transaction, topic):
             raise GeodeError(
                 f"topic {self.name} holds messages: the number of partitions may change only while a topic is empty"
@@ -118,6 +133,44 @@ class AlterTopic(msgspec.Struct, eq=False):
                 span=column.span,
                 hint=f"give it a DEFAULT, which those messages have then: ADD COLUMN {column.name} … DEFAULT …",
             )
+
+
+def _rename(transaction: Transaction, topic: Topic, new_name: str) -> None:
+    """Give a topic another name, and with it its dead letters where they are in the topic that is named after it."""
+    if new_name == topic.name:
+        raise GeodeError(f"the topic is called {new_name} already")
+    _free_name(transaction, new_name)
+    letters = _own_letters(transaction, topic)
+    _set_name(transaction, topic, new_name)
+    former_names.add(transaction, topic.topic_id, topic.name)
+    if letters is not None:
+        name = f"{DEAD_LETTER_PREFIX}{new_name}"
+        if letters.name != name:
+            _free_name(transaction, name)
+            _set_name(transaction, letters, name)
+            former_names.add(transaction, letters.topic_id, letters.name)
+    transaction.catalog_changed = True
+
+
+def _own_letters(transaction: Transaction, topic: Topic) -> Topic | None:
+    """The topic of the dead letters that is named after a topic, and so goes along with its name."""
+    if topic.options.dead_letter_topic is not None:
+        return None
+    sql = "SELECT topic_id FROM topics WHERE name = ? AND dropped = 0"
+    row = transaction.database.row(sql, (f"{DEAD_LETTER_PREFIX}{topic.name}",))
+    return None if row is None else topic_by_id(transaction, row[0])
+
+
+def _free_name(transaction: Transaction, name: str) -> None:
+    if transaction.database.row("SELECT 1 FROM topics WHERE name = ? AND dropped = 0", (name,)):
+        raise TopicExists(name)
+
+
+def _set_name(transaction: Transaction, topic: Topic, name: str) -> None:
+    transaction.database.cursor.execute(
+        "UPDATE topics SET name = ?, automatic = 0, revision = revision + 1 WHERE topic_id = ?", (name, topic.topic_id)
+    )
+    topic_renamed(transaction, topic.topic_id, topic.name, name, topic.partitions)
 
 
 class DropTopic(msgspec.Struct, eq=False):

@@ -28,7 +28,8 @@ def test_every_function_is_shown() -> None:
 def test_every_operator_of_a_plan_is_shown() -> None:
     found = (GOLDEN / "rules.txt").read_text()
     lines = {line.strip().split(" ")[0] for line in found.splitlines()}
-    for operator in get_args(operators.Operator):
+    # Own tables are made from Python: tests/query/test_own_tables.py shows the plan.
+    for operator in set(get_args(operators.Operator)) - {operators.OwnTableScan}:
         assert lines & {operator.__name__, f"Hash{operator.__name__}"}, operator.__name__
 
 

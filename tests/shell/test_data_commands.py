@@ -40,7 +40,7 @@ def test_publish_from_the_command_line_files_and_pipes(tmp_path: Path, store: st
 
 
 def test_keys_ids_and_priorities(store: str) -> None:
-    lines = '{"id": "a", "user": "u1"}\n{"id": "b", "user": 7}\n{"id": "a"}\n'
+    lines = '{"id": "a", "user": "u1"}\n{"id": "b", "user": 7}\n{"id": "a", "user": "u1"}\n'
     options = ("--key-field", "user", "--id-field", "id", "--priority", "high", "--ttl", "1 hour")
     _, out, _ = geode_process("-t", store, "publish", "t", *options, stdin=lines)
     assert json.loads(out) == {"topic": "t", "published": 2, "duplicates": 1}
@@ -53,9 +53,9 @@ def test_keys_ids_and_priorities(store: str) -> None:
     ("arguments", "stdin", "says"),
     [
         (("foo",), "", "'foo' is neither JSON nor a file"),
-        (('{"a": }',), "", "<command>:1: no JSON"),
-        (("-",), '1\n{"a"\n', "<stdin>:2: no JSON"),
-        (("--key-field", "k"), '{"k": "a"}\n{"k": [1]}\n', "<stdin>:2: field k: a key is text"),
+        (('{"a": }',), "", "<command>:1: not valid JSON"),
+        (("-",), '1\n{"a"\n', "<stdin>:2: not valid JSON"),
+        (("--key-field", "k"), '{"k": "a"}\n{"k": [1]}\n', "<stdin>:2: field k, which key_field names, must be text"),
         (("--priority", "highest", "1"), "", "unknown priority 'highest'"),
         (("--ttl", "soon", "1"), "", "'soon'"),
         (("--key", "a", "--key-field", "b", "1"), "", "exclude each other"),

@@ -21,7 +21,7 @@ def over_sources(node: nodes.Operator, change: Callable[[nodes.Operator], nodes.
             return replace(node, left=change(node.left), right=change(node.right))
         case nodes.Union():
             return replace(node, sources=tuple(change(source) for source in node.sources))
-        case nodes.Scan() | nodes.SystemScan() | nodes.OneRow():
+        case nodes.Scan() | nodes.SystemScan() | nodes.OwnTableScan() | nodes.OneRow():
             return node
         case _:
             return replace(node, source=change(node.source))
