@@ -273,7 +273,9 @@ class Planner:
         return {column.name: column.type for column in topic.schema.columns} if topic.schema else None
 
     # ── looking ──
-    def _analyze(self, planned: nodes.Plan, statement: ast.Statement) -> nodes.Analyze | nodes.AnalyzeSubscribe:
+    def _analyze(self, planned: nodes.Plan, statement: ast.Statement) -> nodes.Plan:
+        if isinstance(planned, nodes.Missing):
+            return planned
         if isinstance(planned, nodes.Subscribe):
             if planned.follow_given and planned.limit is None and planned.timeout_seconds is None:
                 raise GqlError(

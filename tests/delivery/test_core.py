@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from geode_client import AlreadySettled, LeaseLost
 from geode_client.delivery import claims
+from geode_client.delivery.claiming import Claimed
 from geode_client.delivery.claims import HeldClaim, Rules
 from geode_client.delivery.group import GroupCore
 from geode_client.delivery.lanes import KEY, PLAIN, PRIORITY
@@ -44,9 +45,15 @@ def chunk_of(count: int, *, base: int = 0, keys: str | list[str | None] | None =
     )
 
 
+def claim_of(
+    claim_id: int, place: tuple[int, int, int], first: int, pending: bytes, *, attempts: int = 0, retried: bool = False
+) -> HeldClaim:
+    return HeldClaim(Claimed(claim_id, *place, first, pending, attempts, 0, retried, None, None), RULES)
+
+
 def given_to(core: GroupCore, claim_id: int, chunk: Chunk, *, lane: int = 0, attempts: int = 0) -> HeldClaim:
     """A claim of all messages of a chunk, ready to be taken."""
-    claim = HeldClaim(claim_id, (1, 0, lane), chunk.base_offset, b"\x01" * chunk.count, RULES, attempts=attempts)
+    claim = claim_of(claim_id, (1, 0, lane), chunk.base_offset, b"\x01" * chunk.count, attempts=attempts)
     core.offer(core.received(claim, [(chunk.base_offset, chunk.end_offset, chunk)], NOW))
     return claim
 
@@ -71,7 +78,7 @@ def offsets(one: GroupSlice | None) -> list[int]:
 
 # ── what is said of a claim ──
 def test_the_first_word_counts() -> None:
-    claim = HeldClaim(1, (1, 0, 0), 10, b"\x01\x01\x00\x01", RULES)
+    claim = claim_of(1, (1, 0, 0), 10, b"\x01\x01\x00\x01")
     assert claim.check(10, claims.ACKNOWLEDGED, "m")
     claim.say(10, claims.ACKNOWLEDGED)
     for _ in ("before it is written", "and after"):
@@ -91,7 +98,7 @@ SAID = st.sampled_from([claims.ACKNOWLEDGED, claims.FILTERED, claims.EXPIRED, cl
 def test_every_word_is_written_once_whatever_is_written_when(steps: list[tuple[int, int | None]], mask: bytes) -> None:
     """A word of None writes down what was said so far."""
     pending = bytes(byte % 2 for byte in mask)
-    claim = HeldClaim(1, (1, 0, 0), 100, pending, RULES)
+    claim = claim_of(1, (1, 0, 0), 100, pending)
     left, said, written = pending, dict[int, int](), [0] * 4
     for place, word in [*steps, (0, None)]:
         if word is None:
@@ -190,10 +197,8 @@ def test_what_follows_a_failed_message_of_its_key_waits_in_the_store() -> None:
     core.refuse(taken(core, member, 2), 0, requeue=True, delay_us=7, reason="no", now_us=NOW)
     assert offsets(core.take(member, NOW)) == [3]
     (made,) = core.settlements()
-    assert [(f.offset, f.key, f.attempts, f.not_before_us) for f in made.failures] == [
-        (0, "a", 2, NOW + 7),
-        (2, "a", 1, 0),
-    ]
+    assert [(f.offset, f.key, f.attempts, f.not_before_us) for f in made.failures] == [(0, "a", 2, NOW + 7)]
+    assert [(one.key, one.first, one.pending) for one in made.parked] == [("a", 2, b"\x01")]
     assert claim.waits_for == {"a"}
 
 

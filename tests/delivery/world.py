@@ -13,9 +13,10 @@ from delivery import ledger
 from delivery.ledger import AHEAD, CLAIMED, RETRY, Ledger, Place, Published
 
 from geode_client.catalog import Delivery, Topic, TopicDefinition
+from geode_client.conditions.fields import MessageChunk
 from geode_client.conditions.requirements import ANYTHING, Requirement
 from geode_client.delivery.lanes import KEY
-from geode_client.message import Attributes, Chunk
+from geode_client.message import Attributes
 from geode_client.options import TopicOptions
 from geode_client.routing import partition_of
 from geode_client.store import sweeping
@@ -44,10 +45,10 @@ class NotThirds:
     bound_text: str = "n % 3 <> 0"
     requirement: Requirement = ANYTHING
 
-    def select_among(self, chunk: Chunk, places: Sequence[int]) -> Sequence[int]:
+    def select_among(self, chunk: MessageChunk, places: Sequence[int]) -> Sequence[int]:
         return [index for index in self.select(chunk) if index in places]
 
-    def select(self, chunk: Chunk) -> Sequence[int]:
+    def select(self, chunk: MessageChunk) -> Sequence[int]:
         return [index for index in range(chunk.count) if int(chunk.bodies[index]) % 3 != 0]
 
 
