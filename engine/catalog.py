@@ -48,6 +48,8 @@ class Topic:
     revision: int
     schema_version: int
     created_us: int
+    former_names: tuple[str, ...] = ()
+    """What it was called before it was renamed, oldest first; its older dead letters have these names."""
 
     @property
     def name(self) -> str:

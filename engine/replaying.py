@@ -109,7 +109,7 @@ async def places_of(broker: Broker, name: str) -> Places:
                 raise
             topics = []
     for topic in topics:
-        for its_name in (topic.name, *await broker.former_names(topic)):
+        for its_name in (topic.name, *topic.former_names):
             origins[its_name] = None
         found[dead_letter_topic_of(topic.name, topic.options)] = None
     holders: list[Topic] = []

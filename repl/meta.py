@@ -100,7 +100,8 @@ _describe_topic = _statement(lambda argument: f"DESCRIBE TOPIC {_topic_argument(
 async def _list(shell: "Evaluator", argument: str) -> None:
     """Topics, and the user's own tables where there are any."""
     await _statement(_list_topics)(shell, argument)
-    if await shell.client.broker.own_tables():
+    tables = shell.client.broker.tables
+    if tables is not None and await tables.names():
         name = quoted(argument.strip("'\"").replace("*", "%"))
         where = f" WHERE table_name LIKE {name}" if argument else ""
         await _statement(lambda _: f"SELECT table_name, kind, columns FROM SYSTEM.tables{where} ORDER BY table_name")(

@@ -23,7 +23,7 @@ from geode_client.broker.records import (
     SubscriptionRequest,
 )
 from geode_client.broker.statistics import Report, Section
-from geode_client.broker.transactions import BrokerTransaction, OwnTable, TableRows
+from geode_client.broker.transactions import BrokerTransaction, OwnTables
 from geode_client.catalog import Topic, TopicChange, TopicDefinition
 from geode_client.delivery.slices import Slice
 from geode_client.message import Chunk
@@ -112,10 +112,6 @@ class Broker(Protocol):
         """Change a topic, and return it as it is now. Raises TopicNotFound, and GqlError for a change that is not allowed."""
         ...
 
-    async def former_names(self, topic: Topic) -> Sequence[str]:
-        """The names that a topic had before it was renamed; its older dead letters have these."""
-        ...
-
     async def drop_topic(self, name: str) -> None:
         """Remove a topic with its messages and groups; a later topic of the same name shares nothing with it."""
         ...
@@ -149,12 +145,9 @@ class Broker(Protocol):
         """Begin a transaction that is rolled back when it is not committed within so many seconds."""
         ...
 
-    async def own_tables(self) -> Sequence[OwnTable]:
-        """The user's own tables and views, as the last commit left them; none without the capability `own_tables`."""
-        ...
-
-    async def read_own_table(self, name: str) -> TableRows:
-        """All rows of a table or view of the user's own, as of one commit; raises GqlError beyond the bounds."""
+    @property
+    def tables(self) -> OwnTables | None:
+        """The program's own tables, outside of a transaction; None without the capability `own_tables`."""
         ...
 
     # ── subscribing ──

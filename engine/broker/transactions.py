@@ -31,6 +31,18 @@ class OwnTable(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
 
 
+class OwnTables(Protocol):
+    """Reading the program's own tables and views, for queries."""
+
+    async def names(self) -> Sequence[OwnTable]:
+        """The tables and views, as the last commit left them."""
+        ...
+
+    async def read(self, name: str) -> TableRows:
+        """All rows of one of them, as of one commit; raises GqlError beyond the backend's bounds."""
+        ...
+
+
 class SqlTransactions(Protocol):
     """SQL on the program's own tables, as part of one transaction."""
 

@@ -49,7 +49,7 @@ from geode_client.local.zones import ZoneMaker, ZoneWishes
 from geode_client.message import Chunk, Message
 from geode_client.routing import partition_of
 from geode_client.store import database as files
-from geode_client.store import former_names, locks
+from geode_client.store import locks
 from geode_client.store.letters import DeleteMessages, replayed
 from geode_client.store.log import LogCursor, LogReader
 from geode_client.store.presence import Presence
@@ -277,9 +277,6 @@ class LocalBroker:
         await self._write_catalog(AlterTopic(name, change))
         return await self.topic(change.new_name if isinstance(change, Rename) else name)
 
-    async def former_names(self, topic: Topic) -> list[str]:
-        return former_names.names_of(self._log, topic.topic_id)
-
     async def drop_topic(self, name: str) -> None:
         await self.topic(name)
         await self._write_catalog(DropTopic(name))
@@ -395,13 +392,10 @@ class LocalBroker:
                 other._subscriptions.look()  # before this publish returns, whatever was not begun of lower priority goes back
 
     # ── the user's own tables ──
-    async def own_tables(self) -> list[broker.OwnTable]:
+    @property
+    def tables(self) -> OwnTableReader:
         self._check_open()
-        return self._own_tables.tables()
-
-    async def read_own_table(self, name: str) -> broker.TableRows:
-        self._check_open()
-        return await self._own_tables.read(name)
+        return self._own_tables
 
     # ── subscribing ──
     async def subscribe(self, request: SubscriptionRequest) -> Feed:

@@ -25,7 +25,7 @@ class OwnTableReader:
         self._database = database
         self._known = OwnTables(reader)
 
-    def tables(self) -> list[OwnTable]:
+    async def names(self) -> list[OwnTable]:
         """The user's tables and views."""
         return [OwnTable(found.name, found.kind, found.columns) for found in self._known.tables()]
 

@@ -224,7 +224,9 @@ async def _fields_of(broker: Broker, topic: Topic) -> tuple[list[str], dict[int,
 def _names_in(chunk: Chunk) -> tuple[dict[str, None], bool]:
     found: dict[str, None] = {}
     others = False
-    for body in codec.decode_lines(chunk.lines):
+    for place, body in enumerate(codec.decode_lines(chunk.lines)):
+        if letters.replayed_from(chunk, place) is not None:
+            body = _row(chunk, place)
         if isinstance(body, dict):
             if not body.keys() <= found.keys():
                 found.update(dict.fromkeys(body))

@@ -119,7 +119,9 @@ class Runner:
             yield Batch(list(zip(*rows, strict=True)), len(rows))
 
     async def _own_table(self, node: nodes.OwnTableScan) -> Batches:
-        found = await self._broker.read_own_table(node.table)
+        tables = self._broker.tables
+        assert tables is not None, "the plan was made of tables that the backend has"
+        found = await tables.read(node.table)
         for at in range(0, len(found.rows), ROWS_AT_ONCE):
             rows = found.rows[at : at + ROWS_AT_ONCE]
             yield Batch(list(zip(*rows, strict=True)), len(rows))

@@ -220,7 +220,7 @@ class SelectPlanner:
         """The user's own table of this name; names of SQLite do not tell capitals from small letters."""
         if is_pattern(name) or "/" in name:
             return None
-        tables = await self._broker.own_tables()
+        tables = await self._broker.tables.names() if self._broker.tables is not None else ()
         return next((table for table in tables if table.name.casefold() == name.casefold()), None)
 
     async def _topics(self, name: str) -> Sequence[Topic]:

@@ -123,7 +123,8 @@ async def _dead_letters(broker: Broker) -> Rows:
 
 
 async def _tables(broker: Broker) -> Rows:
-    return [(one.name, one.kind, list(one.columns)) for one in await broker.own_tables()]
+    tables = await broker.tables.names() if broker.tables is not None else ()
+    return [(one.name, one.kind, list(one.columns)) for one in tables]
 
 
 async def _retained(broker: Broker, topic: str) -> int:

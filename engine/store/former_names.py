@@ -5,7 +5,6 @@ its former names.
 """
 
 from geode_client.clock import now_us
-from geode_client.store.log import LogReader
 from geode_client.store.writer import Transaction
 
 
@@ -15,9 +14,3 @@ def add(transaction: Transaction, topic_id: int, name: str) -> None:
         "INSERT INTO former_names VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET until_us = ?3",
         (topic_id, name, now_us()),
     )
-
-
-def names_of(log: LogReader, topic_id: int) -> list[str]:
-    """The former names of a topic, oldest first."""
-    sql = "SELECT name FROM former_names WHERE topic_id = ? ORDER BY until_us"
-    return [row[0] for row in log.rows(sql, (topic_id,))]

@@ -35,7 +35,10 @@ from geode_client.store.zones import declare_columns, outdate_zones
 NAMES_COMPARED_MAX = 5_000
 NO_DEFAULTS: Mapping[str, JsonValue] = {}
 TOPICS_ASKED_SINGLY_MAX = 100
-_COLUMNS = "topic_id, name, delivery, automatic, revision, schema_version, created_us, options"
+_COLUMNS = (
+    "topic_id, name, delivery, automatic, revision, schema_version, created_us, options, (SELECT json_group_array(f.name"
+    " ORDER BY f.until_us) FROM former_names AS f WHERE f.topic_id = topics.topic_id)"
+)
 
 
 class CreateTopic(msgspec.Struct, eq=False):
@@ -326,7 +329,7 @@ class TopicReader:
 
 
 def _topic(row: tuple[object, ...], schema: bytes | None) -> Topic:
-    topic_id, name, delivery, automatic, revision, schema_version, created_us, options = row
+    topic_id, name, delivery, automatic, revision, schema_version, created_us, options, former = row
     try:
         definition = TopicDefinition(
             name=str(name),
@@ -337,7 +340,8 @@ def _topic(row: tuple[object, ...], schema: bytes | None) -> Topic:
         )
     except (msgspec.MsgspecError, ValueError) as error:
         raise StoreError(f"the catalog entry of topic {name} cannot be read: {error}") from error
-    return Topic(topic_id, definition, revision, schema_version, created_us)  # type: ignore[arg-type]
+    former_names = tuple(msgspec.json.decode(str(former), type=list[str]))
+    return Topic(topic_id, definition, revision, schema_version, created_us, former_names)  # type: ignore[arg-type]
 
 
 def require_topic(transaction: Transaction, name: str) -> Topic:
