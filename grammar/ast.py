@@ -159,6 +159,16 @@ class Insert:
 
 
 @dataclass(frozen=True, slots=True)
+class InsertQuery:
+    """INSERT INTO … SELECT; `columns` None: the fields are called like the columns of the query."""
+
+    topic: str
+    columns: tuple[str, ...] | None
+    query: "exp.Expression"
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class StartBeginning:
     pass
 
@@ -327,6 +337,15 @@ class CopyTo:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyQuery:
+    """COPY (SELECT …) TO a file."""
+
+    query: "exp.Expression"
+    path: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class CopyFrom:
     topic: str
     path: str
@@ -354,6 +373,7 @@ Statement = (
     | PurgeTopic
     | Publish
     | Insert
+    | InsertQuery
     | Subscribe
     | CreateSubscription
     | AlterSubscriptionSeek
@@ -371,6 +391,7 @@ Statement = (
     | Commit
     | Rollback
     | CopyTo
+    | CopyQuery
     | CopyFrom
     | Assert
 )

@@ -18,7 +18,8 @@ _PLAIN_NAME = re.compile(r"[^\W\d]\w*")
 _KEYWORDS = frozenset(
     "AND AS ASC BETWEEN CASE CAST DATE DEFAULT DESC DISTINCT ELSE END ESCAPE EXISTS FALSE FROM GROUP HAVING ILIKE IN"
     " INNER INTERVAL IS JOIN LEFT LIKE LIMIT NOT NULL NULLS OFFSET ON OR ORDER SELECT THEN TIMESTAMP TRUE TRY_CAST"
-    " UNION UNKNOWN WHEN WHERE WITH IF SYSTEM DEAD LIST MAP STRUCT CONSUMER OUTER".split()
+    " UNION UNKNOWN WHEN WHERE WITH IF SYSTEM DEAD LIST MAP STRUCT CONSUMER OUTER CROSS EXCEPT FULL INTERSECT RIGHT"
+    " UNNEST USING".split()
 )
 
 
@@ -43,6 +44,9 @@ def unparse(statement: ast.Statement) -> str:
         case ast.Insert(name, columns, rows):
             values = ", ".join("(" + ", ".join(literal(value) for value in row) + ")" for row in rows)
             return f"INSERT INTO {topic(name)} ({', '.join(identifier(c) for c in columns)}) VALUES {values}"
+        case ast.InsertQuery(name, columns, query):
+            into = "" if columns is None else f" ({', '.join(identifier(c) for c in columns)})"
+            return f"INSERT INTO {topic(name)}{into} {unparse_expression(query)}"
         case ast.Subscribe():
             return _subscribe(statement)
         case ast.CreateSubscription(group, pattern, where, first, order):
@@ -76,6 +80,8 @@ def unparse(statement: ast.Statement) -> str:
             return type(statement).__name__.upper()
         case ast.CopyTo(name, path):
             return f"COPY {topic(name)} TO {quoted(path)}"
+        case ast.CopyQuery(query, path):
+            return f"COPY ({unparse_expression(query)}) TO {quoted(path)}"
         case ast.CopyFrom(name, path, options):
             return f"COPY {topic(name)} FROM {quoted(path)}" + (f" WITH OPTIONS {_options(options)}" if options else "")
         case ast.Assert(query, operator, value, within):
@@ -271,6 +277,8 @@ _CHAIN_WORDS = {
     "LTE": "<=",
     "GT": ">",
     "GTE": ">=",
+    "NullSafeEQ": "IS NOT DISTINCT FROM",
+    "NullSafeNEQ": "IS DISTINCT FROM",
 }
 
 
@@ -312,7 +320,9 @@ def _not(node: Any) -> str:
 
 
 def _in(node: Any) -> str:
-    query = node.args.get("query")
+    query, given = node.args.get("query"), node.args.get("field")
+    if given is not None:
+        return f"{unparse_expression(node.this)} IN {unparse_expression(given)}"
     inside = unparse_expression(query.this) if query is not None else _list(node.expressions)
     return f"{unparse_expression(node.this)} IN ({inside})"
 
@@ -350,7 +360,7 @@ def _cast(node: Any) -> str:
 
 def _select(node: Any) -> str:
     distinct = "DISTINCT " if node.args.get("distinct") is not None else ""
-    parts = [f"SELECT {distinct}{_list(node.expressions)}"]
+    parts = [f"{_with(node)}SELECT {distinct}{_list(node.expressions)}"]
     source = node.args.get("from_") or node.args.get("from")
     if source is not None:
         parts.append(f"FROM {unparse_expression(source.this)}")
@@ -363,8 +373,36 @@ def _select(node: Any) -> str:
 
 
 def _join(node: Any) -> str:
-    left = "LEFT " if node.args.get("side") == "LEFT" else ""
-    return f"{left}JOIN {unparse_expression(node.this)} ON {unparse_expression(node.args['on'])}"
+    source = unparse_expression(node.this)
+    if node.args.get("kind") == "CROSS":
+        return f"CROSS JOIN {source}"
+    side = f"{node.args['side']} " if node.args.get("side") else ""
+    using = node.args.get("using")
+    if using:
+        return f"{side}JOIN {source} USING ({_list(using)})"
+    return f"{side}JOIN {source} ON {unparse_expression(node.args['on'])}"
+
+
+def _with(node: Any) -> str:
+    found = node.args.get("with_") or node.args.get("with")
+    return "" if found is None else f"WITH {_list(found.expressions)} "
+
+
+def _common_table(node: Any) -> str:
+    return f"{_named(node.args['alias'])} AS ({unparse_expression(node.this)})"
+
+
+def _named(alias: Any) -> str:
+    names = alias.args.get("columns")
+    return unparse_expression(alias.this) + (f" ({_list(names)})" if names else "")
+
+
+def _window(node: Any) -> str:
+    parts = [f"PARTITION BY {_list(node.args['partition_by'])}"] if node.args.get("partition_by") else []
+    order = node.args.get("order")
+    if order is not None:
+        parts.append(f"ORDER BY {_list(order.expressions)}")
+    return f"{unparse_expression(node.this)} OVER ({' '.join(parts)})"
 
 
 def _ending(node: Any) -> str:
@@ -379,15 +417,35 @@ def _ending(node: Any) -> str:
     return " ".join(parts)
 
 
-def _union(node: Any) -> str:
-    def side(operand: Any, *, last: bool) -> str:
-        nested = any(operand.args.get(name) for name in ("order", "limit", "offset"))
-        nested = nested or (last and type(operand).__name__ == "Union")
-        text = unparse_expression(operand)
-        return f"({text})" if nested else text
+_SET_WORDS = {"Union": "UNION", "Except": "EXCEPT", "Intersect": "INTERSECT"}
 
-    word = "UNION" if node.args.get("distinct") else "UNION ALL"
-    return f"{side(node.this, last=False)} {word} {side(node.expression, last=True)}{_ending(node)}"
+
+def _set_operation(node: Any) -> str:
+    """Chains to the left are written without recursion, and without brackets where INTERSECT needs none."""
+    links = []
+    inner = node
+    while inner is node or (type(inner).__name__ in _SET_WORDS and not _has_ending(inner)):
+        links.append(inner)
+        if type(inner).__name__ == "Intersect" and type(inner.this).__name__ in ("Union", "Except"):
+            inner = inner.this
+            break
+        inner = inner.this
+    text = _operand(inner)
+    for link in reversed(links):
+        word = _SET_WORDS[type(link).__name__] + ("" if link.args.get("distinct") else " ALL")
+        bare = type(link.expression).__name__ == "Intersect" and type(link).__name__ != "Intersect"
+        right = unparse_expression(link.expression) if bare and not _has_ending(link.expression) else None
+        text = f"{text} {word} {right or _operand(link.expression)}"
+    return f"{_with(node)}{text}{_ending(node)}"
+
+
+def _operand(node: Any) -> str:
+    text = unparse_expression(node)
+    return f"({text})" if type(node).__name__ in _SET_WORDS or _has_ending(node) else text
+
+
+def _has_ending(node: Any) -> bool:
+    return any(node.args.get(name) for name in ("order", "limit", "offset", "with_", "with"))
 
 
 def _ordered(node: Any) -> str:
@@ -413,7 +471,12 @@ def _table(node: Any) -> str:
 
 def _alias(node: Any) -> str:
     alias = node.args.get("alias")
-    return "" if alias is None else f" AS {unparse_expression(alias.this)}"
+    return "" if alias is None else f" AS {_named(alias)}"
+
+
+def _exists(node: Any) -> str:
+    inside = node.this.this if type(node.this).__name__ == "Subquery" else node.this
+    return f"EXISTS({unparse_expression(inside)})"
 
 
 _WRITERS: Mapping[str, Callable[[Any], str]] = {
@@ -437,7 +500,7 @@ _WRITERS: Mapping[str, Callable[[Any], str]] = {
     "Is": lambda node: f"{unparse_expression(node.this)} IS {unparse_expression(node.expression)}",
     "Var": lambda node: str(node.this),
     "Case": _case,
-    "Exists": lambda node: f"EXISTS({unparse_expression(node.this)})",
+    "Exists": _exists,
     "Cast": _cast,
     "TryCast": _cast,
     "Interval": lambda node: f"INTERVAL {unparse_expression(node.this)}",
@@ -445,7 +508,10 @@ _WRITERS: Mapping[str, Callable[[Any], str]] = {
     "Distinct": lambda node: f"DISTINCT {_list(node.expressions)}",
     "Alias": lambda node: f"{unparse_expression(node.this)} AS {unparse_expression(node.args['alias'])}",
     "Select": _select,
-    "Union": _union,
+    **dict.fromkeys(("Union", "Except", "Intersect"), _set_operation),
+    "CTE": _common_table,
+    "Unnest": lambda node: f"UNNEST({_list(node.expressions)}){_alias(node)}",
+    "Window": _window,
     "Subquery": lambda node: f"({unparse_expression(node.this)}){_alias(node)}",
     "Table": _table,
     "Ordered": _ordered,

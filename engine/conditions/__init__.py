@@ -56,8 +56,10 @@ class Condition:
         alias: str | None = None,
     ) -> None:
         from geode_client.conditions import generate
+        from geode_client.conditions.binding import with_lists
         from geode_client.grammar.unparse import unparse_expression
 
+        tree = with_lists(tree, parameters or {})
         made = generate.checked(tree, parameters, columns, alias)
         self.tree = tree
         self.text = unparse_expression(tree)

@@ -313,6 +313,10 @@ class Compiler:
             return self.call(_in_constants(items), self.value(node.this))
         return self.call(functions.in_list, self.value(node.this), *[self.value(item) for item in node.expressions])
 
+    def _distinct(self, node: exp.Expression) -> ast.expr:
+        function = functions.distinct if isinstance(node, exp.NullSafeNEQ) else functions.not_distinct
+        return self.call(function, self.value(node.this), self.value(node.expression))
+
     def _is(self, node: exp.Expression) -> ast.expr:
         match node.expression:
             case exp.Null():
@@ -412,6 +416,8 @@ _VALUES: Mapping[type[exp.Expression], Callable[[Compiler, Any], ast.expr]] = {
     exp.Or: Compiler._logic,
     exp.Not: Compiler._not,
     exp.Is: Compiler._two_valued,
+    exp.NullSafeEQ: Compiler._distinct,
+    exp.NullSafeNEQ: Compiler._distinct,
     exp.Exists: Compiler._two_valued,
     exp.In: Compiler._in_value,
     exp.Between: Compiler._between,

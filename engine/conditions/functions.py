@@ -12,7 +12,7 @@ from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 from geode_client.conditions.like import compiled as compiled_like
-from geode_client.values import NUMBERS, as_timestamp, compare, equal, parse_timestamp
+from geode_client.values import NUMBERS, as_timestamp, compare, equal, group_key, parse_timestamp
 
 TEXT_CHARACTERS_MAX = 1024 * 1024
 NUMBER_TEXT_CHARACTERS_MAX = 400
@@ -45,6 +45,18 @@ def greater_equal(left: Any, right: Any) -> bool | None:
 def not_equal(left: Any, right: Any) -> bool | None:
     same = equal(left, right)
     return None if same is None else not same
+
+
+def distinct(left: Any, right: Any) -> bool:
+    """IS DISTINCT FROM: NULL is a value like any other, and what does not compare is different."""
+    if left is None or right is None:
+        return left is not right
+    same = equal(left, right)
+    return group_key(left) != group_key(right) if same is None else not same
+
+
+def not_distinct(left: Any, right: Any) -> bool:
+    return not distinct(left, right)
 
 
 def between(value: Any, low: Any, high: Any) -> bool | None:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from geode_client.query.batches import ROWS_AT_ONCE, Batch, Kept, Vector, value_size
-from geode_client.query.operators import Aggregate
+from geode_client.query.operators import Aggregate, Call
 from geode_client.values import NUMBERS, compare, group_key
 
 GROUP_BYTES = 300
@@ -183,6 +183,21 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "first": _First,
     "last": _Last,
 }
+
+
+def accumulator(call: Call) -> Any:
+    """Something that takes the values of one group in, and gives the result of an aggregate."""
+    return _CountDistinct() if call.distinct else _MAKERS[call.function]()
+
+
+def take(running: Any, values: Vector | None, count: int) -> None:
+    """Give values to an accumulator, without NULLs; None: it counts rows."""
+    if values is None:
+        running.number += count
+        return
+    found = _without_nulls(values)
+    if found[0]:
+        running.add(*found)
 
 
 def _finite(value: Any) -> Any:

@@ -29,13 +29,13 @@ def aggregated(source: nodes.Operator, keys: Sequence[exp.Expression], values: S
         refuse_aggregates(key, "GROUP BY")
     unique = _different([bare(key) for key in keys])
     calls = _different([call for value in values for call in value.find_all(exp.AggFunc)])
-    arguments = _different([argument for call in calls if (argument := _argument(call)) is not None])
+    arguments = _different([argument for call in calls if (argument := argument_of(call)) is not None])
     for call in calls:
         checking.check_aggregate(call, source.columns)
     inputs = [*unique, *[argument for argument in arguments if argument not in unique]]
     columns = tuple(_input_column(tree, source.columns) for tree in inputs)
     project = nodes.Project(source, tuple(inputs), columns)
-    records = tuple(_record(call, inputs) for call in calls)
+    records = tuple(record(call, inputs) for call in calls)
     made = nodes.Aggregate(
         project,
         tuple(range(len(unique))),
@@ -46,6 +46,11 @@ def aggregated(source: nodes.Operator, keys: Sequence[exp.Expression], values: S
         ),
     )
     return Grouped(made, [_over(value, [*unique, *calls], source.columns) for value in values])
+
+
+def has_aggregate(value: exp.Expression) -> bool:
+    """Whether a value needs its rows to be grouped."""
+    return value.find(exp.AggFunc) is not None
 
 
 def refuse_aggregates(node: exp.Expression, where: str) -> None:
@@ -65,12 +70,13 @@ def _different(trees: Sequence[Any]) -> list[Any]:
     return list(dict.fromkeys(trees))
 
 
-def _argument(call: exp.Expression) -> exp.Expression | None:
+def argument_of(call: exp.Expression, *, nested: bool = False) -> exp.Expression | None:
+    """What an aggregate is of; None: rows. `nested`: that may be an aggregate, as in SUM(COUNT(*)) OVER ()."""
     inner = call.this
     if isinstance(inner, exp.Star):
         return None
     found: exp.Expression = bare(inner.expressions[0] if isinstance(inner, exp.Distinct) else inner)
-    if found.find(exp.AggFunc) is not None:
+    if not nested and found.find(exp.AggFunc) is not None:
         raise _error("an aggregate cannot stand inside another one", call)
     return found
 
@@ -80,8 +86,9 @@ def _input_column(tree: exp.Expression, inputs: nodes.Columns) -> nodes.Column:
     return nodes.Column(shown(tree, inputs)) if position is None else inputs[position]
 
 
-def _record(call: exp.Expression, inputs: Sequence[exp.Expression]) -> nodes.Call:
-    argument = _argument(call)
+def record(call: exp.Expression, inputs: Sequence[exp.Expression]) -> nodes.Call:
+    """An aggregate as the plan has it; its argument is one of `inputs`."""
+    argument = argument_of(call)
     position = None if argument is None else inputs.index(argument)
     return nodes.Call(type(call).__name__.lower(), position, isinstance(call.this, exp.Distinct))
 

@@ -152,9 +152,16 @@ def conjunction(parts: Sequence[exp.Expression]) -> exp.Expression | None:
     return made
 
 
-def has_membership(tree: exp.Expression) -> bool:
-    """Whether the expression asks for a value in the rows of a sub-query."""
-    return any(node.args.get("query") is not None for node in tree.find_all(exp.In))
+def sub_query(number: int, span: Any = None) -> exp.Expression:
+    """A node that stands for what sub-query `number` gave: one value, or whether it has rows."""
+    made = exp.Subquery(this=exp.Var(this=str(number)))
+    made.meta["span"] = span
+    return made
+
+
+def has_sub_query(tree: exp.Expression) -> bool:
+    """Whether the expression needs the result of a sub-query."""
+    return any(isinstance(node, exp.Subquery) or node.args.get("query") is not None for node in tree.walk())
 
 
 def shown(tree: exp.Expression, columns: Columns) -> str:
@@ -164,6 +171,8 @@ def shown(tree: exp.Expression, columns: Columns) -> str:
         if isinstance(node, exp.In) and isinstance(node.args.get("query"), exp.Var):
             query = exp.Paren(this=exp.Var(this=f"sub-query {node.args['query'].name}"))
             return exp.In(this=replaced(node.this, made), query=query)
+        if isinstance(node, exp.Subquery) and isinstance(node.this, exp.Var):
+            return exp.Paren(this=exp.Var(this=f"sub-query {node.this.name}"))
         position = position_of(node)
         if position is None:
             return None

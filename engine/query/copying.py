@@ -27,14 +27,14 @@ Progress = Callable[[int, int, int], None]
 """Messages copied, bytes done, bytes in all (0 where it is not known)."""
 
 
-def _is_csv(path: Path) -> bool:
+def is_csv(path: Path) -> bool:
     ending = path.suffix.lower()
     if ending != ".csv" and ending not in _JSON_ENDINGS:
         raise GeodeError(f"COPY knows files by their ending: {path.name} should end with .jsonl or .csv")
     return ending == ".csv"
 
 
-def _explained(path: Path, error: OSError) -> GeodeError:
+def explained(path: Path, error: OSError) -> GeodeError:
     return GeodeError(f"{path}: {error.strerror or error}")
 
 
@@ -42,11 +42,11 @@ def _explained(path: Path, error: OSError) -> GeodeError:
 async def copy_from(broker: Broker, node: plan.CopyFrom, progress: Progress | None) -> tuple[int, int]:
     """Load a file; gives the messages stored and the bytes read."""
     path = Path(node.path).expanduser()
-    is_csv = _is_csv(path)
+    is_csv = is_csv(path)
     try:
         stream = await asyncio.to_thread(path.open, "rb")
     except OSError as error:
-        raise _explained(path, error) from error
+        raise explained(path, error) from error
     with stream:
         schema = (await broker.topic(node.topic)).schema
         types = {column.name: column.type for column in schema.columns} if schema is not None else {}
@@ -87,7 +87,7 @@ class _Loader:
                     yield numbers, records
                     numbers, records, size = [], [], 0
         except OSError as error:
-            raise _explained(self._path, error) from error
+            raise explained(self._path, error) from error
         except BadLine as error:
             since = f" (lines {numbers[0]} to {numbers[-1]} were not stored)" if numbers else ""
             raise GeodeError(f"{self._path}:{error.number}: {error}{since}") from error
@@ -120,7 +120,7 @@ def _key(body: object, field: str | None, index: int) -> str | None:
 async def copy_to(broker: Broker, node: plan.CopyTo, progress: Progress | None) -> tuple[int, int]:
     """Write the retained messages of a topic; gives how many and the bytes written."""
     path = Path(node.path).expanduser()
-    is_csv = _is_csv(path)
+    is_csv = is_csv(path)
     if path.is_dir():
         raise GeodeError(f"{path} is a directory: name a file")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
@@ -135,7 +135,7 @@ async def copy_to(broker: Broker, node: plan.CopyTo, progress: Progress | None) 
             unfinished.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise _explained(path, error) from error
+        raise explained(path, error) from error
     return written
 
 

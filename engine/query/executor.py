@@ -11,7 +11,7 @@ from geode_client.errors import GeodeError, GqlError, TopicNotFound, Unsupported
 from geode_client.grammar import ast
 from geode_client.grammar.names import is_pattern
 from geode_client.grammar.unparse import create_topic, literal, type_text
-from geode_client.query import copying, grouping, judging, plan, system
+from geode_client.query import copying, grouping, judging, plan, row_files, system
 from geode_client.query.measuring import Measures
 from geode_client.query.planner import covers
 from geode_client.query.result import Result, counted
@@ -92,6 +92,14 @@ class Executor:
                 return Result(
                     message=f"{counted(messages, 'message')} ({size} bytes) copied from {node.topic.name} to {node.path}"
                 )
+            case plan.CopyQuery():
+                columns, found = await self._runner().run(node.query)
+                rows, size = await row_files.write_rows(columns, found, node.path, self._progress)
+                return Result(
+                    message=f"{counted(rows, 'row')} ({size} bytes) copied to {node.path}", notices=node.query.notices
+                )
+            case plan.InsertQuery():
+                return await self._insert_query(node)
             case plan.Assert():
                 return await self._assert(node)
             case plan.TestFilter():
@@ -164,6 +172,27 @@ class Executor:
         duplicates = f", {receipt.duplicates} known already" if receipt.duplicates else ""
         due = f", due in {format_duration(batch.delay_us)}" if batch.delay_us and receipt.count else ""
         return Result(message=f"{counted(receipt.count, 'message')} published to {node.topic}{duplicates}{due}")
+
+    async def _insert_query(self, node: plan.InsertQuery) -> Result:
+        """All rows are there before the first one is stored: what is inserted is not read again."""
+        columns, found = await self._runner().run(node.query)
+        names = columns if node.names is None else node.names
+        joined = self._transacting is not None and self._transacting.is_open
+        if not joined:
+            await self._ensure_topic(node.topic)
+        stored = duplicates = 0
+        for messages in row_files.messages(names, found):
+            batch = OutgoingBatch(node.topic, messages)
+            if joined:
+                assert self._transacting is not None
+                await self._transacting.publish(batch)
+                stored += len(messages)
+            else:
+                receipt = await self._broker.publish_batch(batch)
+                stored, duplicates = stored + receipt.count, duplicates + receipt.duplicates
+        known = f", {duplicates} known already" if duplicates else ""
+        done = f"to {node.topic}, stored at COMMIT" if joined else f"published to {node.topic}{known}"
+        return Result(message=f"{counted(stored, 'message')} {done}", notices=node.query.notices)
 
     async def _subscribe(self, node: plan.Subscribe) -> Result:
         if not is_pattern(node.request.pattern):

@@ -70,6 +70,8 @@ class Planner:
             case ast.Insert(topic_name, columns, rows):
                 made = tuple(dict(zip(columns, map(self._bound, row), strict=True)) for row in rows)
                 return nodes.Publish(topic_name, made)
+            case ast.InsertQuery(topic_name, names, query):
+                return await self._insert_query(topic_name, names, query)
             case ast.Subscribe():
                 return await self._subscribe(statement)
             case ast.Select(query):
@@ -87,6 +89,8 @@ class Planner:
                 return await self._test_filter(statement)
             case ast.CopyTo(name, path):
                 return nodes.CopyTo(await self._broker.topic(name), path)
+            case ast.CopyQuery(query, path):
+                return nodes.CopyQuery(await self._query(query), path)
             case ast.CopyFrom(name, path, entries):
                 given = options.parse_options(self._entries(entries), options.COPY_OPTIONS, "COPY option")
                 size, key = given.pop("batch_size", COPY_BATCH_MESSAGES), given.pop("key_field", None)
@@ -259,6 +263,18 @@ class Planner:
         from geode_client.query.selecting import SelectPlanner
 
         return await SelectPlanner(self._broker, self._parameters).query(tree)
+
+    async def _insert_query(self, topic: str, names: tuple[str, ...] | None, tree: Any) -> nodes.InsertQuery:
+        query = await self._query(tree)
+        columns = query.root.columns
+        if names is not None and (len(names) != len(columns) or any(column.spread for column in columns)):
+            given = "*" if any(column.spread for column in columns) else f"{len(columns)} columns"
+            raise GqlError(
+                f"{len(names)} fields are named, and the query gives {given}",
+                span=tree.meta.get("span"),
+                hint="select one value for each field",
+            )
+        return nodes.InsertQuery(topic, names, query)
 
     async def _assert(self, statement: ast.Assert) -> nodes.Assert:
         from geode_client.grammar.unparse import unparse

@@ -80,10 +80,7 @@ async def run_both_ways(client: Any, text: str) -> None:
         query = await SelectPlanner(broker, {}).plain(select_of(text))
     except GqlError:
         return
-    context = rules.Context()
-    rewritten = plan.Query(
-        rules.optimised(query.root, context), tuple(rules.optimised(inner, context) for inner in query.memberships)
-    )
+    rewritten = rules.optimised_query(query, rules.Context())
     results = []
     for one in (query, rewritten):
         columns, batch = await Runner(broker, {}).run(one)
