@@ -109,7 +109,9 @@ class Builder:
             depth += _deepens(node)
             if depth > NESTING_MAX:
                 raise self._error(f"this is nested more than {NESTING_MAX} deep", node)
-            waiting += [(child, depth) for child in _trees(node) if child.data not in _PLAIN_ITEMS]
+            # What is computed in a list is nested in it.
+            inside = depth + (node.data == "in_items")
+            waiting += [(child, inside) for child in _trees(node) if child.data not in _PLAIN_ITEMS]
 
     def _check_size(self, tree: _Tree) -> None:
         """Characters and tokens, but for plain values in lists after IN: such a list counts as one token."""

@@ -27,7 +27,7 @@ Progress = Callable[[int, int, int], None]
 """Messages copied, bytes done, bytes in all (0 where it is not known)."""
 
 
-def is_csv(path: Path) -> bool:
+def is_csv_file(path: Path) -> bool:
     ending = path.suffix.lower()
     if ending != ".csv" and ending not in _JSON_ENDINGS:
         raise GeodeError(f"COPY knows files by their ending: {path.name} should end with .jsonl or .csv")
@@ -42,7 +42,7 @@ def explained(path: Path, error: OSError) -> GeodeError:
 async def copy_from(broker: Broker, node: plan.CopyFrom, progress: Progress | None) -> tuple[int, int]:
     """Load a file; gives the messages stored and the bytes read."""
     path = Path(node.path).expanduser()
-    is_csv = is_csv(path)
+    is_csv = is_csv_file(path)
     try:
         stream = await asyncio.to_thread(path.open, "rb")
     except OSError as error:
@@ -120,7 +120,7 @@ def _key(body: object, field: str | None, index: int) -> str | None:
 async def copy_to(broker: Broker, node: plan.CopyTo, progress: Progress | None) -> tuple[int, int]:
     """Write the retained messages of a topic; gives how many and the bytes written."""
     path = Path(node.path).expanduser()
-    is_csv = is_csv(path)
+    is_csv = is_csv_file(path)
     if path.is_dir():
         raise GeodeError(f"{path} is a directory: name a file")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")

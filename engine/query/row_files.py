@@ -9,7 +9,7 @@ from typing import Any
 from geode_client import codec
 from geode_client.errors import GqlError
 from geode_client.query.batches import Batch
-from geode_client.query.copying import Progress, explained, is_csv
+from geode_client.query.copying import Progress, explained, is_csv_file
 from geode_client.query.files import CsvWriter
 from geode_client.query.result import unique_names
 
@@ -32,7 +32,7 @@ async def write_rows(names: Sequence[str], found: Batch, target: str, progress: 
     its name when it is whole."""
     path = Path(target).expanduser()
     names = unique_names(names)
-    writer = CsvWriter(names) if is_csv(path) else None
+    writer = CsvWriter(names) if is_csv_file(path) else None
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     rows = size = 0
     try:

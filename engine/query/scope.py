@@ -204,6 +204,8 @@ class Scope:
         # What USING joins, by name, and fields of which nothing is known, with the topics that may have them.
         self.merged: dict[str, exp.Expression] = {}
         self.doubts: list[tuple[Source, Path]] = []
+        # The last selected value's alias, where it has no AS: it may be a topic whose FROM was forgotten.
+        self.bare_alias: str | None = None
 
     def before(self, count: int) -> "Scope":
         """The scope of the first `count` sources, which a join or an UNNEST may read."""
@@ -303,7 +305,8 @@ class Scope:
         if path.quoted and not path.steps:
             return GqlError(f"there is no column {path.text}", span=path.span, hint=as_text(path.name))
         if not self.sources:
-            return GqlError(f"there is no column {path.text}: the query has no FROM", span=path.span)
+            hint = f"is FROM missing? … FROM {self.bare_alias}" if self.bare_alias else "name a topic: SELECT … FROM topic"
+            return GqlError(f"there is no column {path.text}: the query has no FROM", span=path.span, hint=hint)
         return unknown(path, [name for source in self.sources for name in source.known_names()])
 
     def _ambiguous(self, path: Path, sources: Sequence[Source]) -> GqlError:

@@ -153,6 +153,8 @@ class SelectPlanner:
     # ── SELECT ──
     async def _select(self, tree: exp.Select, around: Around) -> nodes.Operator:
         scope = Scope(around.outer)
+        if tree.expressions[-1].meta.get("bare"):
+            scope.bare_alias = tree.expressions[-1].alias
         joins = await self._from(tree, scope, around)
         await self._plan_sub_queries(_parts(tree), Around(around.commons, around.outer | scope.aliases()))
         where = tree.args["where"].this if tree.args.get("where") else None
