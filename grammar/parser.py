@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +197,9 @@ def _explained(source: Source, piece: scan.Piece, start: str, error: UnexpectedI
     end = max(_token_end(error, piece), found.end() if found else place + 1)
     word = source.text[place:end]
     before = _word_before(source.text, piece.start, place)
-    if before is not None and not did_you_mean(word, _keywords(names)) and did_you_mean(before[0], _keywords(names)):
+    habit = slips.hint_at(source.text, piece.start, place, end) is not None
+    known = _keywords(names)
+    if before is not None and not habit and not did_you_mean(word, known) and did_you_mean(before[0], known):
         # A misspelled keyword was taken for a name, and only what follows it does not fit.
         word, place, end = before[0], before[1], before[1] + len(before[0])
         names = _acceptable(piece.masked[: place - piece.start], start)
@@ -221,11 +224,8 @@ def _hint(text: str, start: int, place: int, end: int, names: set[str]) -> str |
 def _refused(source: Source, piece: scan.Piece, start: str) -> GqlSyntaxError | None:
     """The error for a word before the place that the grammar knows and never accepts; None where there is none."""
     tokens: list[Token] = []
-    try:
-        for read in interactive(piece.masked, start).iter_parse():
-            tokens.append(read)
-    except UnexpectedInput:
-        pass
+    with suppress(UnexpectedInput):
+        tokens.extend(interactive(piece.masked, start).iter_parse())
     token = next((read for read in tokens[-2:] if read.type in _NEVER), None)
     if token is None:
         return None

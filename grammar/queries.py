@@ -46,7 +46,7 @@ class QueryBuilder(Builder):
             what = "OVER" if isinstance(found, exp.Window) else "a sub-query"
             raise GqlSyntaxError(
                 f"{what} is not allowed in a filter, which is asked about each message alone",
-                span=found.meta.get("span"),
+                span=found.meta.get("span") or self.span(tree),
                 source=self._source,
                 hint="a SELECT may have it",
             )
@@ -224,7 +224,8 @@ class QueryBuilder(Builder):
         made: exp.Expression
         match tree.data:
             case "join_cross":
-                made = exp.Join(this=self._source_node(trees_of(tree)[0]), kind="CROSS")
+                word = "COMMA" if token_of(tree, "CROSS") is None else "CROSS"
+                made = exp.Join(this=self._source_node(trees_of(tree)[0]), kind=word)
             case "join_using":
                 kind, source, names = trees_of(tree)
                 made = exp.Join(this=self._source_node(source), using=self._names(names), side=_SIDES.get(kind.data))

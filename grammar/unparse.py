@@ -364,7 +364,11 @@ def _select(node: Any) -> str:
     source = node.args.get("from_") or node.args.get("from")
     if source is not None:
         parts.append(f"FROM {unparse_expression(source.this)}")
-    parts += [_join(join) for join in node.args.get("joins") or ()]
+    for join in node.args.get("joins") or ():
+        if join.args.get("kind") == "COMMA":
+            parts[-1] += f", {unparse_expression(join.this)}"
+        else:
+            parts.append(_join(join))
     for name, word in (("where", "WHERE"), ("group", "GROUP BY"), ("having", "HAVING")):
         found = node.args.get(name)
         if found is not None:

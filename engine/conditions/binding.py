@@ -32,7 +32,10 @@ def with_lists(tree: exp.Expression, parameters: Mapping[str, Any]) -> exp.Expre
         given = node.args.get("field") if isinstance(node, exp.In) else None
         if given is None:
             return node
-        made = exp.In(this=node.this.transform(replace), expressions=_items(given, parameters))
+        items = _items(given, parameters)
+        # Nothing is in an empty list, not even NULL.
+        inside = exp.In(this=node.this.transform(replace), expressions=items)
+        made: exp.Expression = inside if items else exp.Boolean(this=False)
         made.meta.update(node.meta)
         return made
 

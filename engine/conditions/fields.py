@@ -10,6 +10,8 @@ import msgspec
 from geode_client import codec
 
 ABSENT = msgspec.UNSET
+VALUE = "value"
+"""What a message that is no object is called, in SELECT * as in conditions."""
 _UNFIT_NAME = re.compile(r'["\\\x00-\x1f]')
 
 
@@ -92,7 +94,7 @@ class Projection:
             found: list[Any] = self._decoder.decode_lines(lines)
             return found
         except (msgspec.MsgspecError, RecursionError):
-            # A message that is no object has no fields; the others are read as ever.
+            # A message that is no object is its own field `value`; the others are read as ever.
             return [self.row(body) for body in codec.decode_lines(lines)]
 
     def rows_of(self, bodies: Sequence[bytes]) -> list[Any]:
@@ -106,6 +108,8 @@ class Projection:
             for name in self.names:
                 if name in body:
                     setattr(made, attribute_of(name), body[name])
+        elif VALUE in self.names:
+            setattr(made, attribute_of(VALUE), body)
         return made
 
 

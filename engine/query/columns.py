@@ -45,6 +45,11 @@ def is_pending(node: exp.Expression) -> bool:
     return isinstance(node, exp.Column) and node.table == _PENDING
 
 
+def source_of(node: exp.Expression) -> int:
+    """The number of the source whose column a pending reference reads."""
+    return int(node.name.partition(".")[0])
+
+
 def bare(node: exp.Expression) -> exp.Expression:
     """The expression without brackets around it."""
     while isinstance(node, exp.Paren):

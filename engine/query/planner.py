@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from geode_client import options
 from geode_client.broker import Broker
 from geode_client.catalog import AddColumn, Delivery, SetDelivery, SetOptions, TopicDefinition, changed
-from geode_client.errors import GqlError, TopicNotFound
+from geode_client.errors import GqlError, TopicNotFound, did_you_mean
 from geode_client.grammar import ast
 from geode_client.grammar.ast import ParameterReference
 from geode_client.grammar.names import is_pattern, matches
@@ -171,7 +171,7 @@ class Planner:
             **self._start(statement.start, statement.span),
         )
         timeout_us = None if statement.timeout is None else parse_duration_us(statement.timeout)
-        notices = () if condition is None else condition.notices
+        notices = () if condition is None else await self._notices(statement.pattern, condition)
         timeout_seconds = None if timeout_us is None else timeout_us / 1e6
         return nodes.Subscribe(request, statement.limit, timeout_seconds, statement.follow is True, notices)
 
@@ -183,6 +183,22 @@ class Planner:
 
         columns = None if pattern is None else await self._columns_of(pattern)
         return conditions.compile_condition(tree, parameters=self._parameters, columns=columns)
+
+    async def _notices(self, pattern: str, condition: "Condition") -> tuple[str, ...]:
+        """What a person should know of a condition: also which of its fields no recent message has."""
+        from geode_client.query.recent import RecentFields
+
+        try:
+            topics = await self._broker.topics(pattern) if is_pattern(pattern) else [await self._broker.topic(pattern)]
+        except TopicNotFound:
+            return condition.notices
+        fields = await RecentFields(self._broker).of(topics)
+        found = dict.fromkeys(condition.notices)
+        for name in dict.fromkeys(str(steps[0]) for steps in condition.field_steps):
+            if fields is not None and name not in fields and not any(f" {name}" in notice for notice in found):
+                hint = did_you_mean(name, fields)
+                found[f"no recent message of {pattern} has a field {name}" + (f": {hint}" if hint else "")] = None
+        return tuple(found)
 
     async def _group(self, statement: GroupStatement) -> nodes.Plan:
         match statement:

@@ -260,7 +260,9 @@ class Scope:
             source, path = self.found(path)
             return source.read(path)
         if path.steps and not is_pending(merged):
-            raise GqlError(f"{path.text} may be of several sources", span=path.span, hint="name the source in front of it")
+            raise GqlError(
+                f"{path.text} may be of several sources", span=path.span, hint="name the source in front of it"
+            )
         return stepped(merged.copy(), path.steps, path.span)
 
     def _qualifier(self, path: Path) -> Source | None:
@@ -305,7 +307,9 @@ class Scope:
         if path.quoted and not path.steps:
             return GqlError(f"there is no column {path.text}", span=path.span, hint=as_text(path.name))
         if not self.sources:
-            hint = f"is FROM missing? … FROM {self.bare_alias}" if self.bare_alias else "name a topic: SELECT … FROM topic"
+            hint = (
+                f"is FROM missing? … FROM {self.bare_alias}" if self.bare_alias else "name a topic: SELECT … FROM topic"
+            )
             return GqlError(f"there is no column {path.text}: the query has no FROM", span=path.span, hint=hint)
         return unknown(path, [name for source in self.sources for name in source.known_names()])
 

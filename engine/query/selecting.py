@@ -19,7 +19,7 @@ from geode_client.grammar.unparse import unparse_expression
 from geode_client.query import checking, rules
 from geode_client.query import operators as nodes
 from geode_client.query.aggregating import aggregated, has_aggregate, refuse_aggregates
-from geode_client.query.columns import bare, placed, position_of, reference, sub_query
+from geode_client.query.columns import bare, is_pending, placed, position_of, reference, source_of, sub_query
 from geode_client.query.plan import Query, SubQuery, SubQueryKind
 from geode_client.query.recent import RecentFields
 from geode_client.query.scope import Path, Scope, Source, as_text, beside_its_alias, outermost
@@ -57,10 +57,15 @@ class Around:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A source after the first one of FROM: how it is joined, and its condition (None: every pair)."""
+    """A source after the first one of FROM: how it is joined, and its condition (None: every pair).
+
+    `comma`: what follows up to the next comma is joined first, and then with everything before.
+    """
 
     kind: nodes.JoinKind
     condition: exp.Expression | None
+    comma: bool = False
+    span: Any = None
 
 
 class SelectPlanner:
@@ -221,7 +226,7 @@ class SelectPlanner:
                 refuse_aggregates(join.args["on"], "ON")
                 refuse_windows([join.args["on"]], "ON")
                 condition = scope.before(len(scope.sources)).resolved(join.args["on"])
-            joins.append(Joined(kind, condition))
+            joins.append(Joined(kind, condition, join.args.get("kind") == "COMMA", join.meta.get("span")))
         return joins
 
     async def _add_source(self, table: exp.Expression, scope: Scope, around: Around) -> Source:
@@ -270,15 +275,24 @@ class SelectPlanner:
     def _joined(self, scope: Scope, joins: Sequence[Joined], bases: Sequence[int]) -> nodes.Operator:
         if not scope.sources:
             return nodes.OneRow()
-        first = scope.sources[0]
-        made: nodes.Operator = nodes.OneRow()
-        made = first.operator() if first.unnested is None else _unnested(made, first, Joined(_JOINS[None], None), bases)
-        for source, join in zip(scope.sources[1:], joins, strict=True):
-            if source.unnested is not None:
-                made = _unnested(made, source, join, bases)
-            else:
-                condition = None if join.condition is None else placed(join.condition, bases)
-                made = nodes.Join(made, source.operator(), condition, join.kind)
+        joins = [Joined(nodes.JoinKind.INNER, None, True), *joins]
+        starts = [place for place, join in enumerate(joins) if join.comma]
+        made: nodes.Operator | None = None
+        for first, end in zip(starts, [*starts[1:], len(joins)], strict=True):
+            group = range(first, end)
+            if made is None or not any(joins[place].kind.keeps_right for place in group):
+                # One after the other gives the same rows, and UNNEST may read what is before the comma.
+                for place in group:
+                    made = _with_source(made, scope.sources[place], joins[place], bases)
+                continue
+            inner: nodes.Operator | None = None
+            for place in group:
+                _refuse_outside(joins[place], scope, first)
+                offset = [base - bases[first] for base in bases]
+                inner = _with_source(inner, scope.sources[place], replace(joins[place], comma=False), offset)
+            assert inner is not None
+            made = nodes.Join(made, inner, None)
+        assert made is not None
         return made
 
     # ── sub-queries in expressions ──
@@ -314,7 +328,11 @@ class SelectPlanner:
             # A schema has had its say already.
             if fields is None or path.name in fields or source.types:
                 continue
-            hint = as_text(path.name) if path.quoted and path.name not in VIRTUAL_COLUMNS else did_you_mean(path.name, fields)
+            hint = (
+                as_text(path.name)
+                if path.quoted and path.name not in VIRTUAL_COLUMNS
+                else did_you_mean(path.name, fields)
+            )
             assert isinstance(source.node, nodes.Scan)
             text = f"no recent message of {source.node.pattern} has a field {path.name}"
             self._notices[text + (f": {hint}" if hint else "")] = None
@@ -538,11 +556,27 @@ def _whole(source: Source, star: exp.Expression, merged: frozenset[str]) -> list
     ]
 
 
-def _unnested(made: nodes.Operator, source: Source, join: Joined, bases: Sequence[int]) -> nodes.Operator:
-    assert source.unnested is not None
+def _with_source(made: nodes.Operator | None, source: Source, join: Joined, bases: Sequence[int]) -> nodes.Operator:
+    """What is joined so far, and one source more."""
     condition = None if join.condition is None else placed(join.condition, bases)
-    expression = placed(source.unnested, bases)
-    return nodes.Unnest(made, expression, source.columns[0], condition, join.kind.keeps_left)
+    if source.unnested is not None:
+        expression = placed(source.unnested, bases)
+        return nodes.Unnest(made or nodes.OneRow(), expression, source.columns[0], condition, join.kind.keeps_left)
+    return source.operator() if made is None else nodes.Join(made, source.operator(), condition, join.kind)
+
+
+def _refuse_outside(join: Joined, scope: Scope, first: int) -> None:
+    """A join behind a comma is made before what is before the comma is there."""
+    parts = [join.condition] if join.condition is not None else []
+    parts += [source.unnested for source in scope.sources[first:] if source.unnested is not None]
+    for part in parts:
+        for column in part.find_all(exp.Column):
+            if is_pending(column) and source_of(column) < first:
+                raise GqlError(
+                    "this join cannot read what is before the comma",
+                    span=join.span,
+                    hint="write CROSS JOIN instead of the comma",
+                )
 
 
 def _common_columns(tree: exp.SetOperation, left: nodes.Operator, right: nodes.Operator) -> nodes.Columns:

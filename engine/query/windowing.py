@@ -105,14 +105,18 @@ def _is_mark(node: exp.Expression) -> bool:
     return isinstance(node, exp.Column) and node.table == _MARK
 
 
+def _is_aggregate(call: exp.Expression) -> bool:
+    return isinstance(call, exp.AggFunc)
+
+
 def _order(window: exp.Expression) -> list[exp.Expression]:
     order = window.args.get("order")
     return [] if order is None else list(order.expressions)
 
 
 def _arguments(window: exp.Expression) -> list[exp.Expression]:
-    call = window.this
-    if not isinstance(call, exp.AggFunc):
+    call: exp.Expression = window.this
+    if not _is_aggregate(call):
         return list(call.expressions)
     argument = argument_of(call, nested=True)
     return [] if argument is None else [argument]
@@ -125,12 +129,12 @@ def _parts_of(window: exp.Expression) -> list[exp.Expression]:
 
 
 def _call(window: exp.Expression, parts: Sequence[exp.Expression], columns: nodes.Columns) -> nodes.WindowCall:
-    call = window.this
+    call: exp.Expression = window.this
     arguments = list(parts[: len(_arguments(window))])
     positions = tuple(position for tree in arguments if (position := position_of(tree)) is not None)
-    if not isinstance(call, exp.AggFunc):
+    if not _is_aggregate(call):
         return nodes.WindowCall(str(call.this).lower(), positions)
-    made = call.copy()
+    made: exp.Expression = call.copy()
     if arguments:
         inner = exp.Distinct(expressions=[arguments[0]]) if isinstance(call.this, exp.Distinct) else arguments[0]
         made.set("this", inner)

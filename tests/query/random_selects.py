@@ -128,8 +128,14 @@ class Maker:
                 self.aliases.append(alias)
                 continue
             self.aliases.append(alias)
-            on = f"p.a = {alias}.a" if self.chance(2) or "FULL" in kind or "RIGHT" in kind else self.condition(1)
-            extra = f" AND {self.condition(0)}" if self.chance(3) else ""
+            on = (
+                f"{self.aliases[-2]}.a = {alias}.a"
+                if self.chance(2) or "FULL" in kind or "RIGHT" in kind
+                else self.condition(1)
+            )
+            # A join behind a comma cannot read what is before it; DuckDB allows that, and means something else by it.
+            outer_after_comma = "," in text and ("FULL" in kind or "RIGHT" in kind)
+            extra = f" AND {self.condition(0)}" if self.chance(3) and not outer_after_comma else ""
             text += f"{kind} {source} ON {on}{extra}"
         return text
 
@@ -149,7 +155,9 @@ class Maker:
         return f"SELECT a AS x1, concat_s AS x2 FROM (SELECT a, q.s AS concat_s FROM {tables[0]} AS p {kind} {tables[1]} AS q USING (a){order}) AS m"
 
     def unnested(self) -> str:
-        how = self.pick((", UNNEST(p.l) AS u (v)", " CROSS JOIN UNNEST(p.l) AS u (v)", " LEFT JOIN UNNEST(p.l) AS u (v) ON TRUE"))
+        how = self.pick(
+            (", UNNEST(p.l) AS u (v)", " CROSS JOIN UNNEST(p.l) AS u (v)", " LEFT JOIN UNNEST(p.l) AS u (v) ON TRUE")
+        )
         where = f" WHERE u.v {self.pick(COMPARED)} {self.pick(('p.a', '1', 'p.b'))}" if self.chance(2) else ""
         return f"SELECT u.v AS x1, p.s AS x2 FROM lists AS p{how}{where}"
 

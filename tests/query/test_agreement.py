@@ -14,7 +14,7 @@ from query.test_rules import select_of
 from settings import long_rounds
 
 from geode_client import GqlError, SyncClient
-from geode_client.query import plan, rules
+from geode_client.query import rules
 from geode_client.query.running import Runner
 from geode_client.query.selecting import SelectPlanner
 
