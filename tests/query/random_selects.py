@@ -190,7 +190,8 @@ class Maker:
 def select(seed: int) -> tuple[str, bool]:
     """The statement of a seed, and whether its rows have an order."""
     dice = random.Random(seed)
-    head, tables = "", TABLES
+    head = ""
+    tables: tuple[str, ...] = TABLES
     if dice.randrange(4) == 0:
         inner = Maker(dice)
         inner.aliases = ["w"]

@@ -33,7 +33,8 @@ class Both:
     def answer(self, text: str) -> list[tuple[Any, ...]] | None:
         """What DuckDB gives; None where it fails inside, which it does now and then, and is of no use afterwards."""
         try:
-            return self.duck.execute(text).fetchall()
+            found: list[tuple[Any, ...]] = self.duck.execute(text).fetchall()
+            return found
         except duckdb.InternalException:
             self.broken += 1
             self.duck = opened_duckdb()

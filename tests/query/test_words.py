@@ -6,7 +6,8 @@ from geode_client import Client, GqlError, SyncClient
 
 
 def rows(client: SyncClient, text: str, **params: object) -> list[tuple[object, ...]]:
-    return client.query(text, params).rows
+    found: list[tuple[object, ...]] = client.query(text, params).rows
+    return found
 
 
 @pytest.fixture
