@@ -44,9 +44,8 @@ def unparse(statement: ast.Statement) -> str:
         case ast.Insert(name, columns, rows):
             values = ", ".join("(" + ", ".join(literal(value) for value in row) + ")" for row in rows)
             return f"INSERT INTO {topic(name)} ({', '.join(identifier(c) for c in columns)}) VALUES {values}"
-        case ast.InsertQuery(name, columns, query):
-            into = "" if columns is None else f" ({', '.join(identifier(c) for c in columns)})"
-            return f"INSERT INTO {topic(name)}{into} {unparse_expression(query)}"
+        case ast.InsertQuery():
+            return _insert_query(statement)
         case ast.Subscribe():
             return _subscribe(statement)
         case ast.CreateSubscription(group, pattern, where, first, order):
@@ -89,6 +88,11 @@ def unparse(statement: ast.Statement) -> str:
             return f"ASSERT ({unparse_expression(query)}) {operator} {literal(value)}{tail}"
         case _:
             assert_never(statement)
+
+
+def _insert_query(statement: ast.InsertQuery) -> str:
+    names = "" if statement.columns is None else f" ({', '.join(map(identifier, statement.columns))})"
+    return f"INSERT INTO {topic(statement.topic)}{names} {unparse_expression(statement.query)}"
 
 
 def create_topic(statement: ast.CreateTopic) -> str:
@@ -392,7 +396,7 @@ def _with(node: Any) -> str:
     return "" if found is None else f"WITH {_list(found.expressions)} "
 
 
-def _common_table(node: Any) -> str:
+def _with_table(node: Any) -> str:
     return f"{_named(node.args['alias'])} AS ({unparse_expression(node.this)})"
 
 
@@ -513,7 +517,7 @@ _WRITERS: Mapping[str, Callable[[Any], str]] = {
     "Alias": lambda node: f"{unparse_expression(node.this)} AS {unparse_expression(node.args['alias'])}",
     "Select": _select,
     **dict.fromkeys(("Union", "Except", "Intersect"), _set_operation),
-    "CTE": _common_table,
+    "CTE": _with_table,
     "Unnest": lambda node: f"UNNEST({_list(node.expressions)}){_alias(node)}",
     "Window": _window,
     "Subquery": lambda node: f"({unparse_expression(node.this)}){_alias(node)}",

@@ -92,14 +92,8 @@ class Executor:
                 return Result(
                     message=f"{counted(messages, 'message')} ({size} bytes) copied from {node.topic.name} to {node.path}"
                 )
-            case plan.CopyQuery():
-                columns, found = await self._runner().run(node.query)
-                rows, size = await row_files.write_rows(columns, found, node.path, self._progress)
-                return Result(
-                    message=f"{counted(rows, 'row')} ({size} bytes) copied to {node.path}", notices=node.query.notices
-                )
-            case plan.InsertQuery():
-                return await self._insert_query(node)
+            case plan.CopyQuery() | plan.InsertQuery():
+                return await self._rows_elsewhere(node)
             case plan.Assert():
                 return await self._assert(node)
             case plan.TestFilter():
@@ -172,6 +166,15 @@ class Executor:
         duplicates = f", {receipt.duplicates} known already" if receipt.duplicates else ""
         due = f", due in {format_duration(batch.delay_us)}" if batch.delay_us and receipt.count else ""
         return Result(message=f"{counted(receipt.count, 'message')} published to {node.topic}{duplicates}{due}")
+
+    async def _rows_elsewhere(self, node: plan.CopyQuery | plan.InsertQuery) -> Result:
+        return await (self._copy_query(node) if isinstance(node, plan.CopyQuery) else self._insert_query(node))
+
+    async def _copy_query(self, node: plan.CopyQuery) -> Result:
+        columns, found = await self._runner().run(node.query)
+        rows, size = await row_files.write_rows(columns, found, node.path, self._progress)
+        message = f"{counted(rows, 'row')} ({size} bytes) copied to {node.path}"
+        return Result(message=message, notices=node.query.notices)
 
     async def _insert_query(self, node: plan.InsertQuery) -> Result:
         """All rows are there before the first one is stored: what is inserted is not read again."""

@@ -70,8 +70,8 @@ class Planner:
             case ast.Insert(topic_name, columns, rows):
                 made = tuple(dict(zip(columns, map(self._bound, row), strict=True)) for row in rows)
                 return nodes.Publish(topic_name, made)
-            case ast.InsertQuery(topic_name, names, query):
-                return await self._insert_query(topic_name, names, query)
+            case ast.InsertQuery() | ast.CopyQuery() | ast.CopyTo():
+                return await self._rows_elsewhere(statement)
             case ast.Subscribe():
                 return await self._subscribe(statement)
             case ast.Select(query):
@@ -87,10 +87,6 @@ class Planner:
                 return self._analyze(planned, inner) if analyze else nodes.Explain(planned)
             case ast.TestFilter():
                 return await self._test_filter(statement)
-            case ast.CopyTo(name, path):
-                return nodes.CopyTo(await self._broker.topic(name), path)
-            case ast.CopyQuery(query, path):
-                return nodes.CopyQuery(await self._query(query), path)
             case ast.CopyFrom(name, path, entries):
                 given = options.parse_options(self._entries(entries), options.COPY_OPTIONS, "COPY option")
                 size, key = given.pop("batch_size", COPY_BATCH_MESSAGES), given.pop("key_field", None)
@@ -279,6 +275,13 @@ class Planner:
         from geode_client.query.selecting import SelectPlanner
 
         return await SelectPlanner(self._broker, self._parameters).query(tree)
+
+    async def _rows_elsewhere(self, statement: ast.InsertQuery | ast.CopyQuery | ast.CopyTo) -> nodes.Plan:
+        if isinstance(statement, ast.CopyTo):
+            return nodes.CopyTo(await self._broker.topic(statement.topic), statement.path)
+        if isinstance(statement, ast.CopyQuery):
+            return nodes.CopyQuery(await self._query(statement.query), statement.path)
+        return await self._insert_query(statement.topic, statement.columns, statement.query)
 
     async def _insert_query(self, topic: str, names: tuple[str, ...] | None, tree: Any) -> nodes.InsertQuery:
         query = await self._query(tree)

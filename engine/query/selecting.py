@@ -14,26 +14,21 @@ from geode_client.broker import Broker
 from geode_client.conditions.binding import with_lists
 from geode_client.conditions.compile import plain_value
 from geode_client.conditions.rows import VIRTUAL_COLUMNS
-from geode_client.errors import GqlError, did_you_mean
+from geode_client.errors import did_you_mean
 from geode_client.grammar.unparse import unparse_expression
 from geode_client.query import checking, rules
 from geode_client.query import operators as nodes
 from geode_client.query.aggregating import aggregated, has_aggregate, refuse_aggregates
-from geode_client.query.columns import bare, is_pending, placed, position_of, reference, source_of, sub_query
+from geode_client.query.columns import bare, placed, position_of, reference, sub_query
+from geode_client.query.joins import KINDS, Joined, joined, paired_columns
 from geode_client.query.plan import Query, SubQuery, SubQueryKind
 from geode_client.query.recent import RecentFields
 from geode_client.query.scope import Path, Scope, Source, as_text, beside_its_alias, outermost
-from geode_client.query.sources import Common, Commons, Tables, alias_of, declared_fields, error, renamed
+from geode_client.query.sources import Tables, WithTable, WithTables, alias_of, declared_fields, error, renamed
 from geode_client.query.vectors import Surroundings
 from geode_client.query.windowing import refuse_windows, windowed
 
 COUNT_MAX = 2**53
-_JOINS = {
-    None: nodes.JoinKind.INNER,
-    "LEFT": nodes.JoinKind.LEFT,
-    "RIGHT": nodes.JoinKind.RIGHT,
-    "FULL": nodes.JoinKind.FULL,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +46,8 @@ class Item:
 class Around:
     """What a query may name: common tables, and the sources of the queries around it, which it cannot read."""
 
-    commons: Commons
+    commons: WithTables
     outer: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A source after the first one of FROM: how it is joined, and its condition (None: every pair).
-
-    `comma`: what follows up to the next comma is joined first, and then with everything before.
-    """
-
-    kind: nodes.JoinKind
-    condition: exp.Expression | None
-    comma: bool = False
-    span: Any = None
 
 
 class SelectPlanner:
@@ -119,7 +101,7 @@ class SelectPlanner:
             if sum(table.name == name and not table.args.get("db") for table in tree.find_all(exp.Table)) > 1:
                 number = self._run_first(SubQueryKind.ROWS, root)
                 root = nodes.Shared(name, number, columns, declared_fields(root))
-            commons[name] = Common(root, columns)
+            commons[name] = WithTable(root, columns)
         return Around(commons, around.outer)
 
     def _run_first(self, kind: SubQueryKind, root: nodes.Operator, span: Any = None) -> int:
@@ -143,7 +125,7 @@ class SelectPlanner:
 
     async def _combined(self, tree: exp.SetOperation, around: Around) -> nodes.Operator:
         left, right = await self._plan(tree.this, around), await self._plan(tree.expression, around)
-        columns = _common_columns(tree, left, right)
+        columns = paired_columns(tree, left, right)
         distinct = bool(tree.args.get("distinct"))
         match tree:
             case exp.Except():
@@ -186,7 +168,7 @@ class SelectPlanner:
         await self._look_at_doubts(scope, items)
 
         bases = scope.bases()
-        made = self._joined(scope, joins, bases)
+        made = joined(scope, joins, bases)
         if condition is not None:
             made = nodes.Filter(made, placed(condition, bases))
         values = [placed(part, bases) for part in resolved]
@@ -214,7 +196,7 @@ class SelectPlanner:
         await self._add_source(clause.this, scope, around)
         for join in tree.args.get("joins") or ():
             source = await self._add_source(join.this, scope, around)
-            kind = _JOINS[join.args.get("side") or None]
+            kind = KINDS[join.args.get("side") or None]
             if source.unnested is not None and (kind.keeps_right or join.args.get("using")):
                 raise error("UNNEST takes CROSS JOIN, JOIN … ON or LEFT JOIN … ON", join)
             condition = None
@@ -269,29 +251,6 @@ class SelectPlanner:
             if kind is nodes.JoinKind.FULL:
                 left = exp.Anonymous(this="COALESCE", expressions=[left.copy(), right.copy()])
             scope.merged[path.name] = right.copy() if kind is nodes.JoinKind.RIGHT else left.copy()
-        assert made is not None
-        return made
-
-    def _joined(self, scope: Scope, joins: Sequence[Joined], bases: Sequence[int]) -> nodes.Operator:
-        if not scope.sources:
-            return nodes.OneRow()
-        joins = [Joined(nodes.JoinKind.INNER, None, True), *joins]
-        starts = [place for place, join in enumerate(joins) if join.comma]
-        made: nodes.Operator | None = None
-        for first, end in zip(starts, [*starts[1:], len(joins)], strict=True):
-            group = range(first, end)
-            if made is None or not any(joins[place].kind.keeps_right for place in group):
-                # One after the other gives the same rows, and UNNEST may read what is before the comma.
-                for place in group:
-                    made = _with_source(made, scope.sources[place], joins[place], bases)
-                continue
-            inner: nodes.Operator | None = None
-            for place in group:
-                _refuse_outside(joins[place], scope, first)
-                offset = [base - bases[first] for base in bases]
-                inner = _with_source(inner, scope.sources[place], replace(joins[place], comma=False), offset)
-            assert inner is not None
-            made = nodes.Join(made, inner, None)
         assert made is not None
         return made
 
@@ -554,44 +513,3 @@ def _whole(source: Source, star: exp.Expression, merged: frozenset[str]) -> list
         for node, column in pairs
         if column.spread or column.name not in merged
     ]
-
-
-def _with_source(made: nodes.Operator | None, source: Source, join: Joined, bases: Sequence[int]) -> nodes.Operator:
-    """What is joined so far, and one source more."""
-    condition = None if join.condition is None else placed(join.condition, bases)
-    if source.unnested is not None:
-        expression = placed(source.unnested, bases)
-        return nodes.Unnest(made or nodes.OneRow(), expression, source.columns[0], condition, join.kind.keeps_left)
-    return source.operator() if made is None else nodes.Join(made, source.operator(), condition, join.kind)
-
-
-def _refuse_outside(join: Joined, scope: Scope, first: int) -> None:
-    """A join behind a comma is made before what is before the comma is there."""
-    parts = [join.condition] if join.condition is not None else []
-    parts += [source.unnested for source in scope.sources[first:] if source.unnested is not None]
-    for part in parts:
-        for column in part.find_all(exp.Column):
-            if is_pending(column) and source_of(column) < first:
-                raise GqlError(
-                    "this join cannot read what is before the comma",
-                    span=join.span,
-                    hint="write CROSS JOIN instead of the comma",
-                )
-
-
-def _common_columns(tree: exp.SetOperation, left: nodes.Operator, right: nodes.Operator) -> nodes.Columns:
-    """The columns of a set operation; raises GqlError where the sides do not have as many."""
-    word = type(tree).__name__.upper()
-    kinds = [[column.spread for column in side.columns] for side in (left, right)]
-    if kinds[0] != kinds[1]:
-        if any(map(any, kinds)):
-            message = f"* stands for whole messages on one side of {word} alone: name the columns"
-            raise error(message, tree.expression)
-        raise error(
-            f"both sides of {word} need the same columns: {len(kinds[0])} on the left, {len(kinds[1])} on the right",
-            tree.expression,
-        )
-    return tuple(
-        replace(a, type=a.type if a.type == b.type else None, plain=a.plain and b.plain)
-        for a, b in zip(left.columns, right.columns, strict=True)
-    )

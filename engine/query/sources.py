@@ -22,14 +22,14 @@ SOURCES_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Common:
+class WithTable:
     """A common table of WITH: the operator that gives its rows, wherever it is named, and its columns."""
 
     node: nodes.Operator
     columns: nodes.Columns
 
 
-Commons = Mapping[str, Common]
+WithTables = Mapping[str, WithTable]
 
 
 class Tables:
@@ -45,7 +45,7 @@ class Tables:
         if self._found > SOURCES_MAX:
             raise error(f"a query reads at most {SOURCES_MAX} sources", table)
 
-    async def source(self, table: exp.Expression, commons: Commons) -> Source:
+    async def source(self, table: exp.Expression, commons: WithTables) -> Source:
         """The source that a Table node names."""
         alias = alias_of(table)
         database = table.args.get("db")

@@ -42,9 +42,7 @@ def shape(path: Path) -> set[tuple[str, ...]]:
 
 async def test_every_format_since_the_oldest_is_kept() -> None:
     kept = [int(path.stem.partition("-")[2]) for path in FORMATS]
-    assert kept == list(range(FORMAT_OLDEST, files.FORMAT_VERSION)), (
-        "keep a store of each format that was released"
-    )
+    assert kept == list(range(FORMAT_OLDEST, files.FORMAT_VERSION)), "keep a store of each format that was released"
 
 
 async def test_opening_migrates_and_keeps_everything(old: Path, tmp_path: Path) -> None:
