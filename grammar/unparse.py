@@ -327,7 +327,7 @@ def _in(node: Any) -> str:
     query, given = node.args.get("query"), node.args.get("field")
     if given is not None:
         return f"{unparse_expression(node.this)} IN {unparse_expression(given)}"
-    inside = unparse_expression(query.this) if query is not None else _list(node.expressions)
+    inside = _list(node.expressions) if query is None else query.meta.get("text") or unparse_expression(query.this)
     return f"{unparse_expression(node.this)} IN ({inside})"
 
 
@@ -482,6 +482,11 @@ def _alias(node: Any) -> str:
     return "" if alias is None else f" AS {_named(alias)}"
 
 
+def _sub_query(node: Any) -> str:
+    # A planner that puts a number in the place of a query keeps its text.
+    return node.meta.get("text") or f"({unparse_expression(node.this)}){_alias(node)}"
+
+
 def _exists(node: Any) -> str:
     inside = node.this.this if type(node.this).__name__ == "Subquery" else node.this
     return f"EXISTS({unparse_expression(inside)})"
@@ -520,7 +525,7 @@ _WRITERS: Mapping[str, Callable[[Any], str]] = {
     "CTE": _with_table,
     "Unnest": lambda node: f"UNNEST({_list(node.expressions)}){_alias(node)}",
     "Window": _window,
-    "Subquery": lambda node: f"({unparse_expression(node.this)}){_alias(node)}",
+    "Subquery": _sub_query,
     "Table": _table,
     "Ordered": _ordered,
 }

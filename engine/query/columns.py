@@ -157,10 +157,12 @@ def conjunction(parts: Sequence[exp.Expression]) -> exp.Expression | None:
     return made
 
 
-def sub_query(number: int, span: Any = None) -> exp.Expression:
-    """A node that stands for what sub-query `number` gave: one value, or whether it has rows."""
+def sub_query(number: int, written: exp.Expression) -> exp.Expression:
+    """A node that stands for what sub-query `number` gave: one value, or whether it has rows. It keeps the text and the
+    place of what was written there."""
     made = exp.Subquery(this=exp.Var(this=str(number)))
-    made.meta["span"] = span
+    made.meta["text"] = written.meta.get("text") or unparse_expression(written)
+    made.meta["span"] = written.meta.get("span")
     return made
 
 

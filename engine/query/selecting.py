@@ -261,21 +261,26 @@ class SelectPlanner:
             for node in list(outermost(part, exp.Subquery)):
                 if isinstance(node.this, exp.Var):
                     continue
-                root = await self._plan(node.this, around)
                 above = node.parent
+                written = above if isinstance(above, exp.Exists) else node
+                # Planning puts numbers in the place of the queries inside.
+                written.meta["text"] = unparse_expression(written)
+                root = await self._plan(node.this, around)
                 if isinstance(above, exp.In) and node.arg_key == "query":
                     if len(root.columns) != 1 or root.columns[0].spread:
                         raise error("a sub-query after IN has one column: name the one", node.this)
-                    above.set("query", exp.Var(this=str(self._run_first(SubQueryKind.MEMBERS, root))))
+                    members = exp.Var(this=str(self._run_first(SubQueryKind.MEMBERS, root)))
+                    members.meta["text"] = written.meta["text"][1:-1]
+                    above.set("query", members)
                 elif isinstance(above, exp.Exists):
                     number = self._run_first(SubQueryKind.EXISTS, nodes.Limit(root, 1, 0))
-                    above.replace(sub_query(number, above.meta.get("span")))
+                    above.replace(sub_query(number, above))
                 else:
                     if len(root.columns) != 1 or root.columns[0].spread:
                         raise error("a sub-query that stands for a value has one column: name the one", node.this)
                     # A second row is an error, which takes no more than two rows to see.
                     number = self._run_first(SubQueryKind.VALUE, nodes.Limit(root, 2, 0), node.meta.get("span"))
-                    node.replace(sub_query(number, node.meta.get("span")))
+                    node.replace(sub_query(number, node))
 
     # ── names that no message has ──
     async def _look_at_doubts(self, scope: Scope, items: Sequence[Item]) -> None:

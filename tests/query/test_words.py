@@ -69,6 +69,12 @@ def test_a_message_that_is_no_object_is_its_value(client: SyncClient) -> None:
     assert rows(client, "SELECT _offset FROM n WHERE value IS NULL") == [(5,), (6,)]
 
 
+def test_sub_queries_name_their_columns(client: SyncClient) -> None:
+    result = client.query("SELECT (SELECT max(a) FROM t), a IN (SELECT 1), EXISTS (SELECT 2) FROM t WHERE a = 1")
+    assert result.columns == ("(SELECT MAX(a) FROM t)", "a IN (SELECT 1)", "EXISTS(SELECT 2)")
+    assert result.rows == [(3, True, True)]
+
+
 def test_insert_does_not_read_what_it_stores(client: SyncClient) -> None:
     client.execute("INSERT INTO t SELECT a + 10 AS a FROM t WHERE a > 0")
     assert rows(client, "SELECT a FROM t WHERE a > 5 ORDER BY a") == [(11,), (12,), (13,)]
