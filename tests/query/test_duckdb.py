@@ -35,7 +35,7 @@ class Both:
         try:
             found: list[tuple[Any, ...]] = self.duck.execute(text).fetchall()
             return found
-        except duckdb.InternalException:
+        except duckdb.Error:
             self.broken += 1
             self.duck = opened_duckdb()
             return None
