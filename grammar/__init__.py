@@ -11,7 +11,8 @@ from geode_client.grammar.errors import GeodeError, GqlError, GqlSyntaxError
 if TYPE_CHECKING:
     from geode_client.grammar.parser import parse, parse_condition, parse_script
     from geode_client.grammar.scan import statement_is_complete
-    from geode_client.grammar.unparse import unparse, unparse_expression
+    from geode_client.grammar.unparse import unparse
+from geode_client.grammar.unparse_expressions import unparse_expression
 
 __all__ = [
     "GeodeError",

@@ -166,6 +166,16 @@ class Insert:
 
 
 @dataclass(frozen=True, slots=True)
+class InsertQuery:
+    """INSERT INTO … SELECT; `columns` None: the fields are called like the columns of the query."""
+
+    topic: str
+    columns: tuple[str, ...] | None
+    query: "exp.Expression"
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class StartBeginning:
     pass
 
@@ -345,6 +355,16 @@ class CopyTo:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyQuery:
+    """COPY (SELECT …) TO a file."""
+
+    query: "exp.Expression"
+    path: str
+    options: tuple[OptionEntry, ...] = ()
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class CopyFrom:
     topic: str
     path: str
@@ -383,6 +403,7 @@ Statement = (
     | PurgeTopic
     | Publish
     | Insert
+    | InsertQuery
     | Subscribe
     | CreateSubscription
     | AlterSubscriptionSeek
@@ -401,6 +422,7 @@ Statement = (
     | Commit
     | Rollback
     | CopyTo
+    | CopyQuery
     | CopyFrom
     | CopyBetween
     | Assert

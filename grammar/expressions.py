@@ -1,12 +1,13 @@
-"""Conditions and queries: from the parser's tree to `sqlglot.exp` trees.
+"""Conditions and values: from the parser's tree to `sqlglot.exp` trees. Queries are in `queries.py`.
 
-The only place where sqlglot nodes are made; loaded when a statement first has a condition or a query. Conventions:
+Here and there alone sqlglot nodes are made; loaded when a statement first has a condition or a query. Conventions:
 paths are Column, then Dot for `.name` and Bracket for `['name']` and `[0]`; unquoted `_id`, `_topic` … are virtual columns,
 which are Columns whose Identifier is not quoted; scalar functions are Anonymous with an upper-case name, aggregates have
 their own classes; `+x` is two Neg around x; IS UNKNOWN is Is with Var UNKNOWN; TIMESTAMP '…' is a Cast. `SYSTEM.t` is a
 Table with db SYSTEM, DEAD LETTERS OF t one with db DEAD_LETTERS. Every node has its Span in `meta["span"]`.
 """
 
+import re
 from typing import Any
 
 from lark import Token, Tree
@@ -15,7 +16,6 @@ from sqlglot import exp
 from geode_client.grammar import functions
 from geode_client.grammar.calls import AGGREGATES, TYPES, CallBuilder, unquoted
 from geode_client.grammar.errors import GqlError, GqlSyntaxError
-from geode_client.grammar.names import validate_topic_pattern
 from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, Source, Span, number_of, too_long
 
 CONDITION_TOKENS_MAX = 2_000
@@ -51,43 +51,59 @@ class Builder(CallBuilder):
         return Span(self._base + getattr(meta, "start_pos", 0), self._base + getattr(meta, "end_pos", 0))
 
     def condition(self, tree: _Tree) -> exp.Expression:
-        """A condition, after its bounds were checked."""
-        span = self.span(tree)
-        if span.end - span.start > CONDITION_CHARACTERS_MAX and not _has_long_list(tree):
-            raise self._error(too_long(span.end - span.start), tree)
-        self._check_bounds(tree)
+        """A condition or value, after its bounds were checked."""
+        self._check_nesting(tree)
+        self._check_size(tree)
         return self.expression(tree)
 
-    def _check_bounds(self, tree: _Tree) -> None:
-        """Tokens and nesting, without recursion; a list after IN counts as one token and its text does not count."""
-        tokens = characters = 0
-        # What lies in brackets, in a function or in a CASE is nested; operands of operators are not.
-        waiting: list[tuple[_Tree | Token, int]] = [(tree, 0)]
+    def _check_nesting(self, tree: _Tree) -> None:
+        """What is in brackets, in a function or in a CASE is nested; operands of operators are not. No recursion."""
+        waiting = [(tree, 0)]
         while waiting:
             node, depth = waiting.pop()
-            if isinstance(node, Token):
-                tokens += 1
-                characters += len(node)
-                continue
-            if node.data == "in_items":
-                # Plain values count as one, however many they are.
-                self._check_items(node)
-                tokens += 1
-                waiting += [(child, depth + 1) for child in _trees(node) if not _is_plain(child)]
-                continue
+            if node.data == "in_items" and len(node.children) > IN_ITEMS_MAX:
+                raise self._error(f"IN takes at most {IN_ITEMS_MAX} items; this list has {len(node.children)}", node)
             depth += _deepens(node)
             if depth > NESTING_MAX:
                 raise self._error(f"this is nested more than {NESTING_MAX} deep", node)
-            waiting += [(child, depth) for child in node.children]
-            tokens += 1
-        if tokens > 2 * CONDITION_TOKENS_MAX:
-            raise self._error(f"a condition has at most {CONDITION_TOKENS_MAX} words and signs", tree)
-        if characters > CONDITION_CHARACTERS_MAX:
-            raise self._error(f"a condition has at most {CONDITION_CHARACTERS_MAX} characters", tree)
+            # What is computed in a list is nested in it.
+            inside = depth + (node.data == "in_items")
+            waiting += [(child, inside) for child in _trees(node) if child.data not in _PLAIN_ITEMS]
 
-    def _check_items(self, node: _Tree) -> None:
-        if len(node.children) > IN_ITEMS_MAX:
-            raise self._error(f"IN takes at most {IN_ITEMS_MAX} items; this list has {len(node.children)}", node)
+    def _check_size(self, tree: _Tree) -> None:
+        """Characters and tokens, but for plain values in lists after IN: such a list counts as one token."""
+        span = self.span(tree)
+        if span.end - span.start <= CONDITION_TOKENS_MAX:
+            return
+        kept, place, lists = [], span.start, 0
+        for items in self._plain_runs(tree):
+            kept.append(self._source.text[place : items.start])
+            place, lists = items.end, lists + 1
+        text = " ".join([*kept, self._source.text[place : span.end]])
+        if len(text) - lists > CONDITION_CHARACTERS_MAX:
+            raise self._error(too_long(len(text) - lists), tree)
+        tokens = lists + sum(1 for found in _TOKEN.finditer(text) if found.lastgroup is None)
+        if tokens > CONDITION_TOKENS_MAX:
+            raise self._error(f"a condition has at most {CONDITION_TOKENS_MAX} tokens; this one has {tokens}", tree)
+
+    def _plain_runs(self, tree: _Tree) -> list[Span]:
+        """The places of plain values in lists after IN, those that follow each other together."""
+        runs: list[Span] = []
+        waiting = [tree]
+        while waiting:
+            node = waiting.pop()
+            waiting += [child for child in _trees(node) if child.data not in _PLAIN_ITEMS]
+            if node.data != "in_items":
+                continue
+            first: Span | None = None
+            for item in [*_trees(node), None]:
+                if item is not None and _is_plain(item):
+                    span = self.span(item)
+                    first = Span(first.start if first is not None else span.start, span.end)
+                elif first is not None:
+                    runs.append(first)
+                    first = None
+        return sorted(runs, key=lambda run: run.start)
 
     def _error(self, message: str, tree: _Tree | Token, hint: str | None = None) -> GqlError:
         span = self.span(tree)
@@ -150,10 +166,12 @@ class Builder(CallBuilder):
         made = exp.In(this=self.expression(subject), expressions=[self.expression(item) for item in _trees(items)])
         return self._negated(tree, made)
 
-    def _in_query(self, tree: _Tree) -> exp.Expression:
-        subject, query = _trees(tree)
-        made = exp.In(this=self.expression(subject), query=exp.Subquery(this=self.query(query)))
-        return self._negated(tree, made)
+    def _in_parameter(self, tree: _Tree) -> exp.Expression:
+        name = _token(tree, "PARAMETER")
+        assert name is not None
+        items = exp.Parameter(this=exp.Var(this=str(name)[1:]))
+        items.meta["span"] = self.span(name)
+        return self._negated(tree, exp.In(this=self.expression(_trees(tree)[0]), field=items))
 
     def _between(self, tree: _Tree) -> exp.Expression:
         subject, low, high = (self.expression(child) for child in _trees(tree))
@@ -170,6 +188,11 @@ class Builder(CallBuilder):
 
     def _is_unknown(self, tree: _Tree) -> exp.Expression:
         return self._is(tree, exp.Var(this="UNKNOWN"))
+
+    def _is_distinct(self, tree: _Tree) -> exp.Expression:
+        left, right = (self.expression(child) for child in _trees(tree))
+        kind = exp.NullSafeNEQ if _token(tree, "NOT") is None else exp.NullSafeEQ
+        return kind(this=left, expression=right)
 
     def _is(self, tree: _Tree, what: exp.Expression) -> exp.Expression:
         return self._negated(tree, exp.Is(this=self.expression(_trees(tree)[0]), expression=what))
@@ -277,152 +300,13 @@ class Builder(CallBuilder):
     def _last(self, tree: _Tree) -> exp.Expression:
         return self.expression(_trees(tree)[-1])
 
-    # ── queries ──
-    def query(self, tree: _Tree, depth: int = 0) -> exp.Expression:
-        """A SELECT or UNION with its ORDER BY and LIMIT."""
-        if depth > NESTING_MAX:
-            raise self._error(f"queries are nested more than {NESTING_MAX} deep", tree)
-        parts = [child for child in _trees(tree) if child.data in ("select_core", "nested_query")]
-        made = self._operand(parts[0], depth)
-        alls = _union_kinds(tree)
-        for part, distinct in zip(parts[1:], alls, strict=True):
-            made = exp.Union(this=made, expression=self._operand(part, depth), distinct=distinct)
-        items = [child for child in _trees(tree) if child.data == "sort_item"]
-        if (
-            (items or _token(tree, "LIMIT") or _token(tree, "OFFSET"))
-            and parts[0].data == "nested_query"
-            and len(parts) == 1
-        ):
-            made = exp.Select(expressions=[exp.Star()], **{_FROM: exp.From(this=exp.Subquery(this=made))})
-        if items:
-            made.set("order", exp.Order(expressions=[self._sort_item(item) for item in items]))
-        self._set_counts(tree, made)
-        made.meta["span"] = self.span(tree)
-        return made
 
-    def _operand(self, tree: _Tree, depth: int) -> exp.Expression:
-        if tree.data == "nested_query":
-            return self.query(_trees(tree)[0], depth + 1)
-        return self._select(tree, depth)
-
-    def _set_counts(self, tree: _Tree, made: exp.Expression) -> None:
-        word = None
-        for child in tree.children:
-            if isinstance(child, Token):
-                word = child.type
-            elif child.data == "count":
-                value = self._count(child)
-                if word == "LIMIT":
-                    made.set("limit", exp.Limit(expression=value))
-                else:
-                    made.set("offset", exp.Offset(expression=value))
-
-    def _count(self, tree: _Tree) -> exp.Expression:
-        token = tree.children[0]
-        assert isinstance(token, Token)
-        if token.type == "PARAMETER":
-            made: exp.Expression = exp.Parameter(this=exp.Var(this=str(token)[1:]))
-        elif token.isdigit() and len(token) <= 18:
-            made = exp.Literal.number(str(token))
-        else:
-            raise self._error("a whole number is needed here", token)
-        made.meta["span"] = self.span(token)
-        return made
-
-    def _select(self, tree: _Tree, depth: int) -> exp.Expression:
-        made = exp.Select(expressions=[])
-        if _token(tree, "DISTINCT") is not None:
-            made.set("distinct", exp.Distinct())
-        word = "SELECT"
-        groups: list[exp.Expression] = []
-        for child in tree.children:
-            if isinstance(child, Token):
-                word = child.type
-            elif child.data in ("select_all", "select_expression"):
-                made.append("expressions", self._item(child))
-            elif child.data == "from_clause":
-                self._from(child, made, depth)
-            elif word == "WHERE":
-                made.set("where", exp.Where(this=self.condition(child)))
-            elif word == "HAVING":
-                made.set("having", exp.Having(this=self.condition(child)))
-            else:
-                self._check_bounds(child)
-                groups.append(self.expression(child))
-        if groups:
-            made.set("group", exp.Group(expressions=groups))
-        made.meta["span"] = self.span(tree)
-        return made
-
-    def _item(self, tree: _Tree) -> exp.Expression:
-        if tree.data == "select_all":
-            star = exp.Star()
-            star.meta["span"] = self.span(tree)
-            return star
-        value = _trees(tree)[0]
-        self._check_bounds(value)
-        made = self.expression(value)
-        alias = self._alias(tree)
-        if alias is None:
-            return made
-        named = exp.Alias(this=made, alias=alias)
-        named.meta["span"] = self.span(tree)
-        return named
-
-    def _alias(self, tree: _Tree) -> exp.Identifier | None:
-        found = next((child for child in _trees(tree) if child.data == "alias"), None)
-        return None if found is None else self.identifier(found.children[0])
-
-    def _from(self, tree: _Tree, made: exp.Select, depth: int) -> None:
-        source, *joins = _trees(tree)
-        made.set(_FROM, exp.From(this=self._source_node(source, depth)))
-        for join in joins:
-            kind, joined, condition = _trees(join)
-            self._check_bounds(condition)
-            node = exp.Join(this=self._source_node(joined, depth), on=self.expression(condition))
-            if kind.data == "join_left":
-                node.set("side", "LEFT")
-            node.meta["span"] = self.span(join)
-            made.append("joins", node)
-
-    def _source_node(self, tree: _Tree, depth: int) -> exp.Expression:
-        match tree.data:
-            case "source_system":
-                name = str(tree.children[0]).partition(".")[2].strip()
-                made: exp.Expression = _table(name, "SYSTEM")
-            case "source_query":
-                query = next(child for child in _trees(tree) if child.data == "query")
-                made = exp.Subquery(this=self.query(query, depth + 1))
-            case kind:
-                topic = next(child for child in _trees(tree) if child.data == "topic")
-                made = _table(self.pattern(topic), "DEAD_LETTERS" if kind == "source_dead_letters" else None)
-        alias = self._alias(tree)
-        if alias is not None:
-            made.set("alias", exp.TableAlias(this=alias))
-        made.meta["span"] = self.span(tree)
-        return made
-
-    def pattern(self, tree: _Tree) -> str:
-        """The name or pattern of a topic."""
-        node = tree.children[0]
-        text = str(node) if isinstance(node, Token) else unquoted(str(node.children[0]))
-        try:
-            return validate_topic_pattern(text)
-        except GqlError as error:
-            raise self._error(error.message, tree, error.hint) from error
-
-    def _sort_item(self, tree: _Tree) -> exp.Expression:
-        value = _trees(tree)[0]
-        self._check_bounds(value)
-        nulls_first = _token(tree, "NULLS_FIRST") is not None
-        made = exp.Ordered(this=self.expression(value), desc=_token(tree, "DESC") is not None, nulls_first=nulls_first)
-        if nulls_first or _token(tree, "NULLS_LAST") is not None:
-            made.meta["nulls_given"] = True
-        made.meta["span"] = self.span(tree)
-        return made
-
-
-_FROM = "from_" if "from_" in exp.Select.arg_types else "from"
+# The tokens of a text; what is no token has a name.
+_TOKEN = re.compile(
+    r"""(?P<space>\s+|--[^\n]*|/\*(?s:.*?)\*/)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`"""
+    r"""|\$?\w+(?:\.\d+)?|<>|!=|<=|>=|\|\||(?s:.)"""
+)
+_DEEPENING = frozenset("parenthesised call case cast try_cast exists over query nested_query".split())
 _PLAIN_ITEMS = frozenset(("number", "string", "true", "false", "null", "parameter"))
 _CHAINS: dict[str, type[exp.Expression]] = {
     "or_": exp.Or,
@@ -434,11 +318,6 @@ _CHAINS: dict[str, type[exp.Expression]] = {
     "remainder": exp.Mod,
     "comparison": exp.EQ,
 }
-
-
-def _table(name: str, database: str | None) -> exp.Table:
-    db = exp.Identifier(this=database, quoted=False) if database else None
-    return exp.Table(this=exp.Identifier(this=name, quoted=False), db=db)
 
 
 def _trees(tree: _Tree) -> list[_Tree]:
@@ -454,30 +333,9 @@ def _deepens(node: _Tree) -> bool:
     if node.data in ("not_", "signed"):
         inner = node.children[-1]
         return isinstance(inner, Tree) and inner.data in ("not_", "signed")
-    return node.data in (
-        "parenthesised",
-        "call",
-        "call_distinct",
-        "extract",
-        "case",
-        "cast",
-        "try_cast",
-        "exists",
-        "query",
-        "nested_query",
-    )
+    return node.data in _DEEPENING
 
 
 def _is_plain(item: _Tree) -> bool:
     inner = item.children[-1] if item.data == "signed" else item
     return isinstance(inner, Tree) and inner.data in _PLAIN_ITEMS
-
-
-def _has_long_list(tree: _Tree) -> bool:
-    return any(node.data == "in_items" for node in tree.iter_subtrees())
-
-
-def _union_kinds(tree: _Tree) -> list[bool]:
-    """For each UNION whether it removes duplicates."""
-    words = [child.type for child in tree.children if isinstance(child, Token)]
-    return [words[index + 1 : index + 2] != ["UNION_ALL"] for index, word in enumerate(words) if word == "UNION"]

@@ -3,13 +3,14 @@
 import dataclasses
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
-from geode_client.grammar import ast, scan, tables
+from geode_client.grammar import ast, scan, slips, tables
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
 from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, LISTS_CHARACTERS_MAX, Source, Span, too_long
 from geode_client.grammar.transform import Transformer
@@ -38,6 +39,8 @@ _SIGNS = {
     "MORETHAN": ">",
     "CONCAT": "||",
 }
+# Terminals that the grammar reads so that it can refuse them.
+_NEVER = frozenset(("UNBUILT", "MISPLACED"))
 _GROUPS = {
     "an expression": frozenset(
         "CASE CAST TRY_CAST EXTRACT EXISTS NUMBER STRING TRUE FALSE NULL LPAR PARAMETER FUNCTION NAME QUOTED_NAME BACKQUOTED_NAME"
@@ -176,6 +179,9 @@ def _parsed(source: Source, piece: scan.Piece, start: str) -> "Tree[Token]":
 
 def _explained(source: Source, piece: scan.Piece, start: str, error: UnexpectedInput) -> GqlSyntaxError:
     place = piece.end if _at_end(error) else piece.start + (error.pos_in_stream or 0)
+    refused = _refused(source, piece, start)
+    if refused is not None:
+        return refused
     names = _acceptable(piece.masked[: place - piece.start], start) or _expected_names(error)
     if place >= piece.end or not source.text[place : piece.end].strip():
         end = piece.start + len(piece.masked.rstrip())
@@ -184,19 +190,64 @@ def _explained(source: Source, piece: scan.Piece, start: str, error: UnexpectedI
             span=Span(end, end + 1),
             source=source,
         )
+    number = slips.glued(source.text, place)
+    if number is not None and "NUMBER" in names:
+        span = Span(place, place + len(number[0]))
+        return GqlSyntaxError(f"{_shown(number[0])} is not a number", span=span, source=source, hint=number[1])
     found = _WORD.match(source.text, place)
     end = max(_token_end(error, piece), found.end() if found else place + 1)
     word = source.text[place:end]
     before = _word_before(source.text, piece.start, place)
-    if before is not None and not did_you_mean(word, _keywords(names)) and did_you_mean(before[0], _keywords(names)):
+    habit = slips.hint_at(source.text, piece.start, place, end) is not None
+    known = _keywords(names)
+    if before is not None and not habit and not did_you_mean(word, known) and did_you_mean(before[0], known):
         # A misspelled keyword was taken for a name, and only what follows it does not fit.
         word, place, end = before[0], before[1], before[1] + len(before[0])
         names = _acceptable(piece.masked[: place - piece.start], start)
     message = f"{_shown(word)} cannot stand here; expected {_listed(_described(names))}"
-    hint = did_you_mean(word, _keywords(names)) if word.isidentifier() else None
+    hint = _hint(source.text, piece.start, place, end, names)
     if start == "statement" and hint is None and place == piece.start:
         hint = "a statement begins with a word such as CREATE, PUBLISH, SUBSCRIBE or SELECT"
     return GqlSyntaxError(message, span=Span(place, end), source=source, hint=hint)
+
+
+def _hint(text: str, start: int, place: int, end: int, names: set[str]) -> str | None:
+    word = text[place:end]
+    habit = slips.hint_at(text, start, place, end)
+    if habit is not None:
+        return habit
+    hint = did_you_mean(word, _keywords(names)) if word.isidentifier() else None
+    if "FROM" in names and hint is None:
+        hint = slips.forgotten_from(text, start, place)
+    return hint
+
+
+def _refused(source: Source, piece: scan.Piece, start: str) -> GqlSyntaxError | None:
+    """The error for a word before the place that the grammar knows and never accepts; None where there is none."""
+    tokens: list[Token] = []
+    with suppress(UnexpectedInput):
+        tokens.extend(interactive(piece.masked, start).iter_parse())
+    token = next((read for read in tokens[-2:] if read.type in _NEVER), None)
+    if token is None:
+        return None
+    first = token.start_pos or 0
+    span = Span(piece.start + first, piece.start + first + len(token))
+    if token.type == "UNBUILT":
+        in_window = token.upper() in ("ROWS", "RANGE", "GROUPS")
+        found = slips.unsupported(str(token), as_alias=not in_window)
+        if found is not None:
+            return GqlSyntaxError(found[0], span=span, source=source, hint=found[1])
+    names = _acceptable(piece.masked[:first], start)
+    before = piece.masked[:first].rstrip()
+    hint = None
+    if before.endswith(","):
+        hint = f"is the comma before {token.upper()} one too many?"
+    elif token.type == "MISPLACED" and before.upper().endswith("SELECT"):
+        hint = "name what to select, or write *"
+    else:
+        hint = _hint(source.text, piece.start, span.start, span.end, names)
+    message = f"{_shown(str(token))} cannot stand here; expected {_listed(_described(names))}"
+    return GqlSyntaxError(message, span=span, source=source, hint=hint)
 
 
 def _acceptable(text: str, start: str) -> set[str]:
@@ -206,7 +257,7 @@ def _acceptable(text: str, start: str) -> set[str]:
         begun.exhaust_lexer()
     except UnexpectedInput:
         return set()
-    return set(begun.accepts())
+    return set(begun.accepts()) - _NEVER
 
 
 def _word_before(text: str, first: int, place: int) -> tuple[str, int] | None:
@@ -238,7 +289,7 @@ def _expected_names(error: UnexpectedInput) -> set[str]:
             names = set(error.allowed or ())
         case _:
             names = set(getattr(error, "expected", ()) or ())
-    return names - {"WHITESPACE", "LINE_COMMENT", "BLOCK_COMMENT", "ERROR"}
+    return names - _NEVER - {"WHITESPACE", "LINE_COMMENT", "BLOCK_COMMENT", "ERROR"}
 
 
 def _words(names: set[str]) -> set[str]:

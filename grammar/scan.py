@@ -76,10 +76,21 @@ def next_piece(source: Source, start: int) -> tuple[Piece | None, int]:
     if head is not None:
         place = _read_messages(source, head.end(), start, values, cuts)
     end, following, blank = _find_end(source, place, blank=head is None)
+    _check_length(source, start, end)
     _check_characters(source, start, end)
     if blank:
         return None, following
     return Piece(start, end, _masked(text, start, end, cuts), values), following
+
+
+def _check_length(source: Source, start: int, end: int) -> None:
+    if end - start > STATEMENT_CHARACTERS_MAX:
+        raise GqlSyntaxError(
+            f"a statement has at most {STATEMENT_CHARACTERS_MAX} characters",
+            span=Span(start, min(end, start + 80)),
+            source=source,
+            hint="publish from a program, or load a file with COPY",
+        )
 
 
 def _check_characters(source: Source, start: int, end: int) -> None:
@@ -202,6 +213,7 @@ def _read_messages(source: Source, place: int, start: int, values: dict[int, Any
         value, end = json_text.read(source, place)
         if end == place:
             return place
+        _check_length(source, start, end)
         if value is not json_text.BARE_PARAMETER:
             values[place - start] = value
             cuts.append((place, end))

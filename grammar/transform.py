@@ -15,7 +15,7 @@ from geode_client.grammar.types import DECIMAL_DIGITS_MAX, SIZED, TYPE_NAMES, US
 if TYPE_CHECKING:
     from sqlglot import exp
 
-    from geode_client.grammar.expressions import Builder
+    from geode_client.grammar.queries import QueryBuilder
 
 _Tree = Tree[Token]
 TYPE_NESTING_MAX = 32
@@ -34,7 +34,7 @@ class Transformer:
         self._source = source
         self._base = base
         self._values = values
-        self._expressions: Builder | None = None
+        self._expressions: QueryBuilder | None = None
 
     def statement(self, tree: _Tree) -> ast.Statement:
         """The record for the rule `statement`."""
@@ -43,14 +43,14 @@ class Transformer:
         return made
 
     def condition(self, tree: _Tree) -> "exp.Expression":
-        return self._builder.condition(_trees(tree)[0])
+        return self._builder.filter(_trees(tree)[0])
 
     @property
-    def _builder(self) -> "Builder":
+    def _builder(self) -> "QueryBuilder":
         if self._expressions is None:
-            from geode_client.grammar.expressions import Builder
+            from geode_client.grammar.queries import QueryBuilder
 
-            self._expressions = Builder(self._source, self._base)
+            self._expressions = QueryBuilder(self._source, self._base)
         return self._expressions
 
     def _span(self, tree: _Tree | Token) -> Span:
@@ -195,7 +195,7 @@ class Transformer:
         """The condition among the children of a statement, if it has one."""
         for child in children:
             if child.data not in _NO_CONDITION and not child.data.startswith(("clause_", "start_")):
-                return self._builder.condition(child)
+                return self._builder.filter(child)
         return None
 
     # ── topics ──
@@ -259,10 +259,7 @@ class Transformer:
         return ast.Publish(self._topic(tree), tuple(messages), options, self._span(tree))
 
     def _insert(self, tree: _Tree) -> ast.Insert:
-        columns = tuple(self._text(child) for child in _trees(tree) if child.data == "insert_column")
-        for index, column in enumerate(columns):
-            if column in columns[:index]:
-                raise self._error(f"column {column} is named twice", tree)
+        columns = self._insert_columns(tree)
         rows: list[tuple[Any, ...]] = []
         for row in _trees(tree):
             if row.data != "insert_row":
@@ -272,6 +269,21 @@ class Transformer:
                 raise self._error(f"{len(columns)} columns are named, but this row has {len(values)} values", row)
             rows.append(values)
         return ast.Insert(self._topic(tree), columns, tuple(rows), self._span(tree))
+
+    def _insert_columns(self, tree: _Tree) -> tuple[str, ...]:
+        columns: dict[str, None] = {}
+        for child in _trees(tree):
+            if child.data == "insert_column":
+                name = self._text(child)
+                if name in columns:
+                    raise self._error(f"column {name} is named twice", child)
+                columns[name] = None
+        return tuple(columns)
+
+    def _insert_query(self, tree: _Tree) -> ast.InsertQuery:
+        columns = self._insert_columns(tree)
+        query = self._builder.query(_child(tree, "query"))
+        return ast.InsertQuery(self._topic(tree), columns or None, query, self._span(tree))
 
     # ── subscribing ──
     def _clauses(self, children: list[_Tree]) -> dict[str, Any]:
@@ -430,6 +442,11 @@ class Transformer:
 
     def _copy_to(self, tree: _Tree) -> ast.CopyTo:
         return ast.CopyTo(self._topic(tree), self._string(tree), self._with_options(tree), self._span(tree))
+
+    def _copy_query(self, tree: _Tree) -> ast.CopyQuery:
+        return ast.CopyQuery(
+            self._builder.query(_child(tree, "query")), self._string(tree), self._with_options(tree), self._span(tree)
+        )
 
     def _copy_from(self, tree: _Tree) -> ast.CopyFrom:
         return ast.CopyFrom(self._topic(tree), self._string(tree), self._with_options(tree), self._span(tree))

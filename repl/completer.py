@@ -173,7 +173,7 @@ class StatementCompleter(Completer):
                 return []
 
     async def _fields(self, place: "Place") -> AsyncIterator[Candidate]:
-        from geode_client.grammar.unparse import identifier
+        from geode_client.grammar.written import identifier
 
         assert self._known is not None
         for source in dict.fromkeys(place.sources):
@@ -217,7 +217,7 @@ def _invites(before: str) -> bool:
 
 
 def _topics(names: list[str], *, patterns: bool) -> Iterable[Candidate]:
-    from geode_client.grammar.unparse import topic
+    from geode_client.grammar.written import topic
 
     for name in names:
         yield Candidate(name, topic(name), "topic")

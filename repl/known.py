@@ -15,7 +15,7 @@ from geode_client.broker import Broker, ScanRequest
 from geode_client.catalog import Topic
 from geode_client.errors import GeodeError
 from geode_client.grammar import ast
-from geode_client.grammar.unparse import type_text
+from geode_client.grammar.written import type_text
 from geode_client.message import VIRTUAL_COLUMNS
 from geode_client.query import system
 

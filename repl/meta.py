@@ -13,7 +13,7 @@ import msgspec
 
 from geode_client.errors import GeodeError, did_you_mean
 from geode_client.grammar.source import Source
-from geode_client.grammar.unparse import quoted, topic
+from geode_client.grammar.written import quoted, topic
 from geode_client.query import system
 from geode_client.query.result import Result
 from geode_client.query.script import Script

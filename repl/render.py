@@ -16,7 +16,7 @@ from typing import Any, Protocol, TextIO
 from geode_client import codec
 from geode_client.broker.subscription import Subscription
 from geode_client.message import Message
-from geode_client.query.result import Result
+from geode_client.query.result import Result, unique_names
 from geode_client.values import CalendarInterval
 
 CELL_CHARACTERS_MAX = 400
@@ -209,7 +209,7 @@ class CsvOutput:
 
 
 def _record(columns: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in zip(columns, row, strict=True)}
+    return {name: _plain(value) for name, value in zip(unique_names(columns), row, strict=True)}
 
 
 def _csv_value(value: Any) -> Any:

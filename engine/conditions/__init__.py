@@ -54,8 +54,10 @@ class Condition:
         alias: str | None = None,
     ) -> None:
         from geode_client.conditions import generate
-        from geode_client.grammar.unparse import unparse_expression
+        from geode_client.conditions.binding import with_lists
+        from geode_client.grammar.unparse_expressions import unparse_expression
 
+        tree = with_lists(tree, parameters or {})
         made = generate.checked(tree, parameters, columns, alias)
         self.tree = tree
         self.text = unparse_expression(tree)
@@ -92,7 +94,7 @@ class Condition:
     def bound_text(self) -> str:
         """The canonical text with every parameter replaced by its value; compiling it gives the same condition."""
         from geode_client.conditions.binding import bound
-        from geode_client.grammar.unparse import unparse_expression
+        from geode_client.grammar.unparse_expressions import unparse_expression
 
         return unparse_expression(bound(self.tree, self._meaning[0] or {}))
 

@@ -504,6 +504,8 @@ _VALUES: Mapping[type[exp.Expression], Callable[[Compiler, Any], ast.expr]] = {
     exp.Or: Compiler._logic,
     exp.Not: Compiler._not,
     exp.Is: Compiler._two_valued,
+    exp.NullSafeEQ: Compiler._distinct,
+    exp.NullSafeNEQ: Compiler._distinct,
     exp.Exists: Compiler._two_valued,
     exp.NullSafeEQ: Compiler._distinct,
     exp.NullSafeNEQ: Compiler._distinct,

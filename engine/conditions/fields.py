@@ -22,6 +22,9 @@ class Every:
 
 
 EVERY = Every()
+
+VALUE = "value"
+"""The name of a message that is no object, in SELECT * as in conditions."""
 _UNFIT_NAME = re.compile(r'["\\\x00-\x1f]')
 
 
@@ -109,7 +112,7 @@ class Projection:
             found: list[Any] = self._decoder.decode_lines(lines)
             return found
         except (msgspec.MsgspecError, RecursionError):
-            # A message that is no object has no fields; the others are read as ever.
+            # A message that is no object is its own field `value`; the others are read as ever.
             if self.key[2]:
                 return [self._row_of_line(line) for line in codec.split_lines(lines + b"\n" * (lines[-1:] != b"\n"))]
             return [self.row(body) for body in codec.decode_lines(lines)]
@@ -132,6 +135,8 @@ class Projection:
             for name in self.names:
                 if name in body:
                     setattr(made, attribute_of(name), body[name])
+        elif VALUE in self.names:
+            setattr(made, attribute_of(VALUE), body)
         return made
 
 

@@ -26,7 +26,8 @@ from geode_client.grammar.functions import (
     TIME,
     UUID,
 )
-from geode_client.grammar.unparse import type_text, unparse_expression
+from geode_client.grammar.unparse_expressions import unparse_expression
+from geode_client.grammar.written import type_text
 from geode_client.values import CalendarInterval, WrittenNumber, parse_timestamp, parse_uuid
 
 _OF_SCALAR: Mapping[str, str] = {

@@ -42,6 +42,15 @@ def steps_of(node: exp.Expression) -> tuple[exp.Column, list[Step]]:
     return node, steps[::-1]
 
 
+def has_plain_step(node: exp.Expression) -> bool:
+    """Whether the first step of a path is a name without quotes: `.name`, not `."name"` or `['name']`."""
+    while not isinstance(node, exp.Column):
+        if isinstance(node.this, exp.Column):
+            return isinstance(node, exp.Dot) and not node.expression.args.get("quoted")
+        node = node.this
+    return True
+
+
 def step_of(node: exp.Expression) -> Step:
     """The last step of a path that has one."""
     if isinstance(node, exp.Dot):
@@ -80,7 +89,7 @@ class MessageReference:
         head, steps = steps_of(node)
         name, quoted = head.name, bool(head.this.args.get("quoted"))
         if name == self._alias and steps and isinstance(steps[0], str):
-            name, steps, quoted = steps[0], steps[1:], False
+            name, steps, quoted = steps[0], steps[1:], not has_plain_step(node)
         return name, name in VIRTUAL_COLUMNS and not quoted, steps
 
     def is_special(self, node: exp.Expression) -> bool:

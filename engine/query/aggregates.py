@@ -59,6 +59,18 @@ def _dealt_by_text(columns: Sequence[Vector], arguments: Sequence[Vector]) -> di
     return dealt if kinds_of(dealt) <= _TEXTS else None
 
 
+def take(running: Any, columns: Sequence[Vector], count: int) -> None:
+    """Give rows to the accumulator of one group: the columns of its argument, its other arguments and its order."""
+    if not columns:
+        running.number += count
+    elif hasattr(running, "add_rows"):
+        running.add_rows(list(zip(*columns, strict=True)))
+    else:
+        found = _without_nulls(columns[0])
+        if found[0]:
+            running.add(*found)
+
+
 class Groups:
     """The groups of an aggregation, as batches come in."""
 
@@ -71,10 +83,7 @@ class Groups:
         self._wheres = [None if call.where is None else self._arguments.index(call.where) for call in node.calls]
         # For calls that take whole rows: where the argument, the other arguments and the order are.
         self._rows = [
-            [
-                self._arguments.index(position)
-                for position in (call.argument, *call.more, *[key.position for key in call.order])
-            ]
+            [self._arguments.index(position) for position in call.values]
             if hasattr(make(), "add_rows") and call.argument is not None
             else None
             for call, make in zip(node.calls, self._makers, strict=True)

@@ -43,13 +43,13 @@ def aggregated(
         refuse_aggregates(key, "GROUP BY")
     unique = _different([bare(key) for key in keys])
     calls = _different([call for value in values for call in value.find_all(exp.AggFunc)])
-    arguments = _different([argument for call in calls for argument in _arguments(call)])
+    arguments = _different([argument for call in calls for argument in arguments_of(call)])
     for call in calls:
         checking.check_aggregate(call, source.columns, surroundings)
     inputs = [*unique, *[argument for argument in arguments if argument not in unique]]
     columns = tuple(_input_column(tree, source.columns) for tree in inputs)
     project = nodes.Project(source, tuple(inputs), columns)
-    records = tuple(_record(call, inputs) for call in calls)
+    records = tuple(record(call, inputs) for call in calls)
     made = nodes.Aggregate(
         project,
         tuple(range(len(unique))),
@@ -69,7 +69,7 @@ def in_message_order(tree: exp.Expression, scope: Scope) -> exp.Expression:
         return tree
     tree = tree.copy()
     for call in tree.find_all(*_ORDERED):
-        if call.args.get("order_by"):
+        if call.args.get("order_by") or isinstance(call.parent, exp.Window):
             continue
         keys: list[exp.Expression] = []
         for source in sources:
@@ -79,6 +79,11 @@ def in_message_order(tree: exp.Expression, scope: Scope) -> exp.Expression:
         call.set("order_by", keys)
         call.meta["hidden_order"] = True
     return tree
+
+
+def has_aggregate(value: exp.Expression) -> bool:
+    """Whether a value needs its rows to be grouped."""
+    return value.find(exp.AggFunc) is not None
 
 
 def refuse_aggregates(node: exp.Expression, where: str) -> None:
@@ -98,7 +103,8 @@ def _different(trees: Sequence[Any]) -> list[Any]:
     return list(dict.fromkeys(trees))
 
 
-def _argument(call: exp.Expression) -> exp.Expression | None:
+def argument_of(call: exp.Expression) -> exp.Expression | None:
+    """What an aggregate is of; None: rows."""
     inner = call.this
     if isinstance(inner, exp.Star):
         return None
@@ -113,17 +119,17 @@ def _order(call: exp.Expression) -> list[exp.Expression]:
     return [bare(item.this) for item in call.args.get("order_by") or ()]
 
 
-def _arguments(call: exp.Expression) -> list[exp.Expression]:
-    """All that an aggregate reads of a row."""
+def arguments_of(call: exp.Expression, *, nested: bool = False) -> list[exp.Expression]:
+    """All that an aggregate reads of a row; `nested`: that may have aggregates in it, as in SUM(COUNT(*)) OVER ()."""
     where = call.args.get("where")
-    argument = _argument(call)
+    argument = argument_of(call)
     found = [
         *([] if argument is None else [argument]),
         *_more(call),
         *_order(call),
         *([] if where is None else [bare(where)]),
     ]
-    if any(tree.find(exp.AggFunc) is not None for tree in found):
+    if not nested and any(tree.find(exp.AggFunc) is not None for tree in found):
         raise _error("an aggregate cannot stand inside another one", call)
     return found
 
@@ -133,8 +139,9 @@ def _input_column(tree: exp.Expression, inputs: nodes.Columns) -> nodes.Column:
     return nodes.Column(shown(tree, inputs)) if position is None else inputs[position]
 
 
-def _record(call: exp.Expression, inputs: Sequence[exp.Expression]) -> nodes.Call:
-    argument = _argument(call)
+def record(call: exp.Expression, inputs: Sequence[exp.Expression]) -> nodes.Call:
+    """An aggregate as the plan has it; what it reads is among `inputs`."""
+    argument = argument_of(call)
     where = call.args.get("where")
     order = tuple(
         nodes.SortKey(inputs.index(bare(item.this)), bool(item.args.get("desc")), bool(item.args.get("nulls_first")))

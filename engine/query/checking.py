@@ -25,7 +25,7 @@ _NUMBERS_ONLY = frozenset(("sum", "avg", "stddev", "variance", "median", "percen
 
 def check(query: Query, surroundings: Surroundings) -> None:
     """Raise GqlError with the place of the first thing in the plan that can never have a result."""
-    for root in (*query.memberships, query.root):
+    for root in (*[inner.root for inner in query.sub_queries], query.root):
         _check_operator(root, surroundings)
 
 
@@ -56,6 +56,8 @@ def _check_operator(node: nodes.Operator, surroundings: Surroundings) -> None:
             _check_condition(node.condition, node.columns, surroundings)
         case nodes.Join() if node.condition is not None:
             _check_condition(node.condition, node.columns, surroundings)
+        case nodes.Unnest():
+            _check_unnest(node, surroundings)
         case nodes.Project():
             kinds = _kinds(node.source.columns, surroundings)
             for tree in node.expressions:
@@ -63,6 +65,17 @@ def _check_operator(node: nodes.Operator, surroundings: Surroundings) -> None:
             Values(node.expressions, surroundings, plain_columns(node.source.columns))
         case _:
             pass
+
+
+def _check_unnest(node: nodes.Unnest, surroundings: Surroundings) -> None:
+    kinds = _kinds(node.source.columns, surroundings)
+    kinds.check(node.expression)
+    found = kinds.of(node.expression)
+    if found.kind not in (ARRAY, None):
+        raise _error(f"UNNEST takes a list; {found.column or f'this is {found.kind}'}", node.expression)
+    Values([node.expression], surroundings, plain_columns(node.source.columns))
+    if node.condition is not None:
+        _check_condition(node.condition, node.columns, surroundings)
 
 
 def _check_condition(tree: exp.Expression, columns: nodes.Columns, surroundings: Surroundings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlglot import exp
 
 from geode_client.conditions.rows import VIRTUAL_COLUMNS
-from geode_client.grammar.unparse import unparse_expression
+from geode_client.grammar.unparse_expressions import unparse_expression
 from geode_client.query.operators import Columns
 
 # What needs no brackets when it is put in the place of a column.
@@ -43,6 +43,11 @@ def position_of(node: exp.Expression) -> int | None:
 def is_pending(node: exp.Expression) -> bool:
     """Whether a node reads a column whose place is not known yet."""
     return isinstance(node, exp.Column) and node.table == _PENDING
+
+
+def source_of(node: exp.Expression) -> int:
+    """The number of the source whose column a pending reference reads."""
+    return int(node.name.partition(".")[0])
 
 
 def bare(node: exp.Expression) -> exp.Expression:
@@ -152,9 +157,18 @@ def conjunction(parts: Sequence[exp.Expression]) -> exp.Expression | None:
     return made
 
 
-def has_membership(tree: exp.Expression) -> bool:
-    """Whether the expression asks for a value in the rows of a sub-query."""
-    return any(node.args.get("query") is not None for node in tree.find_all(exp.In))
+def sub_query(number: int, written: exp.Expression) -> exp.Expression:
+    """A node that stands for what sub-query `number` gave: one value, or whether it has rows. It keeps the text and the
+    place of what was written there."""
+    made = exp.Subquery(this=exp.Var(this=str(number)))
+    made.meta["text"] = written.meta.get("text") or unparse_expression(written)
+    made.meta["span"] = written.meta.get("span")
+    return made
+
+
+def has_sub_query(tree: exp.Expression) -> bool:
+    """Whether the expression needs the result of a sub-query."""
+    return any(isinstance(node, exp.Subquery) or node.args.get("query") is not None for node in tree.walk())
 
 
 def shown(tree: exp.Expression, columns: Columns) -> str:
@@ -164,6 +178,8 @@ def shown(tree: exp.Expression, columns: Columns) -> str:
         if isinstance(node, exp.In) and isinstance(node.args.get("query"), exp.Var):
             query = exp.Paren(this=exp.Var(this=f"sub-query {node.args['query'].name}"))
             return exp.In(this=replaced(node.this, made), query=query)
+        if isinstance(node, exp.Subquery) and isinstance(node.this, exp.Var):
+            return exp.Paren(this=exp.Var(this=f"sub-query {node.this.name}"))
         position = position_of(node)
         if position is None:
             return None

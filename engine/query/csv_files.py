@@ -438,6 +438,6 @@ def _unique(head: Sequence[str]) -> list[str]:
 
 
 def _type_text(kind: TypeNode) -> str:
-    from geode_client.grammar.unparse import type_text
+    from geode_client.grammar.written import type_text
 
     return type_text(kind)

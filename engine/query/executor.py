@@ -12,11 +12,12 @@ from geode_client.catalog import Topic
 from geode_client.errors import GeodeError, GqlError, TopicNotFound, Unsupported
 from geode_client.grammar import ast
 from geode_client.grammar.names import is_pattern
-from geode_client.grammar.unparse import create_topic, literal, type_text
-from geode_client.query import analyzing, copying, grouping, judging, loading, plan, system
+from geode_client.grammar.unparse import create_topic
+from geode_client.grammar.written import literal, type_text
+from geode_client.query import analyzing, copying, grouping, insertion, judging, loading, plan, system
 from geode_client.query.measuring import Measures
 from geode_client.query.planner import covers
-from geode_client.query.result import Result, counted
+from geode_client.query.result import Result, counted, unique_names
 from geode_client.query.transacting import Transacting
 from geode_client.units import format_duration
 from geode_client.values import compare, equal
@@ -91,6 +92,8 @@ class Executor:
                 return Result(("create_statement",), [(create_statement(topic) + ";",)])
             case plan.CopyFrom() | plan.CopyTo() | plan.CopyBetween():
                 return await self._copy(node)
+            case plan.CopyQuery() | plan.InsertQuery():
+                return await self._rows_elsewhere(node)
             case plan.Assert():
                 return await self._assert(node)
             case plan.TestFilter():
@@ -196,6 +199,37 @@ class Executor:
         duplicates = f", {receipt.duplicates} known already" if receipt.duplicates else ""
         due = f", due in {format_duration(batch.delay_us)}" if batch.delay_us and receipt.count else ""
         return Result(message=f"{counted(receipt.count, 'message')} published to {node.topic}{duplicates}{due}")
+
+    async def _rows_elsewhere(self, node: plan.CopyQuery | plan.InsertQuery) -> Result:
+        return await (self._copy_query(node) if isinstance(node, plan.CopyQuery) else self._insert_query(node))
+
+    async def _copy_query(self, node: plan.CopyQuery) -> Result:
+        columns, found = await self._runner().run(node.query)
+        names = unique_names(columns)
+        size = await copying.copy_rows(names, found.columns, found.count, node.path, node.options, self._progress)
+        message = f"{counted(found.count, 'row')} ({size} bytes) copied to {node.path}"
+        return Result(message=message, notices=node.query.notices)
+
+    async def _insert_query(self, node: plan.InsertQuery) -> Result:
+        """All rows are there before the first one is stored: what is inserted is not read again."""
+        columns, found = await self._runner().run(node.query)
+        names = columns if node.names is None else node.names
+        joined = self._transacting is not None and self._transacting.is_open
+        if not joined:
+            await self._ensure_topic(node.topic)
+        stored = duplicates = 0
+        for messages in insertion.messages(names, found):
+            batch = OutgoingBatch(node.topic, messages)
+            if joined:
+                assert self._transacting is not None
+                await self._transacting.publish(batch)
+                stored += len(messages)
+            else:
+                receipt = await self._broker.publish_batch(batch)
+                stored, duplicates = stored + receipt.count, duplicates + receipt.duplicates
+        known = f", {duplicates} known already" if duplicates else ""
+        done = f"to {node.topic}, stored at COMMIT" if joined else f"published to {node.topic}{known}"
+        return Result(message=f"{counted(stored, 'message')} {done}", notices=node.query.notices)
 
     async def _subscribe(self, node: plan.Subscribe) -> Result:
         if not is_pattern(node.request.pattern):

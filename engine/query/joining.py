@@ -9,6 +9,7 @@ from typing import Any
 from geode_client.query.batches import ROWS_AT_ONCE, Batch, Vector
 from geode_client.query.group_keys import is_own_key
 from geode_client.query.membership import join_key
+from geode_client.query.operators import JoinKind
 from geode_client.values import finer_digits, parse_timestamp, parse_uuid
 
 Places = list[int]
@@ -87,28 +88,28 @@ def _keys(columns: Sequence[Vector]) -> list[Any]:
 
 
 class Joiner:
-    """Pairs left batches with the kept right rows. `holds` gives the places of a batch of pairs that stay."""
+    """Pairs left batches with the kept right rows. `holds` gives the places of a batch of pairs that stay; `kind` says which
+    rows come without a partner too."""
 
     def __init__(
         self,
         right: Batch,
-        table: HashTable | None,
         holds: Callable[[Batch], Sequence[int]] | None,
-        *,
-        outer: bool,
+        kind: JoinKind,
     ) -> None:
         self._right = right
-        self._table = table
         self._holds = holds
-        self._outer = outer
+        self._kind = kind
+        self._met = bytearray(right.count if kind.keeps_right else 0)
+        self._matched: set[int] = set()
 
-    def pairs(self, batch: Batch, keys: Sequence[Vector]) -> Iterator[Batch]:
-        """The joined rows of a left batch, in its order, some at a time."""
-        partners = None if self._table is None else self._table.partners(keys)
+    def pairs(self, batch: Batch, partners: Sequence[Sequence[int]] | None) -> Iterator[Batch]:
+        """The joined rows of a left batch, in its order, some at a time. `partners` are for each left row the places of the
+        right rows it may be joined with; None: all."""
         everything = range(self._right.count)
         lefts: Places = []
         rights: Places = []
-        self._matched: set[int] = set()
+        self._matched = set()
         finished = 0
         for place in range(batch.count):
             found: Sequence[int] = everything if partners is None else partners[place]
@@ -121,6 +122,12 @@ class Joiner:
                     lefts, rights, finished = [], [], place
         yield self._some(batch, lefts, rights, range(finished, batch.count))
 
+    def lonely(self, left_width: int) -> Iterator[Batch]:
+        """The right rows that no left row met, where they are wanted; asked after the last pairs."""
+        places = [place for place, met in enumerate(self._met) if not met]
+        for part in self._right.take(places).parts() if places else ():
+            yield Batch([*[[None] * part.count for _ in range(left_width)], *part.columns], part.count)
+
     def _some(self, batch: Batch, lefts: Places, rights: Places, finished: range) -> Batch:
         """Some pairs that stay; and of the left rows of which all partners were seen, those without any."""
         pairs = Batch(
@@ -131,7 +138,10 @@ class Joiner:
             len(lefts),
         )
         kept = range(pairs.count) if self._holds is None else self._holds(pairs)
-        if not self._outer:
+        if self._kind.keeps_right:
+            for place in kept:
+                self._met[rights[place]] = 1
+        if not self._kind.keeps_left:
             return pairs.take(kept)
         self._matched.update(lefts[place] for place in kept)
         lonely = [place for place in finished if place not in self._matched]
@@ -148,6 +158,18 @@ class Joiner:
             ],
             len(chosen),
         )
+
+
+def elements(lists: Vector) -> tuple[Batch, list[Sequence[int]]]:
+    """The elements of all lists as one column, and for each list their places; what is no list has none."""
+    found: list[Any] = []
+    places: list[Sequence[int]] = []
+    for value in lists:
+        first = len(found)
+        if value.__class__ is list:
+            found += value
+        places.append(range(first, len(found)))
+    return Batch([found], len(found)), places
 
 
 def _left(pair: tuple[int, int]) -> int:

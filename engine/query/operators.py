@@ -6,6 +6,7 @@ position (columns.py); the `outputs` of a scan read messages. `source`, or `left
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from geode_client.catalog import Topic
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of an operator's rows. `type` is what a schema declares; `spread`: it holds whole messages, whose fields
-    become columns when the query ends. `plain`: its values are JSON as it came, so never times or decimals."""
+    become columns when the query ends, without those `omitted`. `plain`: its values are JSON as it came, so never times
+    or decimals."""
 
     name: str
     type: TypeNode | None = None
     spread: bool = False
     plain: bool = False
+    omitted: tuple[str, ...] = ()
 
 
 Columns = tuple[Column, ...]
@@ -202,9 +205,26 @@ class Project:
         return (self.source,)
 
 
+class JoinKind(StrEnum):
+    """Which rows of a join come without a partner too, with NULLs in its place."""
+
+    INNER = "Join"
+    LEFT = "LeftJoin"
+    RIGHT = "RightJoin"
+    FULL = "FullJoin"
+
+    @property
+    def keeps_left(self) -> bool:
+        return self in (JoinKind.LEFT, JoinKind.FULL)
+
+    @property
+    def keeps_right(self) -> bool:
+        return self in (JoinKind.RIGHT, JoinKind.FULL)
+
+
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Pairs of rows for which `condition` is TRUE; `outer`: a left row without a partner comes once, with NULLs.
+    """Pairs of rows for which `condition` is TRUE (None: all), and by `kind` rows without a partner.
 
     Expressions read the columns of `left` and then of `right`. `keys` are pairs of expressions, one for each side (the
     right one counts from its own first column), that have to be equal: partners are found by hash.
@@ -213,7 +233,7 @@ class Join:
     left: "Operator"
     right: "Operator"
     condition: "exp.Expression | None"
-    outer: bool = False
+    kind: JoinKind = JoinKind.INNER
     keys: tuple[tuple["exp.Expression", "exp.Expression"], ...] = ()
 
     @property
@@ -224,13 +244,61 @@ class Join:
         from geode_client.query.columns import shown
 
         on = [f"{shown(a, self.left.columns)} = {shown(b, self.right.columns)}" for a, b in self.keys]
-        word = ("HashLeftJoin" if self.outer else "HashJoin") if on else ("LeftJoin" if self.outer else "Join")
         also = [] if self.condition is None else [shown(self.condition, self.columns)]
-        return f"{word} on {' AND '.join([*on, *also]) or 'every pair'}"
+        return f"{'Hash' if on else ''}{self.kind} on {' AND '.join([*on, *also]) or 'every pair'}"
 
     @property
     def children(self) -> "tuple[Operator, ...]":
         return (self.left, self.right)
+
+
+@dataclass(frozen=True, slots=True)
+class Unnest:
+    """Each row once for every element of the list that `expression` gives, with the element as one more column.
+
+    Rows stay for which `condition`, which may read the element, is TRUE; `outer`: a row without any comes once, with NULL.
+    """
+
+    source: "Operator"
+    expression: "exp.Expression"
+    column: Column
+    condition: "exp.Expression | None" = None
+    outer: bool = False
+
+    @property
+    def columns(self) -> Columns:
+        return (*self.source.columns, self.column)
+
+    def text(self) -> str:
+        from geode_client.query.columns import shown
+
+        on = "" if self.condition is None else f" on {shown(self.condition, self.columns)}"
+        word = "Unnest or NULL" if self.outer else "Unnest"
+        return f"{word} {shown(self.expression, self.source.columns)} AS {self.column.name}{on}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.source,)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The rows of sub-query `number`, which ran first: a common table that is read more than once.
+
+    `fields` are for each column the fields that a schema declares of the messages in it.
+    """
+
+    name: str
+    number: int
+    columns: Columns
+    fields: tuple[tuple[str, ...], ...]
+
+    def text(self) -> str:
+        return f"Shared {self.name} (sub-query {self.number})"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +317,16 @@ class Call:
     where: int | None = None
 
     @property
+    def values(self) -> tuple[int, ...]:
+        """The columns of its values: the argument, the other arguments, what brings them into an order."""
+        if self.argument is None:
+            return ()
+        return (self.argument, *self.more, *[key.position for key in self.order])
+
+    @property
     def columns(self) -> tuple[int, ...]:
         """All columns that it reads."""
-        found = (self.argument, *self.more, *[key.position for key in self.order], self.where)
-        return tuple(position for position in found if position is not None)
+        return self.values if self.where is None else (*self.values, self.where)
 
     def moved(self, places: Mapping[int, int]) -> "Call":
         """The same over other positions."""
@@ -285,10 +359,54 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowCall:
+    """One function over a window: an aggregate (`call`), or another one of `arguments`, which are columns of the source."""
+
+    function: str
+    arguments: tuple[int, ...] = ()
+    call: Call | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The source rows, sorted, with the results of `calls` as more columns.
+
+    The rows of a partition, which agree in the columns `partition`, are taken together, in the order `order`. An aggregate
+    is over the rows of the partition up to the current one and its peers; without an order over all of them.
+    """
+
+    source: "Operator"
+    partition: tuple[int, ...]
+    order: "tuple[SortKey, ...]"
+    calls: tuple[WindowCall, ...]
+    results: Columns
+
+    @property
+    def columns(self) -> Columns:
+        return (*self.source.columns, *self.results)
+
+    def text(self) -> str:
+        parts = [f"Window {', '.join(names(self.results))}"]
+        if self.partition:
+            parts.append(f"by {', '.join(self.columns[position].name for position in self.partition)}")
+        if self.order:
+            parts.append(f"in order of {', '.join(key.text(self.columns) for key in self.order)}")
+        return " ".join(parts)
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.source,)
+
+
+@dataclass(frozen=True, slots=True)
 class SortKey:
     position: int
     descending: bool = False
     nulls_first: bool = False
+
+    def text(self, columns: Columns) -> str:
+        """The key with the name of its column."""
+        return f"{columns[self.position].name}{' desc' * self.descending}{' nulls first' * self.nulls_first}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,10 +422,7 @@ class Sort:
         return self.source.columns
 
     def text(self) -> str:
-        shown = [
-            f"{self.columns[key.position].name}{' desc' * key.descending}{' nulls first' * key.nulls_first}"
-            for key in self.keys
-        ]
+        shown = [key.text(self.columns) for key in self.keys]
         return f"{'Sort' if self.limit is None else f'Top {self.limit}'} by {', '.join(shown)}"
 
     @property
@@ -346,6 +461,40 @@ class Union:
     @property
     def children(self) -> "tuple[Operator, ...]":
         return self.sources
+
+
+@dataclass(frozen=True, slots=True)
+class Except:
+    """The different rows of `left` that `right` does not have; `every`: each row of `right` takes one equal row away."""
+
+    left: "Operator"
+    right: "Operator"
+    columns: Columns
+    every: bool = False
+
+    def text(self) -> str:
+        return f"Except{' all' * self.every}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True, slots=True)
+class Intersect:
+    """The different rows of `left` that `right` has as well; `every`: each as often as both have it."""
+
+    left: "Operator"
+    right: "Operator"
+    columns: Columns
+    every: bool = False
+
+    def text(self) -> str:
+        return f"Intersect{' all' * self.every}"
+
+    @property
+    def children(self) -> "tuple[Operator, ...]":
+        return (self.left, self.right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,13 +543,18 @@ Operator = (
     | SystemScan
     | OwnTableScan
     | OneRow
+    | Shared
     | Filter
     | Project
     | Join
+    | Unnest
     | Aggregate
+    | Window
     | Sort
     | Distinct
     | Union
+    | Except
+    | Intersect
     | Limit
     | Spread
 )

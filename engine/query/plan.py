@@ -5,6 +5,7 @@ Statements that do one thing (create, publish, subscribe …) are one node. A SE
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from geode_client.broker import FromBeginning, FromEnd, FromOffset, FromTime, StartPosition, SubscriptionRequest
@@ -14,6 +15,7 @@ from geode_client.conditions import Condition
 from geode_client.conditions.protocol import ConditionLike
 from geode_client.conditions.requirements import OneOf, Path, Within, leaves
 from geode_client.grammar import ast
+from geode_client.grammar.source import Span
 from geode_client.grammar.unparse import column as column_text
 from geode_client.query.exporting import WriteOptions
 from geode_client.query.loading import LoadOptions
@@ -270,6 +272,38 @@ class CopyTo:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyQuery:
+    """The rows of a query to a file."""
+
+    query: "Query"
+    path: str
+    options: WriteOptions = WriteOptions()
+
+    def text(self) -> str:
+        return f"CopyQuery to {self.path!r}"
+
+    @property
+    def children(self) -> "tuple[Operator | SubQuery, ...]":
+        return self.query.children
+
+
+@dataclass(frozen=True, slots=True)
+class InsertQuery:
+    """A message for each row of a query, with the fields `names` (None: the columns of the query)."""
+
+    topic: str
+    names: tuple[str, ...] | None
+    query: "Query"
+
+    def text(self) -> str:
+        return f"InsertQuery into {self.topic}"
+
+    @property
+    def children(self) -> "tuple[Operator | SubQuery, ...]":
+        return self.query.children
+
+
+@dataclass(frozen=True, slots=True)
 class CopyFrom:
     topic: str
     path: str
@@ -355,12 +389,38 @@ class Missing:
 
 
 # ── queries ──
+class SubQueryKind(StrEnum):
+    """What an expression or a FROM makes of a sub-query."""
+
+    MEMBERS = "the values of IN"
+    VALUE = "one value"
+    EXISTS = "whether there is a row"
+    ROWS = "a common table"
+
+
+@dataclass(frozen=True, slots=True)
+class SubQuery:
+    """A query that runs before the one that it is part of; its number is its place in `Query.sub_queries`."""
+
+    kind: SubQueryKind
+    root: Operator
+    number: int = 0
+    span: Span | None = None
+
+    def text(self) -> str:
+        return f"Sub-query {self.number}: {self.kind}"
+
+    @property
+    def children(self) -> tuple[Operator, ...]:
+        return (self.root,)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A SELECT: its operators, and those of the sub-queries after IN, which run first."""
+    """A SELECT: its operators, and the sub-queries, which run first, each after those that it needs."""
 
     root: Operator
-    memberships: tuple[Operator, ...] = ()
+    sub_queries: tuple[SubQuery, ...] = ()
     notices: tuple[str, ...] = ()
 
     def text(self) -> str:
@@ -368,22 +428,7 @@ class Query:
 
     @property
     def children(self) -> "tuple[Operator | SubQuery, ...]":
-        return (self.root, *[SubQuery(number, inner) for number, inner in enumerate(self.memberships)])
-
-
-@dataclass(frozen=True, slots=True)
-class SubQuery:
-    """What EXPLAIN shows of a sub-query after IN."""
-
-    number: int
-    root: Operator
-
-    def text(self) -> str:
-        return f"Sub-query {self.number}"
-
-    @property
-    def children(self) -> tuple[Operator, ...]:
-        return (self.root,)
+        return (self.root, *self.sub_queries)
 
 
 Plan = (
@@ -406,6 +451,8 @@ Plan = (
     | Describe
     | ShowCreate
     | CopyTo
+    | CopyQuery
+    | InsertQuery
     | CopyFrom
     | CopyBetween
     | Assert

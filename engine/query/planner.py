@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from geode_client import options
 from geode_client.broker import Broker
 from geode_client.catalog import AddColumn, Delivery, Rename, SetDelivery, SetOptions, TopicDefinition, changed
-from geode_client.errors import GqlError, TopicNotFound
+from geode_client.errors import GqlError, TopicNotFound, did_you_mean
 from geode_client.grammar import ast
 from geode_client.grammar.ast import ParameterReference
 from geode_client.grammar.names import is_pattern, matches
@@ -81,6 +81,8 @@ class Planner:
             case ast.Insert(topic_name, columns, rows):
                 made = tuple(dict(zip(columns, map(self._bound, row), strict=True)) for row in rows)
                 return nodes.Publish(topic_name, made)
+            case ast.InsertQuery() | ast.CopyQuery():
+                return await self._rows_elsewhere(statement)
             case ast.Subscribe():
                 return await self._subscribe(statement)
             case ast.Select(query):
@@ -183,7 +185,7 @@ class Planner:
             **self._start(statement.start, statement.span),
         )
         timeout_us = None if statement.timeout is None else parse_duration_us(statement.timeout)
-        notices = () if condition is None else condition.notices
+        notices = () if condition is None else await self._notices(statement.pattern, condition)
         timeout_seconds = None if timeout_us is None else timeout_us / 1e6
         return nodes.Subscribe(request, statement.limit, timeout_seconds, statement.follow is True, notices)
 
@@ -203,6 +205,22 @@ class Planner:
         from geode_client.query.scope import over_letters
 
         return await self._condition(over_letters(tree), None)
+
+    async def _notices(self, pattern: str, condition: "Condition") -> tuple[str, ...]:
+        """What a person should know of a condition: also which of its fields no recent message has."""
+        from geode_client.query.recent import RecentFields
+
+        try:
+            topics = await self._broker.topics(pattern) if is_pattern(pattern) else [await self._broker.topic(pattern)]
+        except TopicNotFound:
+            return condition.notices
+        fields = await RecentFields(self._broker).of(topics)
+        found = dict.fromkeys(condition.notices)
+        for name in dict.fromkeys(str(steps[0]) for steps in condition.field_steps):
+            if fields is not None and name not in fields and not any(f" {name}" in notice for notice in found):
+                hint = did_you_mean(name, fields)
+                found[f"no recent message of {pattern} has a field {name}" + (f": {hint}" if hint else "")] = None
+        return tuple(found)
 
     async def _group(self, statement: GroupStatement) -> nodes.Plan:
         match statement:
@@ -293,6 +311,24 @@ class Planner:
         from geode_client.query.selecting import SelectPlanner
 
         return await SelectPlanner(self._broker, self._parameters).query(tree)
+
+    async def _rows_elsewhere(self, statement: ast.InsertQuery | ast.CopyQuery) -> nodes.Plan:
+        if isinstance(statement, ast.CopyQuery):
+            options = write_options(statement.path, self._entries(statement.options))
+            return nodes.CopyQuery(await self._query(statement.query), statement.path, options)
+        return await self._insert_query(statement.topic, statement.columns, statement.query)
+
+    async def _insert_query(self, topic: str, names: tuple[str, ...] | None, tree: Any) -> nodes.InsertQuery:
+        query = await self._query(tree)
+        columns = query.root.columns
+        if names is not None and (len(names) != len(columns) or any(column.spread for column in columns)):
+            given = "*" if any(column.spread for column in columns) else f"{len(columns)} columns"
+            raise GqlError(
+                f"{len(names)} fields are named, and the query gives {given}",
+                span=tree.meta.get("span"),
+                hint="select one value for each field",
+            )
+        return nodes.InsertQuery(topic, names, query)
 
     async def _assert(self, statement: ast.Assert) -> nodes.Assert:
         from geode_client.grammar.unparse import unparse

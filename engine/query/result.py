@@ -51,8 +51,9 @@ class Result:
         return self._rows
 
     def dicts(self) -> list[dict[str, Any]]:
-        """The rows as dictionaries by column."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        """The rows as dictionaries by column; of two columns of one name the second gets a number: x, x_1."""
+        names = unique_names(self.columns)
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
     def scalar(self) -> Any:
         """The one value of a result of one row and one column."""
@@ -72,7 +73,7 @@ class Result:
         values = self._values
         if values is None:
             values = list(zip(*self.rows, strict=True)) if self.rows else [[] for _ in self.columns]
-        return table_of(self.columns, values, self.types)
+        return table_of(unique_names(self.columns), values, self.types)
 
     def __len__(self) -> int:
         return self.count
@@ -112,6 +113,19 @@ class Result:
         )
         more = f"<p>{len(self.rows) - SHOWN_ROWS} more rows</p>" if len(self.rows) > SHOWN_ROWS else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, those that come again with the first number that makes them different."""
+    taken = set(names)
+    found: dict[str, None] = {}
+    for name in names:
+        made, number = name, 0
+        while made in found or (number and made in taken):
+            number += 1
+            made = f"{name}_{number}"
+        found[made] = None
+    return tuple(found)
 
 
 def counted(number: int, noun: str) -> str:

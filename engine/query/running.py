@@ -5,25 +5,28 @@ wanted. What has to keep rows (sorting, grouping, DISTINCT, the right side of a 
 when its bound is reached.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, assert_never
 
 from geode_client.broker import Broker, ScanRequest
 from geode_client.clock import now_us
 from geode_client.conditions.zones import ScanCounts
+from geode_client.errors import GqlError
 from geode_client.grammar.ast import TypeNode
 from geode_client.query import operators as nodes
 from geode_client.query import system
 from geode_client.query.aggregates import Groups
 from geode_client.query.batches import ROWS_AT_ONCE, Batch, Bounds, Kept, Pace, Vector, joined
 from geode_client.query.group_keys import group_keys
-from geode_client.query.joining import HashTable, Joiner
+from geode_client.query.joining import HashTable, Joiner, elements
 from geode_client.query.measuring import Measures
 from geode_client.query.membership import Membership
-from geode_client.query.plan import Query
+from geode_client.query.plan import Query, SubQuery, SubQueryKind
+from geode_client.query.row_sets import RowSet
 from geode_client.query.sorting import Sorter
 from geode_client.query.vectors import Fields, Places, Surroundings, Values
+from geode_client.query.windows import Windows
 
 Batches = AsyncIterator[Batch]
 
@@ -42,18 +45,41 @@ class Runner:
         self._bounds = bounds or Bounds()
         self._measures = measures
         self._memberships: dict[str, Membership] = {}
-        self._surroundings = Surroundings(parameters, self._memberships)
+        self._values: dict[str, Any] = {}
+        self._shared: dict[int, Batch] = {}
+        self._surroundings = Surroundings(parameters, self._memberships, self._values)
         self._pace = Pace()
         self._spread_names: tuple[str, ...] | None = None
 
     async def run(self, query: Query) -> tuple[tuple[str, ...], Batch]:
         """All rows of a query, and the names of its columns."""
-        for number, inner in enumerate(query.memberships):
-            found = await self._collected(inner, "IN (SELECT …)")
-            self._memberships[str(number)] = Membership(found.columns[0])
+        for inner in query.sub_queries:
+            await self._run_first(inner)
         result = await self._collected(query.root, "the result")
         columns = nodes.names(query.root.columns) if self._spread_names is None else self._spread_names
         return columns, result
+
+    async def _run_first(self, inner: SubQuery) -> None:
+        number = str(inner.number)
+        match inner.kind:
+            case SubQueryKind.MEMBERS:
+                found = await self._collected(inner.root, "IN (SELECT …)")
+                self._memberships[number] = Membership(found.columns[0])
+            case SubQueryKind.ROWS:
+                self._shared[inner.number] = await self._collected(inner.root, "WITH")
+            case SubQueryKind.EXISTS:
+                self._values[number] = (await self._collected(inner.root, "EXISTS (SELECT …)")).count > 0
+            case SubQueryKind.VALUE:
+                found = await self._collected(inner.root, "(SELECT …)")
+                if found.count > 1:
+                    raise GqlError(
+                        "a sub-query that stands for a value gave more than one row",
+                        span=inner.span,
+                        hint="narrow it with WHERE, use an aggregate such as max(…), or write IN (SELECT …)",
+                    )
+                self._values[number] = found.columns[0][0] if found.count else None
+            case _:
+                assert_never(inner.kind)
 
     async def _collected(self, node: nodes.Operator, what: str) -> Batch:
         kept = Kept(what, self._bounds)
@@ -80,20 +106,28 @@ class Runner:
                 return self._own_table(node)
             case nodes.OneRow():
                 return self._one_row()
+            case nodes.Shared():
+                return self._rows_of(node)
             case nodes.Filter():
                 return self._filter(node)
             case nodes.Project():
                 return self._project(node)
             case nodes.Join():
                 return self._join(node)
+            case nodes.Unnest():
+                return self._unnest(node)
             case nodes.Aggregate():
                 return self._aggregate(node)
+            case nodes.Window():
+                return self._window(node)
             case nodes.Sort():
                 return self._sort(node)
             case nodes.Distinct():
                 return self._distinct(node)
             case nodes.Union():
                 return self._union(node)
+            case nodes.Except() | nodes.Intersect():
+                return self._compared(node)
             case nodes.Limit():
                 return self._limit(node)
             case nodes.Spread():
@@ -126,6 +160,10 @@ class Runner:
             rows = found.rows[at : at + ROWS_AT_ONCE]
             yield Batch(list(zip(*rows, strict=True)), len(rows))
             await self._pace.breathe()
+
+    async def _rows_of(self, node: nodes.Shared) -> Batches:
+        for batch in self._shared[node.number].parts():
+            yield batch
 
     async def _scan(self, node: nodes.Scan) -> Batches:
         if node.limit == 0 or not node.topics:
@@ -204,17 +242,60 @@ class Runner:
         right = await self._collected(node.right, "the right side of JOIN")
         values = Values([key for _, key in node.keys], self._surroundings, plain_columns(node.right.columns))
         table = HashTable(values.of(right.columns, right.count)) if node.keys else None
-        holds = None
-        if node.condition is not None:
-            places = Places(node.condition, self._surroundings, plain_columns(node.columns))
-            holds = lambda pairs: places.of(pairs.columns, pairs.count)
-        joiner = Joiner(right, table, holds, outer=node.outer)
+        joiner = Joiner(right, self._holding(node), node.kind)
         left_keys = Values([key for key, _ in node.keys], self._surroundings, plain_columns(node.left.columns))
         async with aclosing(self._inputs(node.left)) as batches:  # type: ignore[type-var]
             async for batch in batches:
-                for pairs in joiner.pairs(batch, left_keys.of(batch.columns, batch.count)):
+                partners = None if table is None else table.partners(left_keys.of(batch.columns, batch.count))
+                for pairs in joiner.pairs(batch, partners):
                     yield pairs
                     await self._pace.breathe()
+        for batch in joiner.lonely(len(node.left.columns)):
+            yield batch
+
+    def _holding(self, node: nodes.Join | nodes.Unnest) -> Callable[[Batch], Sequence[int]] | None:
+        if node.condition is None:
+            return None
+        places = Places(node.condition, self._surroundings, plain_columns(node.columns))
+        return lambda pairs: places.of(pairs.columns, pairs.count)
+
+    async def _unnest(self, node: nodes.Unnest) -> Batches:
+        values = Values([node.expression], self._surroundings, plain_columns(node.source.columns))
+        holds = self._holding(node)
+        kind = nodes.JoinKind.LEFT if node.outer else nodes.JoinKind.INNER
+        async with aclosing(self._inputs(node.source)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                found, places = elements(values.of(batch.columns, batch.count)[0])
+                for pairs in Joiner(found, holds, kind).pairs(batch, places):
+                    yield pairs
+                    await self._pace.breathe()
+
+    async def _compared(self, node: nodes.Except | nodes.Intersect) -> Batches:
+        """EXCEPT and INTERSECT: the right rows are counted by their keys, then the left ones stream."""
+        kept = Kept("EXCEPT" if isinstance(node, nodes.Except) else "INTERSECT", self._bounds)
+        rows = RowSet(node.every)
+        async with aclosing(self._inputs(node.right)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                kept.add(batch.take(rows.count(batch)))
+        async with aclosing(self._inputs(node.left)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                found = batch.take(rows.without(batch) if isinstance(node, nodes.Except) else rows.shared(batch))
+                if not node.every:
+                    kept.add(found)
+                yield found
+
+    async def _window(self, node: nodes.Window) -> Batches:
+        kept = Kept("OVER", self._bounds)
+        windows = Windows(node, kept)
+        async with aclosing(self._inputs(node.source)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                for part in batch.parts():
+                    windows.add(part)
+                    await self._pace.breathe()
+        for made in windows.results():
+            if made is not None:
+                yield made
+            await self._pace.breathe()
 
     async def _aggregate(self, node: nodes.Aggregate) -> Batches:
         groups = Groups(node, Kept("GROUP BY" if node.keys else "COUNT(DISTINCT …)", self._bounds))
@@ -262,7 +343,7 @@ class Runner:
         kept = Kept("SELECT *", self._bounds)
         batches: list[Batch] = []
         fields = {
-            position: _FieldNames(declared)
+            position: _FieldNames(declared, column.omitted)
             for (position, column), declared in zip(enumerate(node.source.columns), node.declared, strict=True)
             if column.spread
         }
@@ -289,8 +370,9 @@ class Runner:
 class _FieldNames:
     """Names of the fields of the messages of a column, as they appear."""
 
-    def __init__(self, declared: tuple[str, ...]) -> None:
+    def __init__(self, declared: tuple[str, ...], omitted: tuple[str, ...]) -> None:
         self._names: dict[str, None] = dict.fromkeys(declared)
+        self._omitted = omitted
         self._others = False
 
     def add(self, bodies: Vector) -> None:
@@ -304,7 +386,8 @@ class _FieldNames:
 
     def names(self) -> tuple[str, ...]:
         """The names; a message that is no object stands in a column `value`."""
-        return (*self._names, *(["value"] if self._others and "value" not in self._names else []))
+        names = (*self._names, *(["value"] if self._others and "value" not in self._names else []))
+        return tuple(name for name in names if name not in self._omitted)
 
 
 def _spread_out(bodies: Vector, names: tuple[str, ...]) -> list[Vector]:

@@ -12,9 +12,17 @@ from typing import Any
 from sqlglot import exp
 
 from geode_client import letters
+from geode_client.catalog import Topic
 from geode_client.conditions import declared
 from geode_client.conditions.fields import EVERY
-from geode_client.conditions.rows import VIRTUAL_COLUMNS, VIRTUAL_TYPES, Step, path_text, steps_of
+from geode_client.conditions.rows import (
+    VIRTUAL_COLUMNS,
+    VIRTUAL_TYPES,
+    Step,
+    has_plain_step,
+    path_text,
+    steps_of,
+)
 from geode_client.errors import GqlError, did_you_mean
 from geode_client.grammar.ast import Scalar, TypeNode
 from geode_client.query import operators as nodes
@@ -25,25 +33,31 @@ NAMES_SHOWN = 30
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A path of a statement: its first name, whether that may be a virtual column, and the steps behind it."""
+    """A path of a statement: its first name, whether that may be a virtual column, and the steps behind it.
+
+    `quoted`: the first name is in quotes, and so always a field. `plain_step`: the first step is a name without quotes,
+    which may be a virtual column where the name before it is a source.
+    """
 
     name: str
     virtual: bool
     steps: tuple[Step, ...]
     span: Any
     quoted: bool = False
+    plain_step: bool = True
 
     @classmethod
     def of(cls, node: exp.Expression) -> "Path":
         head, steps = steps_of(node)
         quoted = bool(head.this.args.get("quoted"))
         virtual = head.name in VIRTUAL_COLUMNS and not quoted
-        return cls(head.name, virtual, tuple(steps), node.meta.get("span"), quoted)
+        return cls(head.name, virtual, tuple(steps), node.meta.get("span"), quoted, has_plain_step(node))
 
     def inside(self) -> "Path":
         """The path without the source in front of it."""
         name = str(self.steps[0])
-        return Path(name, name in VIRTUAL_COLUMNS, self.steps[1:], self.span)
+        virtual = name in VIRTUAL_COLUMNS and self.plain_step
+        return Path(name, virtual, self.steps[1:], self.span, not self.plain_step)
 
     def of_letters(self) -> "Path":
         """The path where it is a column that only dead letters have; else the same."""
@@ -78,20 +92,30 @@ def stepped(node: exp.Expression, steps: Sequence[Step], span: Any) -> exp.Expre
 class Source:
     """Something to select from: a node, how its rows may be called, and its columns so far.
 
-    Of a topic, `node` is a scan, and `outputs` grow as fields are asked for.
+    Of a topic, `node` is a scan, and `outputs` grow as fields are asked for. `name` is what it is called where it has
+    another alias. `unnested`: the list of a row whose elements the source has, as its one column. `merged` are the columns
+    that USING made one with those of other sources.
     """
 
     node: nodes.Operator
     alias: str | None
     number: int = 0
+    name: str | None = None
+    unnested: exp.Expression | None = None
+    merged: frozenset[str] = frozenset()
     columns: list[nodes.Column] = field(default_factory=list)
     outputs: list[exp.Expression] = field(default_factory=list)
     _places: dict[Any, int] = field(default_factory=dict)
 
     @property
+    def topics(self) -> Sequence[Topic]:
+        """The topics that are scanned, where this is a topic or a pattern."""
+        return self.node.topics if isinstance(self.node, nodes.Scan) else ()
+
+    @property
     def types(self) -> Mapping[str, TypeNode]:
         """What the schema of the topic declares; of several topics what all of them declare alike."""
-        return nodes.declared_alike(self.node.topics) if isinstance(self.node, nodes.Scan) else {}
+        return nodes.declared_alike(self.topics)
 
     @property
     def is_topic(self) -> bool:
@@ -128,6 +152,9 @@ class Source:
         for position, column in enumerate(self.columns):
             if column.name == path.name and not column.spread:
                 return stepped(pending(self.number, position, path.span), path.steps, path.span)
+        if self.unnested is not None:
+            # A field of the elements.
+            return stepped(pending(self.number, 0, path.span), (path.name, *path.steps), path.span)
         spread = [position for position, column in enumerate(self.columns) if column.spread]
         if len(spread) == 1:
             return stepped(pending(self.number, spread[0], path.span), (path.name, *path.steps), path.span)
@@ -185,6 +212,19 @@ class Scope:
         self.sources: list[Source] = []
         self.outer = outer
         self.notices: dict[str, None] = {}
+        # What USING joins, by name, and fields of which nothing is known, with the topics that may have them.
+        self.merged: dict[str, exp.Expression] = {}
+        self.doubts: list[tuple[Source, Path]] = []
+        # The last selected value's alias, where it has no AS: it may be a topic whose FROM was forgotten.
+        self.bare_alias: str | None = None
+
+    def before(self, count: int) -> "Scope":
+        """The scope of the first `count` sources, which a join or an UNNEST may read."""
+        made = Scope(self.outer)
+        made.sources = self.sources[:count]
+        made.notices, made.doubts = self.notices, self.doubts
+        made.merged = dict(self.merged)
+        return made
 
     def add(self, source: Source, span: Any) -> None:
         """Add the next source of FROM."""
@@ -215,22 +255,36 @@ class Scope:
 
         def made(node: exp.Expression) -> exp.Expression | None:
             if isinstance(node, exp.Exists):
-                source, path = self._found(Path.of(node.this))
+                source, path = self.found(Path.of(node.this))
                 return source.exists(path)
-            if is_pending(node):
+            if is_pending(node) or isinstance(node, exp.Subquery):
                 return node.copy()
             if isinstance(node, exp.Column | exp.Dot | exp.Bracket):
-                source, path = self._found(Path.of(node))
-                return source.read(path)
+                return node.copy() if is_pending(steps_of(node)[0]) else self._read(Path.of(node))
             return None
 
         return replaced(tree, made)
 
-    def _found(self, path: Path) -> tuple[Source, Path]:
-        if path.steps and isinstance(path.steps[0], str):
-            source = self.called(path.name)
-            if source is not None:
-                return source, self._noticed(source, path.inside())
+    def _read(self, path: Path) -> exp.Expression:
+        merged = self.merged.get(path.name)
+        if merged is None or path.virtual or self._qualifier(path) is not None:
+            source, path = self.found(path)
+            return source.read(path)
+        if path.steps and not is_pending(merged):
+            raise GqlError(
+                f"{path.text} may be of several sources", span=path.span, hint="name the source in front of it"
+            )
+        return stepped(merged.copy(), path.steps, path.span)
+
+    def _qualifier(self, path: Path) -> Source | None:
+        """The source that the first name of a path is."""
+        return self.called(path.name) if path.steps and isinstance(path.steps[0], str) else None
+
+    def found(self, path: Path) -> tuple[Source, Path]:
+        """The source of a path, and the path inside of it; raises GqlError where there is none, or more than one."""
+        source = self._qualifier(path)
+        if source is not None:
+            return source, self._noticed(source, path.inside())
         knowing = [source for source in self.sources if source.knows(path)]
         if len(knowing) > 1:
             raise self._ambiguous(path, knowing)
@@ -243,17 +297,33 @@ class Scope:
         if len(knowing) > 1:
             raise self._ambiguous(path, knowing)
         if not knowing:
-            raise unknown(path, [name for source in self.sources for name in source.known_names()])
+            raise self._unknown(path)
         return knowing[0], self._noticed(knowing[0], path)
 
     def _noticed(self, source: Source, path: Path) -> Path:
         """The path as the source means it; a notice where a schema does not name the field, which may be misspelt."""
         path = source.meant(path)
         types = source.types
-        if types and not path.virtual and path.name not in types:
-            hint = did_you_mean(path.name, types)
+        if path.virtual or path.name in types or not source.is_topic:
+            return path
+        if types:
+            hint = as_text(path.name) if path.quoted else did_you_mean(path.name, types)
             self.notices[f"the schema has no column {path.name}" + (f": {hint}" if hint else "")] = None
+        self.doubts.append((source, path))
         return path
+
+    def _unknown(self, path: Path) -> GqlError:
+        renamed = next((source for source in self.sources if path.steps and source.name == path.name), None)
+        if renamed is not None:
+            return beside_its_alias(path, renamed)
+        if path.quoted and not path.steps:
+            return GqlError(f"there is no column {path.text}", span=path.span, hint=as_text(path.name))
+        if not self.sources:
+            hint = (
+                f"is FROM missing? … FROM {self.bare_alias}" if self.bare_alias else "name a topic: SELECT … FROM topic"
+            )
+            return GqlError(f"there is no column {path.text}: the query has no FROM", span=path.span, hint=hint)
+        return unknown(path, [name for source in self.sources for name in source.known_names()])
 
     def _ambiguous(self, path: Path, sources: Sequence[Source]) -> GqlError:
         named = [source.alias for source in sources if source.alias is not None]
@@ -272,6 +342,20 @@ def over_letters(tree: exp.Expression) -> exp.Expression:
         return None
 
     return replaced(tree, made)
+
+
+def as_text(name: str) -> str:
+    """The hint for a name in double quotes that may be meant as a text."""
+    return f"text is in single quotes: '{name}'"
+
+
+def beside_its_alias(path: Path, source: Source) -> GqlError:
+    """The error for the name of a topic that has an alias."""
+    return GqlError(
+        f"{source.name} is called {source.alias} here",
+        span=path.span,
+        hint=f"write {source.alias}.{path.inside().text}",
+    )
 
 
 def unknown(path: Path, known: Sequence[str]) -> GqlError:

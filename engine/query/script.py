@@ -301,7 +301,13 @@ async def _read(live: _Live, listener: Listener) -> None:
 
 def _topics_made(statement: "ast.Statement | GqlError") -> set[str]:
     match statement:
-        case ast.CreateTopic(name=name) | ast.Publish(topic=name) | ast.Insert(topic=name) | ast.CopyFrom(topic=name):
+        case (
+            ast.CreateTopic(name=name)
+            | ast.Publish(topic=name)
+            | ast.Insert(topic=name)
+            | ast.InsertQuery(topic=name)
+            | ast.CopyFrom(topic=name)
+        ):
             return {name}
         case ast.Subscribe(pattern=pattern):
             return {pattern}

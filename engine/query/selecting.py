@@ -1,7 +1,7 @@
 """Planning a SELECT: from its tree to operators, in the order in which SQL defines them.
 
-Sources and joins, WHERE, GROUP BY with aggregates, HAVING, the selected values, DISTINCT, ORDER BY, LIMIT. The plan made
-here is right and simple; rules/ make it quick. Names are resolved in scope.py.
+WITH, sources and joins, WHERE, GROUP BY with aggregates, HAVING, windows, the selected values, DISTINCT, ORDER BY, LIMIT. The
+plan made here is right and simple; rules/ make it quick. Names are resolved in scope.py, sources found in sources.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,232 +10,308 @@ from typing import Any
 
 from sqlglot import exp
 
-from geode_client import letters
-from geode_client.broker import Broker, OwnTable
-from geode_client.catalog import Topic
-from geode_client.conditions import compile_condition
+from geode_client.broker import Broker
+from geode_client.conditions.binding import with_lists
 from geode_client.conditions.parameters import plain_value
-from geode_client.errors import GqlError, TopicNotFound, did_you_mean
-from geode_client.grammar.names import is_pattern
-from geode_client.grammar.unparse import unparse_expression
-from geode_client.query import checking, rules, system
+from geode_client.conditions.rows import VIRTUAL_COLUMNS
+from geode_client.errors import did_you_mean
+from geode_client.grammar.unparse_expressions import unparse_expression
+from geode_client.query import checking, rules
 from geode_client.query import operators as nodes
-from geode_client.query.aggregating import aggregated, in_message_order, refuse_aggregates
-from geode_client.query.columns import bare, placed, position_of, reference
-from geode_client.query.plan import Query
-from geode_client.query.scope import Path, Scope, Source, outermost
+from geode_client.query.aggregating import aggregated, has_aggregate, in_message_order, refuse_aggregates
+from geode_client.query.columns import bare, placed, position_of, reference, sub_query
+from geode_client.query.joins import KINDS, Joined, joined, paired_columns
+from geode_client.query.plan import Query, SubQuery, SubQueryKind
+from geode_client.query.recent import RecentFields
+from geode_client.query.scope import Path, Scope, Source, as_text, beside_its_alias, outermost
+from geode_client.query.sources import Tables, WithTable, WithTables, alias_of, declared_fields, error, renamed
 from geode_client.query.vectors import Surroundings
-from geode_client.replaying import places_of
+from geode_client.query.windowing import refuse_windows, windowed
 
 COUNT_MAX = 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One selected value: as it was written, and what it is called."""
+    """One selected value: as it was written, and what it is called. `omitted`: fields that `*` leaves out."""
 
     tree: exp.Expression
     name: str
     is_alias: bool = False
     spread: bool = False
+    omitted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a query may name: common tables, and the sources of the queries around it, which it cannot read."""
+
+    commons: WithTables
+    outer: frozenset[str] = frozenset()
 
 
 class SelectPlanner:
     """Plans one query, with its sub-queries."""
 
     def __init__(self, broker: Broker, parameters: Mapping[str, Any]) -> None:
-        self._broker = broker
         self._parameters = parameters
-        self._memberships: list[nodes.Operator] = []
+        self._tables = Tables(broker)
+        self._recent = RecentFields(broker)
+        self._sub_queries: list[SubQuery] = []
         self._notices: dict[str, None] = {}
+        # Aliases that a clause of the SELECT at hand has read, and the first such clause.
+        self._by_alias: dict[str, str] = {}
 
     async def query(self, tree: exp.Expression) -> Query:
         """The plan of a query, made quick; raises GqlError with the place of what is wrong."""
-        plain = await self.plain(tree)
-        context = rules.Context(self._parameters)
-        root = rules.optimised(plain.root, context)
-        memberships = tuple(rules.optimised(inner, context) for inner in plain.memberships)
-        return replace(plain, root=root, memberships=memberships)
+        return rules.optimised_query(await self.plain(tree), rules.Context(self._parameters))
 
     async def plain(self, tree: exp.Expression) -> Query:
         """The plan as it follows from the statement, before any rule."""
-        root = await self._plan(tree, frozenset())
+        root = await self._plan(with_lists(tree, self._parameters), Around({}))
         if any(column.spread for column in root.columns):
             distinct = isinstance(tree, exp.Select) and tree.args.get("distinct") is not None
-            spread: nodes.Operator = nodes.Spread(root, _declared_fields(root))
+            spread: nodes.Operator = nodes.Spread(root, declared_fields(root))
             # Messages that differ in what a column does not show are the same row.
             root = nodes.Distinct(spread) if distinct and not isinstance(root, nodes.Limit) else spread
-        query = Query(root, tuple(self._memberships), tuple(self._notices))
+        query = Query(root, tuple(self._sub_queries), tuple(self._notices))
         checking.check(query, Surroundings(self._parameters))
         return query
 
-    async def _plan(self, tree: exp.Expression, outer: frozenset[str]) -> nodes.Operator:
-        if isinstance(tree, exp.Union):
-            return await self._union(tree, outer)
+    async def _plan(self, tree: exp.Expression, around: Around) -> nodes.Operator:
+        around = await self._with(tree, around)
+        if isinstance(tree, exp.SetOperation):
+            return await self._set_operation(tree, around)
         if not isinstance(tree, exp.Select):
-            raise _error("this is no SELECT", tree)
-        return await self._select(tree, outer)
+            raise error("this is no SELECT", tree)
+        return await self._select(tree, around)
 
-    # ── UNION ──
-    async def _union(self, tree: exp.Union, outer: frozenset[str]) -> nodes.Operator:
-        left, right = await self._plan(tree.this, outer), await self._plan(tree.expression, outer)
-        kinds = [[column.spread for column in side.columns] for side in (left, right)]
-        if kinds[0] != kinds[1]:
-            if any(map(any, kinds)):
-                raise _error(
-                    "* stands for whole messages on one side of UNION alone: name the columns", tree.expression
-                )
-            raise _error(
-                f"both sides of UNION need the same columns: {len(kinds[0])} on the left, {len(kinds[1])} on the right",
-                tree.expression,
-            )
-        columns = tuple(
-            replace(a, type=a.type if a.type == b.type else None, plain=a.plain and b.plain)
-            for a, b in zip(left.columns, right.columns, strict=True)
-        )
-        both = (left.sources if isinstance(left, nodes.Union) else (left,), (right,))
-        made: nodes.Operator = nodes.Union((*both[0], *both[1]), columns)
-        if tree.args.get("distinct"):
-            made = nodes.Distinct(made)
-        items = [Item(reference(position), column.name, True) for position, column in enumerate(columns)]
-        scope = Scope(outer)
-        scope.add(Source(made, None, columns=list(columns)), None)
+    # ── WITH ──
+    async def _with(self, tree: exp.Expression, around: Around) -> Around:
+        """Plan the common tables. One that is named once takes the place of its name; one that is named more often runs
+        first, and its rows are kept, so that every reader sees the same."""
+        clause = tree.args.get("with_") or tree.args.get("with")
+        if clause is None:
+            return around
+        commons = dict(around.commons)
+        for cte in clause.expressions:
+            name = cte.args["alias"].this.name
+            root = await self._plan(cte.this, Around(commons, around.outer))
+            columns = tuple(renamed(root.columns, cte))
+            if sum(table.name == name and not table.args.get("db") for table in tree.find_all(exp.Table)) > 1:
+                number = self._run_first(SubQueryKind.ROWS, root)
+                root = nodes.Shared(name, number, columns, declared_fields(root))
+            commons[name] = WithTable(root, columns)
+        return Around(commons, around.outer)
+
+    def _run_first(self, kind: SubQueryKind, root: nodes.Operator, span: Any = None) -> int:
+        number = len(self._sub_queries)
+        self._sub_queries.append(SubQuery(kind, root, number, span))
+        return number
+
+    # ── UNION, EXCEPT, INTERSECT ──
+    async def _set_operation(self, tree: exp.SetOperation, around: Around) -> nodes.Operator:
+        made = await self._combined(tree, around)
+        items = [Item(reference(position), column.name, True) for position, column in enumerate(made.columns)]
         order = _ordered(tree)
         if order:
-            sorts = [placed(scope.resolved(item.this), [0]) for item in order]
-            made = self._arranged(tree, made, items, [item.tree for item in items], order, sorts)
+            await self._plan_sub_queries(order, around)
+            scope = Scope(around.outer)
+            scope.add(Source(made, None, columns=list(made.columns)), None)
+            sorts = [placed(scope.resolved(item.this), [0]) for item in _ordered(tree)]
+            refuse_windows(sorts, "ORDER BY of a set operation")
+            made = self._arranged(tree, made, items, [item.tree for item in items], _ordered(tree), sorts)
         return self._limited(tree, made)
 
+    async def _combined(self, tree: exp.SetOperation, around: Around) -> nodes.Operator:
+        left, right = await self._plan(tree.this, around), await self._plan(tree.expression, around)
+        columns = paired_columns(tree, left, right)
+        distinct = bool(tree.args.get("distinct"))
+        match tree:
+            case exp.Except():
+                return nodes.Except(left, right, columns, not distinct)
+            case exp.Intersect():
+                return nodes.Intersect(left, right, columns, not distinct)
+            case _:
+                first = left.sources if isinstance(left, nodes.Union) else (left,)
+                made = nodes.Union((*first, right), columns)
+                return nodes.Distinct(made) if distinct else made
+
     # ── SELECT ──
-    async def _select(self, tree: exp.Select, outer: frozenset[str]) -> nodes.Operator:
-        scope = Scope(outer)
-        joins: list[exp.Join] = list(tree.args.get("joins") or ())
-        clause = tree.args.get("from_") or tree.args.get("from")
-        tables = [*([clause.this] if clause is not None else []), *[join.this for join in joins]]
-        for table in tables:
-            scope.add(await self._source(table, outer), table.meta.get("span"))
-        await self._plan_memberships(tree, outer | scope.aliases())
-        ons = [self._on(scope, index, join) for index, join in enumerate(joins, 1)]
+    async def _select(self, tree: exp.Select, around: Around) -> nodes.Operator:
+        scope = Scope(around.outer)
+        if tree.expressions[-1].meta.get("bare"):
+            scope.bare_alias = tree.expressions[-1].alias
+        joins = await self._from(tree, scope, around)
+        await self._plan_sub_queries(_parts(tree), Around(around.commons, around.outer | scope.aliases()))
         where = tree.args["where"].this if tree.args.get("where") else None
         if where is not None:
             refuse_aggregates(where, "WHERE")
+            refuse_windows([where], "WHERE")
             self._notice_aliases(where, tree, scope)
         condition = None if where is None else scope.resolved(where)
         items = self._items(tree, scope)
         order = _ordered(tree)
-        keys = [self._dealiased(key, items) for key in _group(tree)]
+        self._by_alias = {}
+        keys = [self._dealiased(key, items, "GROUP BY", scope) for key in _group(tree)]
         having = tree.args["having"].this if tree.args.get("having") else None
         wanted = [
             *[item.tree for item in items],
-            *[self._dealiased(item.this, items) for item in order],
-            *([] if having is None else [self._dealiased(having, items)]),
+            *[self._dealiased(item.this, items, "ORDER BY") for item in order],
+            *([] if having is None else [self._dealiased(having, items, "HAVING", scope)]),
         ]
+        refuse_windows(keys, "GROUP BY")
+        refuse_windows(wanted[len(items) + len(order) :], "HAVING")
         resolved_keys = [scope.resolved(key) for key in keys]
         resolved = [scope.resolved(in_message_order(part, scope)) for part in wanted]
         self._notices.update(scope.notices)
+        self._notices.update(self._tables.notices)
+        await self._look_at_doubts(scope, items)
 
         bases = scope.bases()
-        made = self._joined(scope, joins, [placed(on, bases) for on in ons])
+        made = joined(scope, joins, bases)
         if condition is not None:
             made = nodes.Filter(made, placed(condition, bases))
         values = [placed(part, bases) for part in resolved]
-        if keys or having is not None or any(value.find(exp.AggFunc) for value in values):
+        windows = windowed(values)
+        values = [*windows.values, *windows.inputs]
+        if keys or having is not None or any(map(has_aggregate, values)):
             _refuse_star(items, tree)
             known = Surroundings(self._parameters)
             grouped = aggregated(made, [placed(key, bases) for key in resolved_keys], values, known)
             made, values = grouped.node, grouped.values
+        values, inputs = values[: len(resolved)], values[len(resolved) :]
         if having is not None:
             made = nodes.Filter(made, values.pop())
+        made, values = windows.planned(made, values, inputs, Surroundings(self._parameters))
         sorts = values[len(items) :]
         made = self._arranged(tree, made, items, values[: len(items)], order, sorts)
         return self._limited(tree, made)
 
-    def _joined(self, scope: Scope, joins: Sequence[exp.Join], ons: Sequence[exp.Expression]) -> nodes.Operator:
-        if not scope.sources:
-            return nodes.OneRow()
-        made = scope.sources[0].operator()
-        for source, join, on in zip(scope.sources[1:], joins, ons, strict=True):
-            made = nodes.Join(made, source.operator(), on, outer=join.args.get("side") == "LEFT")
+    # ── FROM ──
+    async def _from(self, tree: exp.Select, scope: Scope, around: Around) -> list[Joined]:
+        """Add the sources to the scope; gives how each but the first is joined to those before it."""
+        clause = tree.args.get("from_") or tree.args.get("from")
+        joins: list[Joined] = []
+        if clause is None:
+            return joins
+        await self._add_source(clause.this, scope, around)
+        for join in tree.args.get("joins") or ():
+            source = await self._add_source(join.this, scope, around)
+            kind = KINDS[join.args.get("side") or None]
+            if source.unnested is not None and (kind.keeps_right or join.args.get("using")):
+                raise error("UNNEST takes CROSS JOIN, JOIN … ON or LEFT JOIN … ON", join)
+            condition = None
+            if join.args.get("using"):
+                condition = self._using(scope, source, join.args["using"], kind)
+            elif join.args.get("on") is not None:
+                on = Around(around.commons, around.outer | scope.aliases())
+                await self._plan_sub_queries([join.args["on"]], on)
+                refuse_aggregates(join.args["on"], "ON")
+                refuse_windows([join.args["on"]], "ON")
+                condition = scope.before(len(scope.sources)).resolved(join.args["on"])
+            joins.append(Joined(kind, condition, join.args.get("kind") == "COMMA", join.meta.get("span")))
+        return joins
+
+    async def _add_source(self, table: exp.Expression, scope: Scope, around: Around) -> Source:
+        self._tables.count(table)
+        alias = alias_of(table)
+        match table:
+            case exp.Subquery():
+                node = await self._plan(table.this, around)
+                source = Source(node, alias, columns=renamed(node.columns, table))
+            case exp.Unnest():
+                await self._plan_sub_queries(table.expressions, Around(around.commons, around.outer | scope.aliases()))
+                expression = table.expressions[0]
+                refuse_aggregates(expression, "UNNEST")
+                refuse_windows([expression], "UNNEST")
+                columns = renamed([nodes.Column(alias or "unnest")], table)
+                source = Source(nodes.OneRow(), alias, columns=columns, unnested=scope.before(99).resolved(expression))
+            case _:
+                source = await self._tables.source(table, around.commons)
+        scope.add(source, table.meta.get("span"))
+        return source
+
+    def _using(
+        self, scope: Scope, source: Source, names: Sequence[exp.Identifier], kind: nodes.JoinKind
+    ) -> exp.Expression:
+        """The equalities of USING; from here on a name without a source means the column of both sides."""
+        before = scope.before(source.number)
+        made: exp.Expression | None = None
+        for name in names:
+            path = Path(name.name, False, (), name.meta.get("span"), bool(name.args.get("quoted")))
+            left = before.merged.get(path.name)
+            if left is None:
+                owner, _ = before.found(path)
+                left = owner.read(path)
+                owner.merged |= {path.name}
+            right = source.read(path)
+            source.merged |= {path.name}
+            same: exp.Expression = exp.EQ(this=left.copy(), expression=right)
+            same.meta["span"] = name.meta.get("span")
+            made = same if made is None else exp.And(this=made, expression=same)
+            if kind is nodes.JoinKind.FULL:
+                left = exp.Anonymous(this="COALESCE", expressions=[left.copy(), right.copy()])
+            scope.merged[path.name] = right.copy() if kind is nodes.JoinKind.RIGHT else left.copy()
+        assert made is not None
         return made
 
-    def _on(self, scope: Scope, index: int, join: exp.Join) -> exp.Expression:
-        """The condition of a join, which may read what stands before it and its own source."""
-        refuse_aggregates(join.args["on"], "ON")
-        before = Scope(scope.outer)
-        before.sources = scope.sources[: index + 1]
-        before.notices = scope.notices
-        return before.resolved(join.args["on"])
-
-    async def _plan_memberships(self, tree: exp.Select, outer: frozenset[str]) -> None:
-        """Plan the sub-queries after IN; the expression keeps their numbers."""
-        parts = [*tree.expressions, *_group(tree), *[item.this for item in _ordered(tree)]]
-        parts += [tree.args[name].this for name in ("where", "having") if tree.args.get(name)]
-        parts += [join.args["on"] for join in tree.args.get("joins") or ()]
+    # ── sub-queries in expressions ──
+    async def _plan_sub_queries(self, parts: Sequence[exp.Expression], around: Around) -> None:
+        """Plan what is in IN (SELECT …), EXISTS (SELECT …) and (SELECT …); the expressions keep their numbers."""
         for part in parts:
-            for node in list(outermost(part, exp.In)):
-                query = node.args.get("query")
-                if not isinstance(query, exp.Subquery):
+            for node in list(outermost(part, exp.Subquery)):
+                if isinstance(node.this, exp.Var):
                     continue
-                inner = await self._plan(query.this, outer)
-                if len(inner.columns) != 1 or inner.columns[0].spread:
-                    raise _error("a sub-query after IN has one column: name the one", query.this)
-                node.set("query", exp.Var(this=str(len(self._memberships))))
-                self._memberships.append(inner)
+                above = node.parent
+                written = above if isinstance(above, exp.Exists) else node
+                # Planning puts numbers in the place of the queries inside.
+                written.meta["text"] = unparse_expression(written)
+                root = await self._plan(node.this, around)
+                if isinstance(above, exp.In) and node.arg_key == "query":
+                    if len(root.columns) != 1 or root.columns[0].spread:
+                        raise error("a sub-query after IN has one column: name the one", node.this)
+                    members = exp.Var(this=str(self._run_first(SubQueryKind.MEMBERS, root)))
+                    members.meta["text"] = written.meta["text"][1:-1]
+                    above.set("query", members)
+                elif isinstance(above, exp.Exists):
+                    number = self._run_first(SubQueryKind.EXISTS, nodes.Limit(root, 1, 0))
+                    above.replace(sub_query(number, above))
+                else:
+                    if len(root.columns) != 1 or root.columns[0].spread:
+                        raise error("a sub-query that stands for a value has one column: name the one", node.this)
+                    # A second row is an error, which takes no more than two rows to see.
+                    number = self._run_first(SubQueryKind.VALUE, nodes.Limit(root, 2, 0), node.meta.get("span"))
+                    node.replace(sub_query(number, node))
 
-    # ── FROM ──
-    async def _source(self, table: exp.Expression, outer: frozenset[str]) -> Source:
-        alias = table.args["alias"].this.name if table.args.get("alias") else None
-        if isinstance(table, exp.Subquery):
-            node = await self._plan(table.this, outer)
-            return Source(node, alias, columns=list(node.columns))
-        database = table.args.get("db")
-        name = table.this.name
-        match database.name if database is not None else None:
-            case "SYSTEM":
-                return self._system(table, name, alias)
-            case "DEAD_LETTERS":
-                return Source(await self._dead_letters(name), alias)
-            case _:
-                own = await self._own_table(name)
-                try:
-                    found = tuple(await self._topics(name))
-                except TopicNotFound:
-                    if own is None:
-                        raise
-                    columns = tuple(nodes.Column(column) for column in own.columns)
-                    return Source(nodes.OwnTableScan(own.name, columns), alias or name, columns=list(columns))
-                if own is not None:
-                    self._notices[f"{name} is the topic; your own table of that name is read by tx.execute()"] = None
-                return Source(nodes.Scan(name, found, (), ()), alias or (None if is_pattern(name) else name))
-
-    def _system(self, table: exp.Expression, name: str, alias: str | None) -> Source:
-        known = system.TABLES.get(name.lower())
-        if known is None:
-            hint = did_you_mean(name, system.TABLES) or f"there are {', '.join(system.TABLES)}"
-            raise _error(f"there is no table SYSTEM.{name}", table, hint)
-        columns = tuple(nodes.Column(column) for column in known)
-        return Source(nodes.SystemScan(name.lower(), columns), alias or name.lower(), columns=list(columns))
-
-    async def _own_table(self, name: str) -> OwnTable | None:
-        """The user's own table of this name; names of SQLite do not tell capitals from small letters."""
-        if is_pattern(name) or "/" in name:
-            return None
-        tables = await self._broker.tables.names() if self._broker.tables is not None else ()
-        return next((table for table in tables if table.name.casefold() == name.casefold()), None)
-
-    async def _topics(self, name: str) -> Sequence[Topic]:
-        if is_pattern(name):
-            return await self._broker.topics(name)
-        return [await self._broker.topic(name)]
-
-    async def _dead_letters(self, name: str) -> nodes.Scan:
-        """The dead letters of these topics, in whatever topics they are, also of topics that were dropped."""
-        found = await places_of(self._broker, name)
-        # Several topics may share one for their dead letters, which anybody may publish to as well.
-        origin = Path("_headers", True, (letters.TOPIC,), None).node()
-        names = [exp.Literal.string(topic) for topic in found.origins]
-        condition = compile_condition(exp.In(this=origin, expressions=names))
-        return nodes.Scan(f"dead letters of {name}", tuple(found.topics), (), (), condition, letters=True)
+    # ── names that no message has ──
+    async def _look_at_doubts(self, scope: Scope, items: Sequence[Item]) -> None:
+        for source, path in scope.doubts:
+            fields = await self._recent.of(source.topics)
+            renamed_source = next((one for one in scope.sources if path.steps and one.name == path.name), None)
+            if renamed_source is not None and path.name not in (fields or ()):
+                raise beside_its_alias(path, renamed_source)
+            # A schema has had its say already.
+            if fields is None or path.name in fields or source.types:
+                continue
+            hint = (
+                as_text(path.name)
+                if path.quoted and path.name not in VIRTUAL_COLUMNS
+                else did_you_mean(path.name, fields)
+            )
+            assert isinstance(source.node, nodes.Scan)
+            text = f"no recent message of {source.node.pattern} has a field {path.name}"
+            self._notices[text + (f": {hint}" if hint else "")] = None
+        aliased = {item.name: bare(item.tree) for item in items if item.is_alias}
+        for name, clause in self._by_alias.items():
+            tree = aliased[name]
+            if isinstance(tree, exp.Column) and tree.name == name:
+                continue
+            for source in scope.sources:
+                fields = await self._recent.of(source.topics)
+                if fields is not None and name in fields:
+                    text = f"{clause} reads {name} as the value that SELECT calls so, which hides the field {name}"
+                    self._notices[text] = None
 
     # ── the selected values ──
     def _items(self, tree: exp.Select, scope: Scope) -> list[Item]:
@@ -246,11 +322,10 @@ class SelectPlanner:
                 value = item.this if isinstance(item, exp.Alias) else item
                 items.append(Item(value, _name(item), isinstance(item, exp.Alias)))
                 continue
+            merged = scope.merged if isinstance(item, exp.Star) else {}
+            items += [Item(tree.copy(), name) for name, tree in merged.items()]
             for source in sources:
-                nodes_of = source.whole(item.meta.get("span"))
-                columns = source.columns if not source.is_topic else [nodes.Column("*", spread=True)]
-                for node, column in zip(nodes_of, columns, strict=True):
-                    items.append(Item(node, column.name, spread=column.spread))
+                items += _whole(source, item, source.merged if merged else frozenset())
         return items
 
     def _arranged(
@@ -273,10 +348,13 @@ class SelectPlanner:
                 position = len(values) + len(extra)
                 extra.append(sort)
             keys.append(nodes.SortKey(position, bool(item.args.get("desc")), bool(item.args.get("nulls_first"))))
-        columns = tuple(_column(value, item.name, made.columns) for item, value in zip(items, values, strict=True))
+        columns = tuple(
+            replace(_column(value, item.name, made.columns), omitted=item.omitted)
+            for item, value in zip(items, values, strict=True)
+        )
         distinct = isinstance(tree, exp.Select) and tree.args.get("distinct") is not None
         if distinct and extra:
-            raise _error("with DISTINCT, ORDER BY takes only what is selected", order[0])
+            raise error("with DISTINCT, ORDER BY takes only what is selected", order[0])
         sorted_by = tuple(
             _column(value, _name(item.this), made.columns) for item, value in _extras(order, sorts, extra)
         )
@@ -289,20 +367,28 @@ class SelectPlanner:
             made = nodes.Project(made, tuple(reference(position) for position in range(len(columns))), columns)
         return made
 
-    def _dealiased(self, node: exp.Expression, items: Sequence[Item]) -> exp.Expression:
-        """An alias or a position of the selected values as the value itself, but not inside an aggregate."""
-        position = _position_of(node, items)
+    def _dealiased(
+        self, node: exp.Expression, items: Sequence[Item], clause: str, scope: Scope | None = None
+    ) -> exp.Expression:
+        """An alias or a position of the selected values as the value itself, but not inside an aggregate or a window.
+
+        With a scope, which is how GROUP BY and HAVING read names, a column that is known goes before an alias.
+        """
+        position = _position_of(node, items) if clause != "HAVING" and isinstance(node, exp.Literal) else None
         if position is not None:
             return items[position].tree.copy()
-        aliases = {item.name: item.tree for item in items if item.is_alias}
+        aliases = {item.name: item.tree for item in reversed(items) if item.is_alias}
+
+        def is_known(column: exp.Expression) -> bool:
+            path = Path.of(column)
+            return scope is not None and any(source.knows(path) for source in scope.sources)
 
         def change(part: exp.Expression) -> exp.Expression:
-            if isinstance(part, exp.AggFunc):
+            if isinstance(part, exp.AggFunc | exp.Window | exp.Dot | exp.Bracket | exp.Subquery):
                 return part.copy()
-            if isinstance(part, exp.Dot | exp.Bracket):
-                return part.copy()
-            if isinstance(part, exp.Column) and part.name in aliases:
-                return _copied(aliases[part.name])
+            if isinstance(part, exp.Column) and part.name in aliases and not is_known(part):
+                self._by_alias.setdefault(part.name, clause)
+                return _copied(aliases[part.name]) if part is not node else aliases[part.name].copy()
             return part
 
         changed: exp.Expression = node.transform(change)
@@ -329,18 +415,14 @@ class SelectPlanner:
         node = clause.expression
         value: Any = int(str(node.this)) if isinstance(node, exp.Literal) else self._parameter(node)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= COUNT_MAX:
-            raise _error(f"LIMIT and OFFSET take a whole number from 0, not {value!r:.60}", node)
+            raise error(f"LIMIT and OFFSET take a whole number from 0, not {value!r:.60}", node)
         return value
 
     def _parameter(self, node: exp.Expression) -> Any:
         name = node.this.name
         if name not in self._parameters:
-            raise _error(f"parameter ${name} has no value", node, did_you_mean(name, self._parameters))
+            raise error(f"parameter ${name} has no value", node, did_you_mean(name, self._parameters))
         return plain_value(self._parameters[name])
-
-
-def _error(message: str, node: Any, hint: str | None = None) -> GqlError:
-    return GqlError(message, span=node.meta.get("span"), hint=hint)
 
 
 def _ordered(tree: exp.Expression) -> list[exp.Expression]:
@@ -367,7 +449,7 @@ def _starred(item: exp.Expression, scope: Scope) -> list[Source] | None:
     """The sources that `*` or `alias.*` stands for; None where the item is no star."""
     if isinstance(item, exp.Star):
         if not scope.sources:
-            raise _error("* needs a FROM", item)
+            raise error("* needs a FROM", item)
         return scope.sources
     if not (isinstance(item, exp.Dot) and isinstance(item.expression, exp.Star)):
         return None
@@ -376,13 +458,13 @@ def _starred(item: exp.Expression, scope: Scope) -> list[Source] | None:
         if found is not None:
             return [found]
     known = sorted(scope.aliases())
-    raise _error(f"there is no source {unparse_expression(item.this)}", item, did_you_mean(str(item.this), known))
+    raise error(f"there is no source {unparse_expression(item.this)}", item, did_you_mean(str(item.this), known))
 
 
 def _refuse_star(items: Sequence[Item], tree: exp.Select) -> None:
     if any(item.spread for item in items):
         star = next(item for item in tree.expressions if item.find(exp.Star) and not item.find(exp.AggFunc))
-        raise _error("* cannot stand beside GROUP BY or an aggregate: name what you want", star)
+        raise error("* cannot stand beside GROUP BY or an aggregate: name what you want", star)
 
 
 def _name(item: exp.Expression) -> str:
@@ -410,9 +492,9 @@ def _position_of(node: exp.Expression, items: Sequence[Item]) -> int | None:
     if isinstance(node, exp.Literal) and not node.is_string:
         number = int(str(node.this)) if str(node.this).isdigit() else 0
         if not 1 <= number <= len(items):
-            raise _error(f"there is no selected value number {node.this}: there are {len(items)}", node)
+            raise error(f"there is no selected value number {node.this}: there are {len(items)}", node)
         if items[number - 1].spread:
-            raise _error("* stands for many columns: name the one", node)
+            raise error("* stands for many columns: name the one", node)
         return number - 1
     if isinstance(node, exp.Column):
         for position, item in enumerate(items):
@@ -421,25 +503,20 @@ def _position_of(node: exp.Expression, items: Sequence[Item]) -> int | None:
     return None
 
 
-def _declared_fields(root: nodes.Operator) -> tuple[tuple[str, ...], ...]:
-    """For each column the fields that a schema declares of the messages in it."""
-    return tuple(_fields_at(root, position) if column.spread else () for position, column in enumerate(root.columns))
+def _parts(tree: exp.Select) -> list[exp.Expression]:
+    """All expressions of a SELECT but those of its FROM."""
+    parts = [*tree.expressions, *_group(tree), *_ordered(tree)]
+    return parts + [tree.args[name] for name in ("where", "having") if tree.args.get(name)]
 
 
-def _fields_at(node: nodes.Operator, position: int) -> tuple[str, ...]:
-    match node:
-        case nodes.Scan():
-            schema = node.topics[0].schema if len(node.topics) == 1 else None
-            return () if schema is None else schema.names
-        case nodes.Project():
-            inner = position_of(bare(node.expressions[position]))
-            return () if inner is None else _fields_at(node.source, inner)
-        case nodes.Join():
-            width = len(node.left.columns)
-            return _fields_at(node.left, position) if position < width else _fields_at(node.right, position - width)
-        case nodes.Union():
-            return _fields_at(node.sources[0], position)
-        case nodes.Filter() | nodes.Sort() | nodes.Distinct() | nodes.Limit():
-            return _fields_at(node.source, position)
-        case _:
-            return ()
+def _whole(source: Source, star: exp.Expression, merged: frozenset[str]) -> list[Item]:
+    """The items that `*` stands for in one source; without the columns of USING, which come before."""
+    made = source.whole(star.meta.get("span"))
+    columns = source.columns if not source.is_topic else [nodes.Column("*", spread=True)]
+    pairs = zip(made, columns, strict=True)
+    omitted = tuple(sorted(merged))
+    return [
+        Item(node, column.name, spread=column.spread, omitted=(*omitted, *column.omitted) if column.spread else ())
+        for node, column in pairs
+        if column.spread or column.name not in merged
+    ]

@@ -70,7 +70,7 @@ class Transacting:
     def admit(self, node: plan.Plan) -> None:
         """Raise when a statement cannot take part in the transaction that is open."""
         if self.begun is not None and not isinstance(
-            node, (*_LOOKS, plan.Publish, plan.Begin, plan.Commit, plan.Rollback)
+            node, (*_LOOKS, plan.Publish, plan.InsertQuery, plan.Begin, plan.Commit, plan.Rollback)
         ):
             raise GqlError(
                 "this statement cannot take part in a transaction", hint="run it before BEGIN, or after COMMIT"

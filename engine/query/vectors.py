@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from geode_client.conditions import declared, functions, present
 from geode_client.conditions.build import build
-from geode_client.conditions.compile import Compiler
+from geode_client.conditions.compile import Compiler, Constant
 from geode_client.conditions.fields import Projection, attribute_of
 from geode_client.conditions.rows import MessageReference, steps_of
 from geode_client.errors import GqlError
@@ -29,10 +29,12 @@ Vector = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What expressions refer to beside rows: parameters, the rows of sub-queries after IN, and the time of the query."""
+    """What expressions refer to beside rows: parameters, the time of the query, and what sub-queries gave: the rows after
+    IN, and single values."""
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     memberships: Mapping[str, Membership] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -63,11 +65,18 @@ class ColumnReference:
 
 
 class _Compiler(Compiler):
-    """The compiler of conditions, which also knows sub-queries after IN."""
+    """The compiler of conditions, which also knows sub-queries: they have run when anything is compiled to be run."""
 
     def __init__(self, reference: Any, surroundings: Surroundings) -> None:
         super().__init__(reference, surroundings.parameters)
         self._memberships = surroundings.memberships
+        self._values = surroundings.values
+
+    def constant(self, node: exp.Expression) -> Constant | None:
+        node = bare(node)
+        if isinstance(node, exp.Subquery):
+            return Constant(self._values.get(node.this.name))
+        return super().constant(node)
 
     def value(self, node: exp.Expression) -> ast.expr:
         node = bare(node)

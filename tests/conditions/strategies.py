@@ -197,7 +197,7 @@ def _predicate(chance: random.Random) -> str:
             escape = pick(("", " ESCAPE '!'"))
             return f"{pick((value(), pick(NAMES)))} {negation}{pick(('LIKE', 'ILIKE'))} {pick(PATTERNS)}{escape}"
         case 10:
-            return f"{value()} IS {negation}{pick(WHATS)}"
+            return f"{value()} IS {negation}{pick((*WHATS, f'DISTINCT FROM {value()}'))}"
         case 11:
             return f"EXISTS({pick(PATHS)})"
         case _:

@@ -19,7 +19,8 @@ from geode_client.grammar.parser import parse_condition
 from geode_client.grammar.scan import statement_is_complete
 from geode_client.grammar.source import Span
 from geode_client.grammar.tables import digest, stored_digest
-from geode_client.grammar.unparse import unparse, unparse_expression
+from geode_client.grammar.unparse import unparse
+from geode_client.grammar.unparse_expressions import unparse_expression
 
 
 def without_places(node: Any) -> Any:

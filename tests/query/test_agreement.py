@@ -14,7 +14,7 @@ from query.test_rules import select_of
 from settings import long_rounds
 
 from geode_client import GqlError, SyncClient
-from geode_client.query import plan, rules
+from geode_client.query import rules
 from geode_client.query.running import Runner
 from geode_client.query.selecting import SelectPlanner
 
@@ -80,10 +80,7 @@ async def run_both_ways(client: Any, text: str) -> None:
         query = await SelectPlanner(broker, {}).plain(select_of(text))
     except GqlError:
         return
-    context = rules.Context()
-    rewritten = plan.Query(
-        rules.optimised(query.root, context), tuple(rules.optimised(inner, context) for inner in query.memberships)
-    )
+    rewritten = rules.optimised_query(query, rules.Context())
     results = []
     for one in (query, rewritten):
         columns, batch = await Runner(broker, {}).run(one)

@@ -29,6 +29,11 @@ async def planned(client: Client, text: str) -> plan.Query:
         ("SELECT count(DISTINCT n) FROM t", "COUNT\\(DISTINCT …\\)"),
         ("SELECT count(*) FROM t a JOIN t b ON a.n = b.n", "the right side of JOIN"),
         ("SELECT count(*) FROM t WHERE n IN (SELECT n FROM t)", "IN \\(SELECT …\\)"),
+        ("SELECT count(*) FROM (SELECT rank() OVER (ORDER BY n) AS r FROM t) x WHERE r > 0", "OVER"),
+        ("SELECT count(*) FROM (SELECT count(*) OVER (PARTITION BY n) AS r FROM t) x WHERE r > 0", "OVER"),
+        ("SELECT count(*) FROM (SELECT n FROM t EXCEPT SELECT -1) x", "EXCEPT"),
+        ("SELECT count(*) FROM (SELECT n FROM t INTERSECT SELECT n FROM t) x", "INTERSECT"),
+        ("WITH x AS (SELECT n FROM t) SELECT count(*) FROM x a JOIN x b ON a.n = b.n", "WITH"),
     ],
 )
 @pytest.mark.parametrize("bounds", [Bounds(rows_max=4000), Bounds(bytes_max=100_000)])
@@ -63,6 +68,8 @@ async def test_what_streams_keeps_little(text: str) -> None:
         "SELECT a.n FROM t a JOIN t b ON a.n <> b.n ORDER BY a.n",
         "SELECT a.n % 7, count(*) FROM t a JOIN t b ON TRUE JOIN t c ON TRUE GROUP BY a.n % 7",
         "SELECT DISTINCT a.n FROM t a JOIN t b ON TRUE JOIN t c ON TRUE",
+        "SELECT count(*) FROM (SELECT a.n FROM t a, t b EXCEPT SELECT c.n + 1 FROM t c, t d) AS x",
+        "SELECT count(*) FROM t a FULL JOIN t b ON a.n <> b.n FULL JOIN t c ON a.n <> c.n",
     ],
 )
 async def test_a_query_is_cancelled_at_once(text: str) -> None:

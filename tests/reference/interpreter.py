@@ -136,6 +136,8 @@ class Interpreter:
         if isinstance(node, exp.Column):
             whole = self.message
             step: Any = node.name
+            if step == "value" and not isinstance(whole, dict):
+                return whole
         elif isinstance(node, exp.Dot):
             whole, step = self.at(node.this), node.expression.name
         else:
@@ -171,6 +173,23 @@ class Interpreter:
     def visit_not(self, node: exp.Expression) -> Any:
         inner = self.truth(node.this)
         return None if inner is None else not inner
+
+    def visit_nullsafeneq(self, node: exp.Expression) -> bool:
+        left, right = self.value(node.this), self.value(node.expression)
+        if left is None or right is None:
+            return (left is None) != (right is None)
+        return not self.alike(left, right)
+
+    def alike(self, left: Any, right: Any) -> bool:
+        """Lists and objects do not compare, but are alike where what they hold is."""
+        if isinstance(left, list) and isinstance(right, list):
+            return len(left) == len(right) and all(map(self.alike, left, right))
+        if isinstance(left, dict) and isinstance(right, dict):
+            return left.keys() == right.keys() and all(self.alike(left[name], right[name]) for name in left)
+        return (left is None and right is None) or self.equal(left, right) is True
+
+    def visit_nullsafeeq(self, node: exp.Expression) -> bool:
+        return not self.visit_nullsafeneq(node)
 
     def visit_is(self, node: exp.Expression) -> bool:
         match node.expression:

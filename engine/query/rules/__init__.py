@@ -5,8 +5,10 @@ left out: the tests run every query with and without them.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from geode_client.query.operators import Operator
+from geode_client.query.plan import Query
 from geode_client.query.rules import (
     join_by_hash,
     limit_early,
@@ -17,7 +19,7 @@ from geode_client.query.rules import (
 )
 from geode_client.query.rules.context import Context
 
-__all__ = ["RULES", "Context", "optimised", "stages"]
+__all__ = ["RULES", "Context", "optimised", "optimised_query", "stages"]
 
 RULES: tuple[tuple[str, Callable[[Operator, Context], Operator]], ...] = (
     ("push conditions", push_conditions.apply),
@@ -42,3 +44,9 @@ def optimised(root: Operator, context: Context) -> Operator:
     for _, made in stages(root, context):
         found = made
     return found
+
+
+def optimised_query(query: Query, context: Context) -> Query:
+    """The query and its sub-queries after all rules."""
+    inner = tuple(replace(one, root=optimised(one.root, context)) for one in query.sub_queries)
+    return replace(query, root=optimised(query.root, context), sub_queries=inner)

@@ -17,11 +17,11 @@ class Context:
 def over_sources(node: nodes.Operator, change: Callable[[nodes.Operator], nodes.Operator]) -> nodes.Operator:
     """The same operator over changed inputs; the columns of the inputs must stay what they are."""
     match node:
-        case nodes.Join():
+        case nodes.Join() | nodes.Except() | nodes.Intersect():
             return replace(node, left=change(node.left), right=change(node.right))
         case nodes.Union():
             return replace(node, sources=tuple(change(source) for source in node.sources))
-        case nodes.Scan() | nodes.SystemScan() | nodes.OwnTableScan() | nodes.OneRow():
+        case nodes.Scan() | nodes.SystemScan() | nodes.OwnTableScan() | nodes.OneRow() | nodes.Shared():
             return node
         case _:
             return replace(node, source=change(node.source))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from sqlglot import exp
 
 from geode_client.query import operators as nodes
-from geode_client.query.columns import bare, conjunction, conjuncts, has_membership, moved, references
+from geode_client.query.columns import bare, conjunction, conjuncts, has_sub_query, moved, references
 from geode_client.query.rules.context import Context, over_sources
 
 
@@ -28,7 +28,7 @@ def apply(node: nodes.Operator, context: Context) -> nodes.Operator:
 
 def _pair(part: exp.Expression, width: int) -> tuple[exp.Expression, exp.Expression] | None:
     """The two sides of an equality, the left input's first; None where it is none between the inputs."""
-    if not isinstance(part, exp.EQ) or has_membership(part):
+    if not isinstance(part, exp.EQ) or has_sub_query(part):
         return None
     sides = [bare(part.this), bare(part.expression)]
     read = [references(side) for side in sides]

@@ -15,7 +15,7 @@ from geode_client.query.columns import (
     conjunction,
     conjuncts,
     fits,
-    has_membership,
+    has_sub_query,
     moved,
     references,
     substituted,
@@ -40,6 +40,8 @@ def _pushed(node: nodes.Operator, parts: Parts, context: Context) -> nodes.Opera
             return _through_project(node, parts, context)
         case nodes.Join():
             return _through_join(node, parts, context)
+        case nodes.Unnest():
+            return _through_unnest(node, parts, context)
         case nodes.Aggregate():
             return _through_aggregate(node, parts, context)
         case nodes.Union():
@@ -75,19 +77,21 @@ def _through_join(node: nodes.Join, parts: Parts, context: Context) -> nodes.Ope
     between: Parts = []
     for part in parts:
         side = _side(part, width)
-        if side == "left":
+        # A side whose missing partners come as NULLs is judged after that.
+        if side == "left" and not node.kind.keeps_right:
             left.append(part)
-        elif node.outer:
-            above.append(part)
-        elif side == "right":
+        elif side == "right" and not node.kind.keeps_left:
             right.append(part)
-        else:
+        elif node.kind is nodes.JoinKind.INNER:
             between.append(part)
+        else:
+            above.append(part)
     for part in on:
         side = _side(part, width)
-        if side == "right":
+        # A row that is kept without a partner stays, whatever ON says of it.
+        if side == "right" and not node.kind.keeps_right:
             right.append(part)
-        elif side == "left" and not node.outer:
+        elif side == "left" and not node.kind.keeps_left:
             left.append(part)
         else:
             between.append(part)
@@ -99,6 +103,14 @@ def _through_join(node: nodes.Join, parts: Parts, context: Context) -> nodes.Ope
         condition=conjunction(between),
     )
     return _filtered(made, above)
+
+
+def _through_unnest(node: nodes.Unnest, parts: Parts, context: Context) -> nodes.Operator:
+    """What reads no element is asked before the elements are dealt out."""
+    width = len(node.source.columns)
+    down = [part for part in parts if _side(part, width) == "left"]
+    above = [part for part in parts if _side(part, width) != "left"]
+    return _filtered(replace(node, source=_pushed(node.source, down, context)), above)
 
 
 def _side(part: exp.Expression, width: int) -> str:
@@ -121,7 +133,7 @@ def _through_aggregate(node: nodes.Aggregate, parts: Parts, context: Context) ->
 
 
 def _into_scan(node: nodes.Scan, parts: Parts, context: Context) -> nodes.Operator:
-    inside = [part for part in parts if fits(part, node.outputs) and not has_membership(part)]
+    inside = [part for part in parts if fits(part, node.outputs) and not has_sub_query(part)]
     above = [part for part in parts if part not in inside]
     trees = [substituted(part, node.outputs) for part in inside]
     if node.condition is not None:

@@ -13,7 +13,7 @@ from geode_client.query import operators as nodes
 from geode_client.query.columns import (
     bare,
     fits,
-    has_membership,
+    has_sub_query,
     moved,
     position_of,
     reference,
@@ -48,6 +48,10 @@ def _pruned(node: nodes.Operator, needed: Sequence[int]) -> nodes.Operator:
             return _filter(node, needed)
         case nodes.Join():
             return _join(node, needed)
+        case nodes.Unnest():
+            return _unnest(node, needed)
+        case nodes.Window():
+            return _window(node, needed)
         case nodes.Aggregate():
             return _aggregate(node, needed)
         case nodes.Sort():
@@ -108,7 +112,7 @@ def _renamed(source: nodes.Operator, expressions: tuple[exp.Expression, ...], co
 def _can_be_output(expressions: Sequence[exp.Expression], scan: nodes.Scan) -> bool:
     """Whether a scan can compute the expressions: not those that ask a sub-query."""
     for tree in expressions:
-        if position_of(bare(tree)) is None and (has_membership(tree) or not fits(tree, scan.outputs)):
+        if position_of(bare(tree)) is None and (has_sub_query(tree) or not fits(tree, scan.outputs)):
             return False
     return _once(expressions, [_is_path(output) for output in scan.outputs])
 
@@ -147,10 +151,56 @@ def _join(node: nodes.Join, needed: Sequence[int]) -> nodes.Operator:
         _pruned(node.left, list(left)),
         _pruned(node.right, list(right)),
         None if node.condition is None else moved(node.condition, places),
-        node.outer,
+        node.kind,
         tuple((moved(a, left), moved(b, right)) for a, b in node.keys),
     )
     return _narrowed(made, needed, places)
+
+
+def _unnest(node: nodes.Unnest, needed: Sequence[int]) -> nodes.Operator:
+    width = len(node.source.columns)
+    read = set(needed) | references(node.expression)
+    read |= references(node.condition) if node.condition is not None else set()
+    inner = _places(sorted(position for position in read if position < width))
+    places = {**inner, width: len(inner)}
+    made = nodes.Unnest(
+        _pruned(node.source, list(inner)),
+        moved(node.expression, inner),
+        node.column,
+        None if node.condition is None else moved(node.condition, places),
+        node.outer,
+    )
+    return _narrowed(made, needed, places)
+
+
+def _window(node: nodes.Window, needed: Sequence[int]) -> nodes.Operator:
+    """Functions that nobody reads go, and so do columns that only they read."""
+    width = len(node.source.columns)
+    kept = sorted({position - width for position in needed if position >= width})
+    calls = [node.calls[place] for place in kept]
+    inner = _places(
+        [
+            *[position for position in needed if position < width],
+            *node.partition,
+            *[key.position for key in node.order],
+            *[position for call in calls for position in call.arguments],
+        ]
+    )
+    made = nodes.Window(
+        _pruned(node.source, list(inner)),
+        tuple(inner[position] for position in node.partition),
+        tuple(replace(key, position=inner[key.position]) for key in node.order),
+        tuple(_moved_call(call, inner) for call in calls),
+        tuple(node.results[place] for place in kept),
+    )
+    return _narrowed(made, needed, {**inner, **{width + old: len(inner) + new for new, old in enumerate(kept)}})
+
+
+def _moved_call(call: nodes.WindowCall, places: dict[int, int]) -> nodes.WindowCall:
+    aggregate = call.call
+    if aggregate is not None and aggregate.argument is not None:
+        aggregate = replace(aggregate, argument=places[aggregate.argument])
+    return replace(call, arguments=tuple(places[position] for position in call.arguments), call=aggregate)
 
 
 def _aggregate(node: nodes.Aggregate, needed: Sequence[int]) -> nodes.Operator:
