@@ -199,6 +199,10 @@ class ClaimPort(Protocol):
         """Lanes of which somebody holds messages that are not of a single key (ordered groups)."""
         ...
 
+    def keys_in_hand(self) -> set[tuple[int, int, str]]:
+        """Topic, partition and key of the claims of a single key that somebody holds (ordered groups)."""
+        ...
+
     def adopt(self, claim: Unowned, end: int) -> None:
         """Take the first `end` bytes of an unowned claim; the rest stays unowned."""
         ...
@@ -347,18 +351,17 @@ class _Claiming:
     # ── claims that nobody has ──
     def _take_over(self, wanted: int, lane: int | None) -> int:
         found = self._port.unowned(self._request.partition, lane)
-        busy = self._port.lanes_in_hand() if found and self._port.order_by == KEY else None
+        is_ordered = bool(found) and self._port.order_by == KEY
+        lanes = self._port.lanes_in_hand() if is_ordered else set()
+        keys = self._port.keys_in_hand() if is_ordered else set()
         taken = 0
         for one in found:
             run = one.run
             if taken >= wanted:
                 self._more_in(run.place[2])
                 break
-            if busy is not None and run.key is None and not run.retried:
-                # Of a lane of an ordered group one piece at a time, the earliest first, also where that one has to wait.
-                if run.place in busy:
-                    continue
-                busy.add(run.place)
+            if is_ordered and not _is_next(run, lanes, keys):
+                continue
             if run.losses and (self._lanes_of_suspects() or not self._may_be_taken(run)):
                 continue
             if run.losses:
@@ -447,3 +450,20 @@ class _Claiming:
             reached = next((s.start for s in self._port.stored(one.place, one.offset, end, 1)), end)
             if reached > one.offset:
                 self._port.move_frontier(one.place, reached)
+
+
+def _is_next(run: Run, lanes: set[Place], keys: set[tuple[int, int, str]]) -> bool:
+    """Whether an unowned run of an ordered group may be taken, given the lanes and keys that are in hand or were met before.
+
+    Of a lane, and of a key apart from its lane, one run at a time, the earliest first, also where that one has to wait.
+    """
+    if run.key is not None:
+        place = (*run.place[:2], run.key)
+        if place in keys:
+            return False
+        keys.add(place)
+    elif not run.retried:
+        if run.place in lanes:
+            return False
+        lanes.add(run.place)
+    return True

@@ -458,6 +458,7 @@ class GroupCore:
                 cut = min(p.chunk.base_offset + p.indices[0] for p in pieces if p.claim is claim and p.indices)
                 if claim.claim_id not in self.claims or self._is_in_hand(claim, cut):
                     continue
+                self._keys.forget_tail(claim, cut)
                 made.append(self._written(claim, tail_from=cut - claim.first))
         given = {one.claim_id for one in made}
         for lane, pieces in self._ready.items():

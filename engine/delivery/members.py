@@ -149,6 +149,17 @@ class KeysInHand:
         del self._busy[place]
         return self._parked.pop(place, ())
 
+    def forget_tail(self, claim: HeldClaim, offset: int) -> None:
+        """The messages of a claim from an offset on were given back: none of them waits here any more."""
+        self._parked = {
+            place: [
+                piece
+                for piece in pieces
+                if piece.claim is not claim or piece.chunk.base_offset + piece.indices[0] < offset
+            ]
+            for place, pieces in self._parked.items()
+        }
+
     def forget_lost(self) -> None:
         """Claims have passed to somebody else: what is parked of them is nobody's here."""
         self._parked = {

@@ -172,6 +172,13 @@ class SqlClaims:
         )
         return set(self._database.rows(sql, (self._group_id,)))
 
+    def keys_in_hand(self) -> set[tuple[int, int, str]]:
+        sql = (
+            "SELECT DISTINCT topic_id, partition, key FROM claims WHERE group_id = ? AND key IS NOT NULL"
+            " AND owner IS NOT NULL"
+        )
+        return set(self._database.rows(sql, (self._group_id,)))
+
     def adopt(self, claim: Unowned, end: int) -> None:
         run = claim.run
         self._database.cursor.execute("DELETE FROM claims WHERE claim_id = ?", (claim.claim_id,))
