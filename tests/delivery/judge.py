@@ -12,6 +12,7 @@ from delivery.ledger import (
     FILTERED,
     REMOVED,
     RETRY,
+    ROLLED_BACK,
     Ledger,
     Place,
     Published,
@@ -81,7 +82,7 @@ class Judge:
         here = (one.topic_id, one.partition)
         for failed in one.failures:
             place = (*here, failed.offset)
-            assert self._said(one, place) == RETRY, f"{self._shown(place)} failed, and its reader said otherwise"
+            assert self._said(one, place) in (RETRY, ROLLED_BACK), f"{self._shown(place)} failed, and its reader said otherwise"
             self.group.attempts[place] += 1
             assert failed.attempts == self.group.attempts[place]
         for offset in parked:
@@ -114,7 +115,7 @@ class Judge:
         if is_expired:
             right = self._is_expired(place) and self.world.options.dead_letter_expired
         else:
-            right = said == DEAD or self.group.attempts[place] >= max(1, limit)
+            right = said in (DEAD, ROLLED_BACK) or self.group.attempts[place] >= max(1, limit)
         assert right, f"{self._shown(place)} became a dead letter; its reader said {said}"
 
     def _check_counts(self, one: Settlement, rest: set[Place]) -> None:

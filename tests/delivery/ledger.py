@@ -9,7 +9,8 @@ from geode_client.routing import slot_of
 AHEAD, CLAIMED, RETRY, PARKED = "ahead", "claimed", "retry", "parked"
 ACKNOWLEDGED, FILTERED, DEAD, EXPIRED, REMOVED = "acknowledged", "filtered", "dead_lettered", "expired", "removed"
 FINAL = (ACKNOWLEDGED, FILTERED, DEAD, EXPIRED, REMOVED)
-RESERVED = "reserved"
+# Acknowledged in a transaction that is open; in one that was rolled back.
+RESERVED, ROLLED_BACK = "reserved", "rolled back"
 
 # Topic, partition, offset.
 Place = tuple[int, int, int]

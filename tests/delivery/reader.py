@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from delivery.ledger import ACKNOWLEDGED, CLAIMED, DEAD, EXPIRED, RESERVED, RETRY, Hand, Place, Published, Where, wanted_by
+from delivery.ledger import ACKNOWLEDGED, CLAIMED, DEAD, EXPIRED, RESERVED, RETRY, ROLLED_BACK, Hand, Place, Published, Where, wanted_by
 
 from geode_client.delivery import claims
 from geode_client.delivery.lanes import KEY
@@ -19,7 +19,8 @@ DECIDED = (claims.FILTERED, claims.EXPIRED, claims.REMOVED, claims.DEAD)
 
 @dataclass(slots=True)
 class Reader:
-    """One member. `open`: what it was handed and has said nothing of. `reserved`: what its transaction acknowledges."""
+    """One member. `open`: what it was handed and has said nothing of. `reserved`: what its transaction acknowledges;
+    `ending`: what the end of one has not answered yet."""
 
     rim: "Rim"
     name: str
@@ -28,6 +29,7 @@ class Reader:
     slices: list[GroupSlice] = field(default_factory=list)
     open: list[tuple[GroupSlice, int]] = field(default_factory=list)
     reserved: list[tuple[GroupSlice, int]] = field(default_factory=list)
+    ending: list[tuple[GroupSlice, int]] = field(default_factory=list)
 
     # ── reading ──
     def read(self) -> bool:
@@ -128,6 +130,8 @@ class Reader:
             return self._die_of(message)  # a stale hand: the message is another's now, and words here will be refused
         assert where.owner == rim.process.owner
         self._check_alone(message, where)
+        if group.said.get((claim.claim_id, place)) == ROLLED_BACK:
+            del group.said[claim.claim_id, place]  # its reader left, and it is as it was before
         assert claim.rules.settle_first or (claim.claim_id, place) not in group.said, (
             f"{message} comes again after {group.said[claim.claim_id, place]}"
         )
@@ -175,7 +179,7 @@ class Reader:
             return False
         said = self.rim.group.said.get((where.claim_id, other))
         if where.state == CLAIMED and where.owner == self.rim.process.owner:
-            return said in (None, RETRY, RESERVED) and not self._is_decided(where.claim_id, other)
+            return said in (None, RETRY, RESERVED, ROLLED_BACK) and not self._is_decided(where.claim_id, other)
         return True
 
     def _is_decided(self, claim_id: int, place: Place) -> bool:
@@ -208,7 +212,7 @@ class Reader:
         except AlreadySettled:
             assert before != meant, f"{message} was {before}, and {meant} is refused"
         else:
-            assert before in (None, meant, RESERVED)
+            assert before in (None, meant, RESERVED, ROLLED_BACK)
             self._say(one, index, meant)
             self.rim.scheduler.room_made(self.name, self.rim.world.now)
             self.rim.settle(claim.claim_id, message.place)
@@ -244,9 +248,10 @@ class Reader:
             if commits:
                 group.said[key] = ACKNOWLEDGED
                 group.release(key[1], self._hand(one))
+                self.ending.append((one, index))
                 self.open = [(s, p) for s, p in self.open if s is not one or s.indices[p] != index]
             else:
-                group.said.pop(key, None)
+                group.said[key] = ROLLED_BACK
         self.rim.end_transaction(held, commits=commits)
 
     def extend(self, which: int, seconds: int) -> None:
@@ -262,7 +267,7 @@ class Reader:
         if claim.rules.settle_first:
             return
         self.rim.group.release(message.place, self._hand(one))
-        if self.rim.group.said.get((claim.claim_id, message.place)) == RESERVED:
+        if self.rim.group.said.get((claim.claim_id, message.place)) in (RESERVED, ROLLED_BACK):
             self.rim.group.said.pop((claim.claim_id, message.place))
         self.rim.group.said.setdefault((claim.claim_id, message.place), word)
 
@@ -285,6 +290,12 @@ class Reader:
             for one, place in self.open
             if one.claim.is_open(one.chunk.base_offset + one.indices[place])
         }
+        if self.member.auto_ack is False:
+            mine |= {
+                (one.claim.claim_id, self._message(one, index).place)
+                for one, index in self.ending
+                if one.claim.is_reserved(one.chunk.base_offset + index)
+            }
         assert self.member.in_flight == len(mine), f"{self.name} has {len(mine)} in hand, counts {self.member.in_flight}"
 
     def _hand(self, one: GroupSlice) -> Hand:

@@ -77,6 +77,7 @@ class GroupMachine(RuleBasedStateMachine):
             self.world.close()
 
     failed = False
+    shows = True
 
     def show(self) -> None:
         note("\n".join(["what happened:", *self.world.lines[-LINES_SHOWN:]]))
@@ -86,8 +87,9 @@ class GroupMachine(RuleBasedStateMachine):
         try:
             return step()
         except BaseException:
+            if not self.failed and self.shows:
+                self.show()
             self.failed = True
-            self.show()
             raise
 
     def _group(self, which: int) -> Ledger:
