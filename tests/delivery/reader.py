@@ -194,7 +194,7 @@ class Reader:
             return
         one, place = self.open[which % len(self.open)]
         index, message, claim = one.indices[place], self._message(one, one.indices[place]), one.claim
-        if claim.rules.settle_first:
+        if claim.rules.settle_first or (one, index) in self.reserved:
             return
         self.rim.tell(f"{self.name} says {word} of {message}")
         before = self.rim.group.said.get((claim.claim_id, message.place))
@@ -217,8 +217,6 @@ class Reader:
             self.rim.scheduler.room_made(self.name, self.rim.world.now)
             self.rim.settle(claim.claim_id, message.place)
         self.open.remove((one, place))
-        if (one, index) in self.reserved:
-            self.reserved.remove((one, index))
 
     def reserve(self, which: int) -> None:
         """Acknowledge something in hand within a transaction."""
