@@ -217,6 +217,11 @@ class Rim:
         """The next action reaches the store."""
         if not self.queue:
             return
+        self.world.acting = self.process.name
+        self._perform()
+        self.world.acting = None
+
+    def _perform(self) -> None:
         match self.queue.popleft():
             case actions.Claim() as action:
                 self._claim(action)

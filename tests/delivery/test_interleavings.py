@@ -23,7 +23,7 @@ WEIGHTS: dict[str, int] = {
     "seek": 1, "pause_or_resume": 1, "drop_group": 0,
     "open_process": 4, "join": 4, "leave": 2, "let_go": 2, "cancel": 3, "kill": 2,
     "hear": 10, "disturb_news": 3, "perform": 20, "answer": 20, "act_promptly": 6,
-    "read": 25, "say": 15, "reserve": 3, "end_transaction": 3, "extend": 1, "work": 8,
+    "read": 25, "say": 15, "reserve": 10, "end_transaction": 8, "extend": 1, "work": 8,
 }  # fmt: skip
 
 

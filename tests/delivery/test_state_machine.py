@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hypothesis.strategies as st
-from delivery.ledger import ACKNOWLEDGED, DEAD, EXPIRED, REMOVED, RETRY, Ledger
+from delivery.ledger import ACKNOWLEDGED, AHEAD, CLAIMED, DEAD, EXPIRED, REMOVED, RETRY, Ledger
 from delivery.process import Process, Rim
 from delivery.reader import Reader
 from delivery.world import SECOND_US, World
@@ -246,6 +246,7 @@ class GroupMachine(RuleBasedStateMachine):
             process.news.rotate(1)
         elif None in process.news:
             process.news.remove(None)
+            self.world.has_lost_news = True
 
     @rule(which=NUMBERS)
     def perform(self, which: int) -> None:
@@ -338,6 +339,7 @@ class GroupMachine(RuleBasedStateMachine):
                 world.pause(group, paused=False)
         for reader in [reader for process in world.processes for reader in process.readers]:
             reader.end_transaction(commits=False)
+        self._nobody_waits_in_vain()
         for _ in range(ROUNDS_MAX):
             self._everybody_has_a_reader()
             for process in list(world.processes):
@@ -358,6 +360,29 @@ class GroupMachine(RuleBasedStateMachine):
                 unseen = self._unseen(group)
                 assert not unseen, f"{group.name} acknowledged and never handed over {unseen}"
 
+    def _nobody_waits_in_vain(self) -> None:
+        """Without time passing: no member with room waits while there is something that it could have."""
+        world = self.world
+        moved = True
+        while moved:
+            moved = False
+            for process in list(world.processes):
+                moved |= self._work_off(process, looks=False)
+        if world.has_lost_news:
+            return
+        for group in world.groups:
+            places = world.places(group)
+            if any(where.losses or where.owner is not None for where in places.values()) or group.order_by == KEY:
+                continue  # suspects come one at a time, and what is lost waits for the look once a second
+            waiting = [
+                reader.name
+                for process in world.processes
+                for reader in process.readers
+                if reader.rim.group is group and process.quarantine.is_open
+            ]
+            left = [str(world.messages[p]) for p, where in places.items() if where.state in (AHEAD, CLAIMED)]
+            assert not (waiting and left), f"{waiting} wait, and {left} are there"
+
     def _unseen(self, group: Ledger) -> list[str]:
         """Messages that at_most_once counts as acknowledged although nobody had them and no process died with them."""
         found = []
@@ -373,21 +398,25 @@ class GroupMachine(RuleBasedStateMachine):
             if not any(r.rim.group is group for process in self.world.processes for r in process.readers):
                 Process.start(self.world).rim(group).join(prefetch=10, auto_ack=True)
 
-    def _work_off(self, process: Process) -> None:
-        process.promptly()
-        for rim in list(process.rims):
+    def _work_off(self, process: Process, *, looks: bool = True) -> bool:
+        """Let a process do what it can; whether that was anything. `looks`: a second passes."""
+        anything = process.promptly()
+        for rim in list(process.rims) if looks else ():
             if process.is_alive and rim.group in self.world.groups and not rim.is_over:
                 rim.second_passed()
                 rim.tick()
         for _ in range(READ_AT_MOST):
             if not process.is_alive:
-                return
+                return True
             moved = process.promptly()
             for reader in process.readers if process.is_alive else ():
                 if process.is_alive and reader.rim.group in self.world.groups:
                     moved |= self._read_all(reader) > 0
+            moved |= process.is_alive and any(rim.queue or rim.answers for rim in process.rims)
+            anything |= moved
             if not moved:
-                return
+                break
+        return anything
 
     def _read_all(self, reader: Reader) -> int:
         count = self._read(reader, READ_AT_MOST)

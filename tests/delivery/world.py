@@ -69,6 +69,8 @@ class World:
     groups: list[Ledger] = field(default_factory=list)
     processes: list["Process"] = field(default_factory=list)
     started: int = 0
+    acting: str | None = None
+    has_lost_news: bool = False
     dead: list[str] = field(default_factory=list)
     purged: dict[tuple[int, int], int] = field(default_factory=dict)
     buried: Counter[Letter] = field(default_factory=Counter)
@@ -108,6 +110,8 @@ class World:
     def _committed(self, committed: Committed) -> None:
         if committed.error is not None:
             raise committed.error
+        if committed.announce:
+            self.announce(but=self.acting)
         for append in committed.appended:
             if append.topic.startswith("_dlq/"):
                 for index in range(append.count):
@@ -204,10 +208,11 @@ class World:
         for process in self.processes:
             process.news.append((topic_id, lane))
 
-    def announce(self) -> None:
-        """Every process will hear that something has moved."""
+    def announce(self, but: str | None = None) -> None:
+        """Every process, but for one, will hear that something has moved."""
         for process in self.processes:
-            process.news.append(None)
+            if process.name != but:
+                process.news.append(None)
 
     def expired_batches(self) -> list[int]:
         """What the sweeper would choose now."""
