@@ -269,6 +269,19 @@ class Reader:
             self.rim.group.said.pop((claim.claim_id, message.place))
         self.rim.group.said.setdefault((claim.claim_id, message.place), word)
 
+    def fail(self) -> None:
+        """An exception leaves the subscription: what it had in hand counts as a failed attempt."""
+        self.end_transaction(commits=False)
+        for one in self.slices:
+            first = one.done if self.member.auto_ack else max(0, one.taken - 1)
+            for index in one.indices[first : one.taken]:
+                if one.claim.rules.settle_first or not one.claim.is_pending(one.chunk.base_offset + index):
+                    continue
+                limit = one.claim.rules.attempts_max
+                is_last = limit is not None and one.claim.attempts + 1 >= limit
+                self._say(one, index, DEAD if is_last else RETRY)
+            self.rim.core.at_hand_failed(one, reason="broken", now_us=self.rim.world.wall_us)
+
     def drop(self) -> None:
         """The subscription closes: what is in hand is given back, after a transaction that is open was rolled back."""
         self.end_transaction(commits=False)

@@ -104,6 +104,8 @@ class Interleaving:
                 return member
             case "join":
                 return {**which, **member}
+            case "leave":
+                return {**which, "fails": chance.random() < 0.4}
             case "disturb_news":
                 return {**which, "how": chance.choice(["repeat", "swap", "lose"])}
             case "answer":

@@ -202,11 +202,14 @@ class GroupMachine(RuleBasedStateMachine):
         assert process is not None
         self._do(lambda: process.rim(self._group(group)).join(prefetch=prefetch, auto_ack=auto_ack))
 
-    @rule(which=NUMBERS)
-    def leave(self, which: int) -> None:
+    @rule(which=NUMBERS, fails=st.booleans())
+    def leave(self, which: int, fails: bool) -> None:
         reader = self._reader(which)
-        if reader is not None:
-            self._do(lambda: reader.rim.leave(reader))
+        if reader is None:
+            return
+        if fails:
+            self._do(reader.fail)
+        self._do(lambda: reader.rim.leave(reader))
 
     @rule(which=NUMBERS)
     def let_go(self, which: int) -> None:
