@@ -139,7 +139,7 @@ class Reader:
         others = [hand for hand in group.hands.get(place, ()) if hand[0] == claim.claim_id]
         assert not others, f"{message} is in the hands of {others} and given to {self.name}"
         if group.order_by == KEY and message.key is not None:
-            before = [str(rim.world.messages[other]) for other in places if self._goes_before(other, places, message)]
+            before = [f"{rim.world.messages[other]} ({places[other]})" for other in places if self._goes_before(other, places, message)]
             assert not before, f"{message} is handed over before {before}"
         if not claim.rules.settle_first:
             group.take(place, self._hand(one))
@@ -301,12 +301,12 @@ class Reader:
             for one, place in self.open
             if one.claim.is_open(one.chunk.base_offset + one.indices[place])
         }
-        if self.member.auto_ack is False:
-            mine |= {
-                (one.claim.claim_id, self._message(one, index).place)
-                for one, index in self.ending
-                if one.claim.is_reserved(one.chunk.base_offset + index)
-            }
+        mine |= {
+            (one.claim.claim_id, self._message(one, index).place)
+            for one, index in self.ending
+            if one.claim.is_reserved(one.chunk.base_offset + index)
+            and (not self.member.auto_ack or index in one.indices[one.done : one.taken])
+        }
         assert self.member.in_flight == len(mine), f"{self.name} has {len(mine)} in hand, counts {self.member.in_flight}"
 
     def _hand(self, one: GroupSlice) -> Hand:
