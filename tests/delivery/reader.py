@@ -194,7 +194,7 @@ class Reader:
             return
         one, place = self.open[which % len(self.open)]
         index, message, claim = one.indices[place], self._message(one, one.indices[place]), one.claim
-        if claim.rules.settle_first or (one, index) in self.reserved:
+        if claim.rules.settle_first or claim.is_reserved(message.place[2]):
             return
         self.rim.tell(f"{self.name} says {word} of {message}")
         before = self.rim.group.said.get((claim.claim_id, message.place))
