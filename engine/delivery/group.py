@@ -313,6 +313,18 @@ class GroupCore:
         self._free_key_of(one, index)
         return True
 
+    def at_hand_failed(self, one: GroupSlice, *, reason: str | None, now_us: int) -> None:
+        """The reader left with an exception: what it had in hand counts as a failed attempt.
+
+        Not under at_most_once: there a message is acknowledged by being handed over.
+        """
+        if one.claim.rules.settle_first:
+            return
+        first = one.done if one.member.auto_ack else max(0, one.taken - 1)
+        for index in one.indices[first : one.taken]:
+            if one.claim.is_pending(one.chunk.base_offset + index):
+                self.refuse(one, index, requeue=True, delay_us=None, reason=reason, now_us=now_us)
+
     def reserve(self, one: GroupSlice, index: int) -> bool:
         """An acknowledgement within an open transaction; as `acknowledge` otherwise."""
         if one.claim.is_reserved(one.chunk.base_offset + index) or not one.may_say(index, ACKNOWLEDGED):

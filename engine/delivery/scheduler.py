@@ -168,8 +168,8 @@ class Scheduler:
 
     def _is_outranked(self) -> bool:
         """Whether something that nobody has claimed may go before all that is ready (priority groups)."""
-        if self.core.order_by != PRIORITY:
-            return False
+        if self.core.order_by != PRIORITY or not self._quarantine.is_open:
+            return False  # beside a message that is alone nothing is claimed
         highest = self.core.highest_ready()
         return highest is not None and max(self._sought, self._highest if self._has_news() else -1) > highest
 

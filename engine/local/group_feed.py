@@ -152,10 +152,7 @@ class GroupFeed:
     def at_hand_failed(self, one: Slice, reason: str) -> None:
         """The reader left with an exception: the message it had in hand counts as a failed attempt."""
         assert isinstance(one, GroupSlice)
-        first = one.done if self.member.auto_ack else max(0, one.taken - 1)
-        for index in one.indices[first : one.taken]:
-            if one.claim.is_pending(one.chunk.base_offset + index):
-                self.refuse(one, index, requeue=True, delay_us=None, reason=reason)
+        self.driver.core.at_hand_failed(one, reason=reason, now_us=now_us())
 
     def refuse(self, one: GroupSlice, index: int, *, requeue: bool, delay_us: int | None, reason: str | None) -> bool:
         return self.driver.core.refuse(one, index, requeue=requeue, delay_us=delay_us, reason=reason, now_us=now_us())

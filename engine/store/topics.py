@@ -202,6 +202,7 @@ class PurgeTopic(msgspec.Struct, eq=False):
     """Make all messages unreachable at once; their rows are removed by the sweeper. `purged` says how many they were."""
 
     name: str
+    leases_until_us: int | None = None
     durable: bool = True
     error: GeodeError | None = None
     topic_id: int = 0
@@ -220,7 +221,7 @@ class PurgeTopic(msgspec.Struct, eq=False):
         for partition in range(topic.partitions):
             end = transaction.next_offset(topic.topic_id, partition)
             pass_over(transaction, topic.topic_id, partition, 0, end, "removed")
-            settle_waiting(transaction, topic.topic_id, partition, 0, end, "removed", boot_us())
+            settle_waiting(transaction, topic.topic_id, partition, 0, end, "removed", self.leases_until_us or boot_us())
         self.purged += delays.purge(transaction, topic.topic_id)
         transaction.database.cursor.execute(
             "UPDATE partition_marks AS m SET start_offset = (SELECT next_offset FROM partitions AS p"

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from geode_client.delivery.claiming import LOST_ERROR, Run, cut_after_loss
 from geode_client.store.groups import TOTAL
 from geode_client.store.writer import Transaction
 
@@ -30,7 +31,7 @@ def settle_waiting(
 ) -> list[Waiting]:
     """Settle the messages of all groups at offsets first to end - 1 that no member has in hand; which those were.
 
-    `counter`: removed or expired. A claim whose lease ended before `boot_us` counts as having no owner.
+    `counter`: removed or expired. A claim whose lease ended before `boot_us` is taken from its owner.
     """
     assert counter in ("removed", "expired")
     place = (topic_id, partition, first, end)
@@ -78,20 +79,43 @@ def _parked(transaction: Transaction, place: _Place) -> Iterator[Waiting]:
 
 def _claims(transaction: Transaction, place: _Place, boot_us: int) -> Iterator[Waiting]:
     sql = (
-        f"SELECT {_GROUP}, first, pending, claim_id, attempts, error FROM claims JOIN groups AS g USING (group_id)"
+        f"SELECT {_GROUP}, claim_id, first, pending, attempts, losses, retried, claims.key, error, owner FROM claims"
+        " JOIN groups AS g USING (group_id)"
         " WHERE topic_id = ?1 AND partition = ?2 AND first < ?4 AND first + length(pending) > ?3"
         " AND (owner IS NULL OR deadline_us < ?5)"
     )
     for row in transaction.database.rows(sql, (*place, boot_us)):
-        group_id, name, pattern, lane, first, pending, claim_id, attempts, error = row
+        group_id, name, pattern, lane, claim_id, first, pending, attempts, losses, retried, key, error, owner = row
         left, offsets = _without(pending, first, place)
-        if 1 in left:
+        if 1 in left and owner is None:
             sql = "UPDATE claims SET pending = ? WHERE claim_id = ?"
             transaction.database.cursor.execute(sql, (left, claim_id))
         else:
             transaction.database.cursor.execute("DELETE FROM claims WHERE claim_id = ?", (claim_id,))
+            lost = Run((place[0], place[1], lane), first, left, attempts, losses + 1, bool(retried), key, LOST_ERROR)
+            _release(transaction, group_id, lost)
         for offset in offsets:
             yield Waiting(group_id, name, pattern, lane, offset, attempts, error)
+
+
+def _release(transaction: Transaction, group_id: int, lost: Run) -> None:
+    """What is left of a claim whose lease has ended is nobody's from now on: its owner must not settle it any more."""
+    for run in cut_after_loss(lost):
+        transaction.database.cursor.execute(
+            "INSERT INTO claims (group_id, topic_id, partition, lane, first, attempts, retried, key, error, owner,"
+            " deadline_us, pending, losses) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?, ?)",
+            (
+                group_id,
+                *run.place,
+                run.first,
+                run.attempts,
+                run.retried,
+                run.key,
+                run.error,
+                run.pending,
+                run.losses,
+            ),
+        )
 
 
 def _without(pending: Any, first: int, place: _Place) -> tuple[bytes, list[int]]:

@@ -1,50 +1,58 @@
-"""What should be true of one group, kept beside the store: where each message is, who may have it, what was said of it.
-
-The ledger is told of every event and never reads the engine's tables; `compare` then holds the tables against it. A message
-is in one state at a time: AHEAD, CLAIMED, RETRY, or one of the words that end it.
-"""
+"""What should be true of one group, kept beside the store: what readers said, what was counted, who has what in hand."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from geode_client.delivery.lanes import KEY, PRIORITY
 from geode_client.routing import slot_of
 
-AHEAD, CLAIMED, RETRY = "ahead", "claimed", "retry"
+AHEAD, CLAIMED, RETRY, PARKED = "ahead", "claimed", "retry", "parked"
 ACKNOWLEDGED, FILTERED, DEAD, EXPIRED, REMOVED = "acknowledged", "filtered", "dead_lettered", "expired", "removed"
 FINAL = (ACKNOWLEDGED, FILTERED, DEAD, EXPIRED, REMOVED)
+# Acknowledged in a transaction that is open; in one that was rolled back.
+RESERVED, ROLLED_BACK = "reserved", "rolled back"
 
 # Topic, partition, offset.
 Place = tuple[int, int, int]
-# Claim, and the name of who holds it.
+# Claim, and the name of the reader that has it.
 Hand = tuple[int, str]
 
 
 @dataclass(slots=True)
 class Published:
-    """One message as its publisher knows it; `stored`: readers can still reach it."""
+    """One message as its publisher knows it. `stored`: readers can still reach it. `poisonous`: it kills its consumer."""
 
     place: Place
     number: int
     key: str | None
     priority: int
     expires_us: int | None
+    poisonous: bool = False
     stored: bool = True
 
     def __str__(self) -> str:
         topic, partition, offset = self.place
         key = "" if self.key is None else f" {self.key}"
-        return f"#{self.number}({topic}/{partition}@{offset}{key} p{self.priority})"
+        poison = " poison" if self.poisonous else ""
+        return f"#{self.number}({topic}/{partition}@{offset}{key} p{self.priority}{poison})"
 
 
-@dataclass(slots=True)
-class Lease:
-    """A claim that a living process was given: until when, and for which messages."""
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where the store has one message of a group: AHEAD, CLAIMED, RETRY or PARKED. Messages that are settled have no place.
 
-    owner: str
-    deadline_us: int
-    places: set[Place]
+    `due_us` is the wall clock's time of a retry; `deadline_us` the boot clock's end of a lease.
+    """
+
+    state: str
+    claim_id: int = 0
+    owner: str | None = None
+    deadline_us: int = 0
+    attempts: int = 0
+    losses: int = 0
+    begun: bool = False
+    due_us: int = 0
+    held: int = 0
 
 
 def wanted_by(condition: bool, message: Published) -> bool:
@@ -54,7 +62,12 @@ def wanted_by(condition: bool, message: Published) -> bool:
 
 @dataclass(slots=True)
 class Ledger:
-    """One group. `leases` are by claim id; `hands` the readers that have a message and have said nothing of it."""
+    """One group.
+
+    `counts`: final words by topic id, partition and word. `said`: what the reader of a claim said of a message and no
+    settlement has brought to the store. `hands`: readers that have a message and have said nothing of it. `handed`: how
+    often a message was handed over. `deaths`: how many processes a message has killed.
+    """
 
     name: str
     pattern: str
@@ -62,108 +75,49 @@ class Ledger:
     has_condition: bool
     group_id: int = 0
     paused: bool = False
-    state: dict[Place, str] = field(default_factory=dict)
     origins: dict[tuple[int, int], int] = field(default_factory=dict)
+    counts: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     attempts: Counter[Place] = field(default_factory=Counter)
-    leases: dict[int, Lease] = field(default_factory=dict)
-    hands: dict[Place, set[Hand]] = field(default_factory=dict)
     said: dict[tuple[int, Place], str] = field(default_factory=dict)
-    deliveries: Counter[Place] = field(default_factory=Counter)
-    first_settled: set[tuple[int, Place]] = field(default_factory=set)
+    hands: dict[Place, set[Hand]] = field(default_factory=dict)
+    handed: Counter[Place] = field(default_factory=Counter)
+    deaths: Counter[Place] = field(default_factory=Counter)
+    lost_unseen: set[Place] = field(default_factory=set)
+    moved: set[tuple[int, int]] = field(default_factory=set)
 
     def lane_of(self, message: Published) -> int:
         if self.order_by == PRIORITY:
             return message.priority
         return slot_of(message.key, message.place[2]) if self.order_by == KEY else 0
 
-    def started(self, topic_id: int, partition: int, origin: int, log: Iterable[Published]) -> None:
+    def count(self, place: Place, word: str, number: int = 1) -> None:
+        self.counts[place[0], place[1], word] += number
+
+    def started(self, topic_id: int, partition: int, origin: int, log: list[Published]) -> None:
         """The group begins (anew) at an offset of a partition; what is gone there already counts as removed."""
-        for place in [place for place in self.state if place[:2] == (topic_id, partition)]:
-            self._forget(place)
-        for claim_id, lease in list(self.leases.items()):
-            if any(place[:2] == (topic_id, partition) for place in lease.places):
-                del self.leases[claim_id]
-        self.origins[topic_id, partition] = origin
+        here = (topic_id, partition)
+        for word in FINAL:
+            self.counts.pop((topic_id, partition, word), None)
+        for counter in (self.attempts, self.handed, self.deaths, self.hands):
+            for place in [place for place in counter if place[:2] == here]:
+                del counter[place]  # type: ignore[attr-defined]
+        self.lost_unseen = {place for place in self.lost_unseen if place[:2] != here}
+        if here in self.origins:
+            self.moved.add(here)
+        self.origins[here] = origin
         for message in log:
-            if message.place[2] >= origin:
-                self.state[message.place] = AHEAD if message.stored else REMOVED
-
-    def _forget(self, place: Place) -> None:
-        del self.state[place]
-        self.hands.pop(place, None)
-        self.attempts.pop(place, None)
-        self.deliveries.pop(place, None)
-        self.first_settled = {one for one in self.first_settled if one[1] != place}
-
-    # ── events ──
-    def published(self, message: Published) -> None:
-        if message.place[:2] in self.origins:
-            self.state[message.place] = AHEAD
-
-    def gone(self, message: Published, counter: str, boot_us: int) -> bool:
-        """The log has lost a message; True when it counts there and then: the group had it ahead, or it expired while it
-        waited for a retry or in a claim that nobody holds."""
-        place = message.place
-        found = self.state.get(place)
-        holder = self.holder(place)
-        if counter == EXPIRED and found == CLAIMED and holder is not None and self.leases[holder].deadline_us < boot_us:
-            lease = self.leases[holder]
-            lease.places.discard(place)
-            if not lease.places:
-                del self.leases[holder]
-            holder = None
-        waits = found == RETRY or (found == CLAIMED and holder is None)
-        if found != AHEAD and not (counter == EXPIRED and waits):
-            return False
-        self.state[place] = counter
-        return True
-
-    def freed(self, claim_id: int, *, lost: bool) -> None:
-        """A claim passes on; `lost`: its owner said nothing for too long, which counts an attempt."""
-        lease = self.leases.pop(claim_id)
-        for place in lease.places:
-            assert self.state[place] == CLAIMED, f"{place} was held by claim {claim_id}, and is {self.state[place]}"
-            self.attempts[place] += lost
-
-    def claimed(self, claim_id: int, owner: str, deadline_us: int, places: set[Place]) -> None:
-        for place in places:
-            found = self.state.get(place)
-            assert found in (AHEAD, CLAIMED, RETRY), f"claim {claim_id} of {owner} has {place}, which is {found}"
-            holder = self.holder(place)
-            assert holder is None, f"claim {claim_id} of {owner} has {place}, which claim {holder} has as well"
-            self.state[place] = CLAIMED
-        self.leases[claim_id] = Lease(owner, deadline_us, places)
-
-    def holder(self, place: Place) -> int | None:
-        """The claim that has a message."""
-        return next((claim_id for claim_id, lease in self.leases.items() if place in lease.places), None)
-
-    def settled(self, claim_id: int, place: Place, state: str) -> None:
-        """A settlement has said what became of a message of a claim that is still its owner's."""
-        lease = self.leases[claim_id]
-        assert place in lease.places, f"claim {claim_id} settles {place} as {state} and does not have it"
-        lease.places.discard(place)
-        self.state[place] = state
-        if not lease.places:
-            del self.leases[claim_id]
+            if message.place[2] >= origin and not message.stored:
+                self.count(message.place, REMOVED)
 
     # ── hands ──
     def take(self, place: Place, hand: Hand) -> None:
         self.hands.setdefault(place, set()).add(hand)
-        self.deliveries[place] += 1
 
     def release(self, place: Place, hand: Hand) -> None:
         self.hands.get(place, set()).discard(hand)
 
-    def in_hand(self, claim_id: int) -> Iterator[Place]:
-        """Messages of a claim that a reader has."""
-        for place, hands in self.hands.items():
-            if any(claim == claim_id for claim, _ in hands):
-                yield place
-
-    # ── sums ──
-    def pending(self) -> list[Place]:
-        return [place for place, state in self.state.items() if state not in FINAL]
-
-    def placed(self, state: str) -> set[Place]:
-        return {place for place, found in self.state.items() if found == state}
+    def dropped(self, reader: str) -> None:
+        """A reader is gone with what it had in hand."""
+        for hands in self.hands.values():
+            for hand in [hand for hand in hands if hand[1] == reader]:
+                hands.discard(hand)

@@ -5,16 +5,16 @@ the ledgers, and what the workers have in memory against what it should be.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from delivery import ledger
-from delivery.ledger import AHEAD, CLAIMED, RETRY, Ledger, Place, Published
+from delivery.ledger import AHEAD, CLAIMED, DEAD, EXPIRED, FINAL, PARKED, REMOVED, RETRY, Ledger, Place, Published, Where
 
 from geode_client.catalog import Delivery, Topic, TopicDefinition
 from geode_client.conditions.fields import MessageChunk
 from geode_client.conditions.requirements import ANYTHING, Requirement
+from geode_client.delivery.actions import Now
 from geode_client.delivery.lanes import KEY
 from geode_client.message import Attributes
 from geode_client.options import TopicOptions
@@ -30,7 +30,7 @@ from geode_client.store.topics import CreateTopic, PurgeTopic, TopicReader
 from geode_client.store.writer import Append, Committed, Writer
 
 if TYPE_CHECKING:
-    from delivery.worker import Worker
+    from delivery.process import Process
 
 SECOND_US = 1_000_000
 # Group, topic, partition, offset.
@@ -68,11 +68,15 @@ class World:
     batches: dict[int, list[Place]] = field(default_factory=dict)
     topics: dict[str, int] = field(default_factory=dict)
     groups: list[Ledger] = field(default_factory=list)
-    workers: list["Worker"] = field(default_factory=list)
+    processes: list["Process"] = field(default_factory=list)
+    started: int = 0
+    acting: str | None = None
+    has_lost_news: bool = False
     dead: list[str] = field(default_factory=list)
     purged: dict[tuple[int, int], int] = field(default_factory=dict)
     buried: Counter[Letter] = field(default_factory=Counter)
     letters: Counter[Letter] = field(default_factory=Counter)
+    firsts: dict[int, int] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
 
     database: Database = field(init=False)
@@ -93,6 +97,10 @@ class World:
         self.lines.append(line)
 
     # ── the store ──
+    @property
+    def now(self) -> Now:
+        return Now(self.wall_us, self.boot_us)
+
     def run(self, *works: Any) -> None:
         """Commit works together; raises what refused one of them."""
         assert self.writer.try_now(list(works))
@@ -103,6 +111,8 @@ class World:
     def _committed(self, committed: Committed) -> None:
         if committed.error is not None:
             raise committed.error
+        if committed.announce:
+            self.announce(but=self.acting)
         for append in committed.appended:
             if append.topic.startswith("_dlq/"):
                 for index in range(append.count):
@@ -123,22 +133,23 @@ class World:
                 group.origins[topic_id, partition] = 0
 
     def publish(
-        self, topic: str, partition: int, messages: Sequence[tuple[str | None, int | None]], priority: int
+        self, topic: str, partition: int, messages: Sequence[tuple[str | None, int | None]], priority: int,
+        *, poison: int | None = None
     ) -> None:
-        """A batch of messages, each with its key and its time to live."""
+        """A batch of messages, each with its key and its time to live; the one at `poison` kills its consumers."""
         found = self.catalog.require(topic)
-        parts: dict[int, list[tuple[str | None, int | None]]] = {}
-        for key, ttl_us in messages:
+        parts: dict[int, list[tuple[str | None, int | None, bool]]] = {}
+        for index, (key, ttl_us) in enumerate(messages):
             chosen = partition % found.partitions if key is None else partition_of(key, found.partitions)
-            parts.setdefault(chosen, []).append((key, ttl_us))
+            parts.setdefault(chosen, []).append((key, ttl_us, index == poison))
         for chosen, part in parts.items():
             self._publish_part(found, chosen, part, priority)
 
     def _publish_part(
-        self, topic: Topic, partition: int, messages: Sequence[tuple[str | None, int | None]], priority: int
+        self, topic: Topic, partition: int, messages: Sequence[tuple[str | None, int | None, bool]], priority: int
     ) -> None:
         numbers = range(len(self.messages), len(self.messages) + len(messages))
-        expires = [None if ttl_us is None else self.wall_us + ttl_us for _, ttl_us in messages]
+        expires = [None if ttl_us is None else self.wall_us + ttl_us for _, ttl_us, _ in messages]
         last = None if None in expires else max(at for at in expires if at is not None)
         append = Append(
             topic=topic.name,
@@ -147,7 +158,7 @@ class World:
             priority=priority,
             count=len(messages),
             lines=b"".join(b"%d\n" % number for number in numbers),
-            attributes=Attributes(keys=[key for key, _ in messages], expires_us=expires),
+            attributes=Attributes(keys=[key for key, *_ in messages], expires_us=expires),
             timestamp_us=self.wall_us,
             schema_version=topic.schema_version,
             compress=False,
@@ -157,43 +168,63 @@ class World:
         part = Part(append, range(len(messages)))
         self.run(PublishWork(topic.topic_id, topic.revision, self.catalog.version, True, [part], None))
         shown = []
-        for index, (key, _) in enumerate(messages):
+        for index, (key, _, poisonous) in enumerate(messages):
             place = (topic.topic_id, partition, append.base_offset + index)
-            message = Published(place, numbers[index], key, priority, expires[index])
+            message = Published(place, numbers[index], key, priority, expires[index], poisonous)
             self.messages[place] = message
             shown.append(str(message))
-            for group in self.groups:
-                group.published(message)
             self.batches.setdefault(append.batch_id, []).append(place)
         self.tell(f"publish {' '.join(shown)} in batch {append.batch_id}")
+        self.news(topic.topic_id, priority)
 
     def remove(self, batch_ids: Sequence[int], counter: str) -> None:
         """Retention, or the expiry of whole batches."""
         places = [place for batch_id in batch_ids for place in self.batches.pop(batch_id)]
-        self.run(RemoveBatches(batch_ids, counter, leases_until_us=self.boot_us))
-        buries = counter == ledger.EXPIRED and self.options.dead_letter_expired
-        for place in places:
-            message = self.messages[place]
-            was_stored, message.stored = message.stored, False
-            for group in self.groups:
-                if was_stored and group.gone(message, counter, self.boot_us) and buries:
-                    self.letters[group.name, *place] += 1
+        gone = [self.messages[place] for place in places]
+        self._take_away(gone, counter, RemoveBatches(batch_ids, counter, leases_until_us=self.boot_us))
         self.tell(f"{counter} by the sweeper: batches {list(batch_ids)}")
+
+    def _take_away(self, gone: Sequence[Published], counter: str, work: Any) -> None:
+        """Do what removes messages: what no member has in hand counts at once, and frees its key."""
+        before = [(group, self.places(group)) for group in self.groups]
+        self.run(work)
+        for message in gone:
+            message.stored = False
+        for group, places in before:
+            after = self.places(group)
+            for message in gone:
+                place, was = message.place, places.get(message.place)
+                if was is None:
+                    continue
+                is_held = was.state == CLAIMED and was.owner is not None and was.deadline_us >= self.boot_us
+                assert (place in after) == is_held, f"{group.name}: {message} was {was}, and is {after.get(place)}"
+                if not is_held:
+                    group.count(place, counter)
+                    if counter == EXPIRED and self.options.dead_letter_expired:
+                        self.letters[group.name, *place] += 1
+        self.announce()
+
+    def news(self, topic_id: int, lane: int) -> None:
+        """Every process will hear of a new batch."""
+        for process in self.processes:
+            process.news.append((topic_id, lane))
+
+    def announce(self, but: str | None = None) -> None:
+        """Every process, but for one, will hear that something has moved."""
+        for process in self.processes:
+            if process.name != but:
+                process.news.append(None)
 
     def expired_batches(self) -> list[int]:
         """What the sweeper would choose now."""
         return [one for one in sweeping.expired(self.log, self.wall_us, self.boot_us) if one in self.batches]
 
     def purge(self, topic: str) -> None:
-        self.run(PurgeTopic(topic))
-        for message in self.messages.values():
-            if message.place[0] == self.topics[topic] and message.stored:
-                message.stored = False
-                for group in self.groups:
-                    group.gone(message, ledger.REMOVED, self.boot_us)
-        for topic_id, partition, offset in self.messages:
-            if topic_id == self.topics[topic]:
-                self.purged[topic_id, partition] = max(self.purged.get((topic_id, partition), 0), offset + 1)
+        here = [m for m in self.messages.values() if m.place[0] == self.topics[topic]]
+        self._take_away(here, REMOVED, PurgeTopic(topic, leases_until_us=self.boot_us))
+        for message in here:
+            part = message.place[:2]
+            self.purged[part] = max(self.purged.get(part, 0), message.place[2] + 1)
         self.tell(f"purge {topic}")
 
     # ── groups ──
@@ -218,94 +249,113 @@ class World:
     def seek(self, group: Ledger, topic: str, starts: Starts) -> None:
         self.run(SeekGroup(group.name, topic, starts))
         self._start(group, self.topics[topic], starts)
+        self.announce()
         self.tell(f"seek {group.name} on {topic} to {starts}")
 
     def pause(self, group: Ledger, *, paused: bool) -> None:
         self.run(PauseGroup(group.name, None, paused))
         group.paused = paused
+        self.announce()
         self.tell(f"{'pause' if paused else 'resume'} {group.name}")
 
     def drop(self, group: Ledger) -> None:
         self.run(DropGroup(group.name))
         self.groups.remove(group)
-        group.leases.clear()
+        self.announce()
         self.tell(f"drop {group.name}")
 
     # ── processes ──
-    def kill(self, worker: "Worker") -> None:
-        self.workers.remove(worker)
-        self.dead.append(worker.name)
-        for hands in worker.group.hands.values():
-            for hand in [hand for hand in hands if hand[1].startswith(f"{worker.name}.")]:
-                hands.discard(hand)
-        self.tell(f"{worker.name} dies")
+    def kill(self, process: "Process") -> None:
+        """What is on its way between the process and the store is lost with it, but for what has been committed."""
+        self.processes.remove(process)
+        self.dead.append(process.owner)
+        process.die()
+        self.tell(f"{process.name} dies")
+
+    # ── where everything is ──
+    def places(self, group: Ledger) -> dict[Place, Where]:
+        """Where the store has the messages of a group that are not settled; holds that each is in one place only."""
+        found: dict[Place, Where] = {}
+
+        def add(place: Place, where: Where) -> None:
+            assert place not in found, f"{group.name}: {self.messages[place]} is in {found[place]} and in {where}"
+            found[place] = where
+
+        for place, where in [*self._claimed(group), *self._waiting(group), *self._ahead(group)]:
+            add(place, where)
+        return found
+
+    def _claimed(self, group: Ledger) -> Iterator[tuple[Place, Where]]:
+        sql = (
+            "SELECT claim_id, topic_id, partition, lane, first, owner, deadline_us, attempts, losses, begun, pending"
+            " FROM claims WHERE group_id = ?"
+        )
+        for claim_id, topic_id, partition, lane, first, owner, *rest, pending in self.log.rows(sql, (group.group_id,)):
+            deadline_us, attempts, losses, begun = rest
+            assert 1 in pending, f"claim {claim_id} has nothing"
+            for index, one in enumerate(pending):
+                if one:
+                    place = (topic_id, partition, first + index)
+                    assert group.lane_of(self.messages[place]) == lane
+                    yield (
+                        place,
+                        Where(CLAIMED, claim_id, owner, deadline_us, attempts, losses, bool(begun), 0, pending.count(1)),
+                    )
+
+    def _waiting(self, group: Ledger) -> Iterator[tuple[Place, Where]]:
+        sql = "SELECT topic_id, partition, offset, key, attempts, not_before_us FROM retries WHERE group_id = ?"
+        for topic_id, partition, offset, key, attempts, due_us in self.log.rows(sql, (group.group_id,)):
+            place = (topic_id, partition, offset)
+            assert key == (self.messages[place].key if group.order_by == KEY else None)
+            assert attempts == group.attempts[place], f"{self.messages[place]} waits with {attempts} attempts"
+            yield place, Where(RETRY, attempts=attempts, due_us=due_us)
+        sql = "SELECT topic_id, partition, key, first, lane, pending FROM parked WHERE group_id = ?"
+        for topic_id, partition, key, first, lane, pending in self.log.rows(sql, (group.group_id,)):
+            assert 1 in pending
+            for index, one in enumerate(pending):
+                if one:
+                    place = (topic_id, partition, first + index)
+                    message = self.messages[place]
+                    assert (message.key, group.lane_of(message)) == (key, lane)
+                    yield place, Where(PARKED)
+
+    def _ahead(self, group: Ledger) -> Iterator[tuple[Place, Where]]:
+        by_lane: dict[tuple[int, int, int], list[Place]] = {}
+        for place, message in self.messages.items():
+            if message.stored:
+                by_lane.setdefault((*place[:2], group.lane_of(message)), []).append(place)
+        sql = "SELECT topic_id, partition, lane, frontier FROM lanes WHERE group_id = ?"
+        for topic_id, partition, lane, frontier in self.log.rows(sql, (group.group_id,)):
+            for place in by_lane.get((topic_id, partition, lane), ()):
+                if place[2] >= frontier:
+                    yield place, Where(AHEAD)
 
     # ── the law ──
     def check(self) -> None:
         for group in self.groups:
-            self._check_claims(group)
-            self._check_retries(group)
-            self._check_lanes(group)
+            self._check_counts(group, self.places(group))
         assert self.buried == self.letters, (
             f"dead letters: {self.buried - self.letters} too many, {self.letters - self.buried} missing"
         )
-        for worker in self.workers:
-            worker.check()
+        for process in self.processes:
+            process.check()
 
-    def _check_claims(self, group: Ledger) -> None:
-        sql = "SELECT claim_id, topic_id, partition, lane, first, owner, pending FROM claims WHERE group_id = ?"
-        seen: dict[Place, int] = {}
-        for claim_id, topic_id, partition, lane, first, owner, pending in self.log.rows(sql, (group.group_id,)):
-            places = {(topic_id, partition, first + i) for i, one in enumerate(pending) if one}
-            for place in places:
-                assert place not in seen, f"{self.messages[place]} is in claims {seen[place]} and {claim_id}"
-                seen[place] = claim_id
-                assert group.lane_of(self.messages[place]) == lane, f"claim {claim_id}: {place} is not of lane {lane}"
-            lease = group.leases.get(claim_id)
-            assert (lease is None) == (owner is None), f"claim {claim_id} belongs to {owner}, expected {lease}"
-            assert lease is None or lease.places == places, (
-                f"claim {claim_id} of {owner} has {sorted(places)}, expected {sorted(lease.places)}"
-            )
-        self._same(group, "in claims", set(seen), group.placed(CLAIMED))
-
-    def _check_retries(self, group: Ledger) -> None:
-        sql = "SELECT topic_id, partition, offset, key, attempts FROM retries WHERE group_id = ?"
-        rows = self.log.rows(sql, (group.group_id,))
-        self._same(group, "waiting for a retry", {row[:3] for row in rows}, group.placed(RETRY))
-        for *place, key, attempts in rows:
-            known = (place[0], place[1], place[2])
-            message = self.messages[known]
-            assert attempts == group.attempts[known], (
-                f"{message} has {attempts} attempts behind it, expected {group.attempts[known]}"
-            )
-            assert key == (message.key if group.order_by == KEY else None)
-
-    def _check_lanes(self, group: Ledger) -> None:
-        sql = (
-            "SELECT topic_id, partition, lane, origin, frontier, acknowledged, filtered,"
-            " dead_lettered, expired, removed FROM lanes WHERE group_id = ?"
-        )
-        ahead: set[Place] = set()
+    def _check_counts(self, group: Ledger, places: dict[Place, Where]) -> None:
+        """The law of conservation, and each word as often as it was said."""
         found: Counter[tuple[int, int, str]] = Counter()
-        by_lane: dict[tuple[int, int, int], list[Published]] = {}
-        for message in self.messages.values():
-            by_lane.setdefault((*message.place[:2], group.lane_of(message)), []).append(message)
-        for topic_id, partition, lane, origin, frontier, *rest in self.log.rows(sql, (group.group_id,)):
+        sql = (
+            "SELECT topic_id, partition, origin, acknowledged, filtered, dead_lettered, expired, removed FROM lanes"
+            " WHERE group_id = ?"
+        )
+        for topic_id, partition, origin, *rest in self.log.rows(sql, (group.group_id,)):
             assert origin == group.origins[topic_id, partition]
-            ahead |= {
-                message.place
-                for message in by_lane.get((topic_id, partition, lane), ())
-                if message.stored and message.place[2] >= frontier
-            }
-            for word, number in zip(ledger.FINAL, rest, strict=True):
+            for word, number in zip(FINAL, rest, strict=True):
                 found[topic_id, partition, word] += number
-        self._same(group, "ahead", ahead, group.placed(AHEAD))
-        expected = Counter((*place[:2], state) for place, state in group.state.items() if state in ledger.FINAL)
-        assert +found == expected, f"{group.name} counts {dict(+found)}, expected {dict(expected)}"
-        published = sum(1 for place in self.messages if place[2] >= group.origins.get(place[:2], 1 << 60))
-        assert published == len(group.state), f"{group.name}: {published} published, {len(group.state)} accounted for"
-
-    def _same(self, group: Ledger, what: str, found: set[Place], expected: set[Place]) -> None:
-        more = [str(self.messages[place]) for place in sorted(found - expected)]
-        less = [f"{self.messages[place]} ({group.state[place]})" for place in sorted(expected - found)]
-        assert not more + less, f"{group.name}: {what} too many: {more}, missing: {less}"
+        assert +found == +group.counts, f"{group.name} counts {dict(+found)}, expected {dict(+group.counts)}"
+        for (topic_id, partition), origin in group.origins.items():
+            log = [place for place in self.messages if place[:2] == (topic_id, partition) and place[2] >= origin]
+            pending = sum(place in places for place in log)
+            settled = sum(group.counts[topic_id, partition, word] for word in FINAL)
+            assert len(log) == pending + settled, (
+                f"{group.name}: of {len(log)} messages {pending} are pending and {settled} are settled"
+            )

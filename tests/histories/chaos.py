@@ -1,6 +1,7 @@
 """Eight processes on one store: some are killed at random moments and replaced, some stand still for longer than a lease."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import random
@@ -41,6 +42,7 @@ class Chaos:
     chance: random.Random
     kills: int = 0
     stops: int = 0
+    deaths: int = 0
     places: list[_Place] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class Chaos:
         while self.kills < kills:
             await asyncio.sleep(self.chance.random() * 0.2)
             self._continue_some()
+            await self.begin_again()
             victim = self.chance.choice(self.places)
             self._check(victim)
             if victim.still_until is None and self.chance.random() < 0.4:
@@ -74,9 +77,18 @@ class Chaos:
                 self.start(victim)
         self._continue_some(all_of_them=True)
 
+    async def begin_again(self) -> None:
+        """Replace the processes that a message has killed."""
+        for place in self.places:
+            if place.process is not None and place.process.exitcode == -signal.SIGKILL:
+                await self._join(place)
+                self.deaths += 1
+                place.still_until = None
+                self.start(place)
+
     def _check(self, place: _Place) -> None:
         assert place.process is not None
-        assert place.process.exitcode is None, f"{place.name} ended by itself with code {place.process.exitcode}"
+        assert place.process.exitcode in (None, -signal.SIGKILL), f"{place.name} ended by itself with code {place.process.exitcode}"
 
     def _stop(self, place: _Place) -> None:
         self._signal(place, signal.SIGSTOP)
@@ -101,7 +113,8 @@ class Chaos:
     def _signal(self, place: _Place, number: signal.Signals) -> None:
         assert place.process is not None
         assert place.process.pid is not None
-        os.kill(place.process.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # a message has killed it
+            os.kill(place.process.pid, number)
 
     async def _join(self, place: _Place) -> None:
         assert place.process is not None
@@ -118,7 +131,7 @@ class Chaos:
                 await self._join(place)
                 assert place.process is not None
                 # By the signal itself when it came before the process was ready for it.
-                assert place.process.exitcode in (0, -signal.SIGTERM), (
+                assert place.process.exitcode in (0, -signal.SIGTERM, -signal.SIGKILL), (
                     f"{place.name} ended with code {place.process.exitcode}"
                 )
 

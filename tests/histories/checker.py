@@ -12,10 +12,12 @@ from laws import difference
 
 from histories.facts import Facts, Place, Stored
 from histories.record import Record
-from histories.worker import JOBS, MAX_RETRIES, PAYMENTS, SALES
+from histories.worker import JOBS, MAX_RETRIES, PAYMENTS, PERIL_RETRIES, PERILS, SALES, TICKS
 
 MANUAL = {"plain": JOBS, "ordered": JOBS, "hurried": SALES}
-TOPICS = {**MANUAL, "odd": JOBS, "once": PAYMENTS, "whole": PAYMENTS}
+TOPICS = {**MANUAL, "odd": JOBS, "once": PAYMENTS, "whole": PAYMENTS, "perilous": PERILS, "ticking": TICKS}
+# Losses before a message is alone: 4096, 512, 64, 8, 1.
+LOSSES_TOGETHER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Evidence:
         self.seen: dict[str, list[Seen]] = defaultdict(list)
         self.settles: dict[str, set[Place]] = defaultdict(set)
         self.settled: dict[str, list[tuple[Place, int, str]]] = defaultdict(list)
+        self.deaths: dict[Place, int] = defaultdict(int)
         self.stops = _stops(histories.get("chaos", []))
         for name, records in histories.items():
             before = 0
@@ -52,6 +55,8 @@ class Evidence:
                 self.seen[group].append(Seen(name, before, record["at"], place, record))
             case "settles":
                 self.settles[group].add(place)
+            case "dies":
+                self.deaths[place] += 1
             case "settled":
                 self.settled[group].append((place, record["at"], name))
             case "commits":
@@ -174,6 +179,8 @@ def incomplete_dead_letters(evidence: Evidence) -> Iterator[str]:
     """Poison becomes a dead letter of each group exactly once, with its headers; nothing else does but by lost leases."""
     for letter in evidence.facts.letters:
         headers = letter.headers
+        if headers["dead_letter_topic"] == PERILS:
+            continue
         place = (headers["dead_letter_partition"], headers["dead_letter_offset"])
         message = evidence.facts.logs[JOBS].get(place)
         if message is None or (message.by, message.n) != (letter.by, letter.n):
@@ -197,6 +204,29 @@ def incomplete_dead_letters(evidence: Evidence) -> Iterator[str]:
         for seen in evidence.seen[group]
         if seen.record["attempt"] > MAX_RETRIES
     )
+
+
+def innocents_lost(evidence: Evidence) -> Iterator[str]:
+    """What kills its consumers becomes a dead letter after few deaths; none of its neighbours does, and all are handled."""
+    log, letters = evidence.facts.logs.get(PERILS, {}), evidence.letters("perilous")
+    for place, message in log.items():
+        if message.poison and letters.get(place) != 1:
+            yield f"perilous: {message} at {place} has {letters.get(place, 0)} dead letters"
+        if not message.poison and letters.get(place):
+            yield f"perilous: {message} at {place} is a dead letter, and has harmed nobody"
+        if not message.poison and place not in evidence.settles["perilous"]:
+            yield f"perilous: {message} at {place} was never settled"
+    for place, deaths in evidence.deaths.items():
+        if deaths > PERIL_RETRIES + LOSSES_TOGETHER:
+            yield f"perilous: {place} has killed {deaths} processes"
+
+
+def delivered_twice(evidence: Evidence) -> Iterator[str]:
+    """at_most_once: nothing is handed over a second time, whoever leaves or dies."""
+    by: dict[Place, list[str]] = defaultdict(list)
+    for seen in evidence.seen["ticking"]:
+        by[seen.place].append(seen.name)
+    yield from (f"ticking: {place} was handed to {names}" for place, names in by.items() if len(names) > 1)
 
 
 def not_conserved(evidence: Evidence) -> Iterator[str]:
@@ -237,6 +267,8 @@ CHECKS = (
     duplicate_effects,
     out_of_order,
     incomplete_dead_letters,
+    innocents_lost,
+    delivered_twice,
     not_conserved,
     expired_deliveries,
 )

@@ -1,18 +1,19 @@
 """What the store says at the end: the log of each topic, the dead letters, the effects, the progress of the groups."""
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from geode_client import Client
+from geode_client import Client, TopicNotFound
 from geode_client.broker import GroupStatistics
-from histories.worker import EFFECTS, JOBS, PAYMENTS, SALES
+from histories.worker import EFFECTS, JOBS, PAYMENTS, PERILS, SALES, TICKS
 
 Place = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A message of the log; `order` is its place among all."""
+    """A message of the log; `poison`: nobody can handle it, or it kills the process that tries."""
 
     by: str
     n: int
@@ -40,11 +41,14 @@ class Facts:
 
 async def facts_of(client: Client) -> Facts:
     found = Facts()
-    for topic in (JOBS, PAYMENTS, SALES):
-        rows = await client.query(f"SELECT _partition, _offset, by, n, key, poison FROM {topic}")
+    for topic in (JOBS, PAYMENTS, SALES, PERILS, TICKS):
+        bad = "deadly" if topic == PERILS else "poison"
+        rows = await client.query(f"SELECT _partition, _offset, by, n, key, {bad} FROM {topic}")
         found.logs[topic] = {(p, o): Stored(by, n, key, poison) for p, o, by, n, key, poison in rows.rows}
-    letters = await client.query(f"SELECT by, n, _headers FROM _dlq/{JOBS}")
-    found.letters = [Letter(*row) for row in letters.rows]
+    for topic in (JOBS, PERILS):
+        with contextlib.suppress(TopicNotFound):
+            letters = await client.query(f"SELECT by, n, _headers FROM _dlq/{topic}")
+            found.letters += [Letter(*row) for row in letters.rows]
     async with client.transaction() as tx:
         rows = await tx.execute("SELECT partition, offset, by, n FROM done")
         found.done = list(rows.rows)

@@ -33,6 +33,7 @@ async def test_what_they_saw_is_what_was_promised(directory: Path, tmp_path: Pat
             await chaos.end("publisher")
             async with asyncio.timeout(DRAIN_SECONDS):
                 while any(group.pending for group in (await conserved(client)).values()):
+                    await chaos.begin_again()  # what kills them does so until it is a dead letter
                     await asyncio.sleep(0.05)
             await chaos.end("member")
         facts = await facts_of(client)
@@ -49,4 +50,4 @@ def told(chaos: Chaos, evidence: Evidence) -> str:
     logs = ", ".join(f"{len(log)} {topic}" for topic, log in evidence.facts.logs.items())
     seen = ", ".join(f"{len(deliveries)} {group}" for group, deliveries in evidence.seen.items())
     letters = len(evidence.facts.letters)
-    return f"{chaos.kills} kills, {chaos.stops} stops; stored: {logs}; seen: {seen}; {letters} dead letters"
+    return f"{chaos.kills} kills, {chaos.stops} stops, {chaos.deaths} deaths by a message; stored: {logs}; seen: {seen}; {letters} dead letters"

@@ -5,6 +5,7 @@ Each writes what it is about to do, does it, and writes the answer. `run` is the
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import time
@@ -16,14 +17,19 @@ from typing import Any
 from geode_client import Client, GeodeError, LeaseLost, Message
 from histories.record import Recorder
 
-JOBS, PAYMENTS, SALES, EFFECTS = "jobs", "payments", "sales", "effects"
+JOBS, PAYMENTS, SALES, EFFECTS, PERILS, TICKS = "jobs", "payments", "sales", "effects", "perils", "ticks"
 QUICK = "ack_timeout: '300ms', retry_backoff: '1ms', retry_backoff_max: '5ms'"
 MAX_RETRIES = 5
+PERIL_RETRIES = 3
 SET_UP = (
     f"CREATE TOPIC {JOBS} WITH OPTIONS (partitions: 2, max_retries: {MAX_RETRIES}, {QUICK})",
     f"CREATE TOPIC {PAYMENTS} WITH OPTIONS (max_retries: 1000, {QUICK}) WITH DELIVERY exactly_once",
     f"CREATE TOPIC {SALES} WITH OPTIONS (message_ttl: '400ms', max_retries: 1000, {QUICK})",
     f"CREATE TOPIC {EFFECTS}",
+    f"CREATE TOPIC {PERILS} WITH OPTIONS (max_retries: {PERIL_RETRIES}, {QUICK})",
+    f"CREATE TOPIC {TICKS} WITH OPTIONS ({QUICK}) WITH DELIVERY at_most_once",
+    f"CREATE SUBSCRIPTION perilous ON {PERILS} FROM BEGINNING ORDER BY PRIORITY",
+    f"CREATE SUBSCRIPTION ticking ON {TICKS} FROM BEGINNING",
     f"CREATE SUBSCRIPTION plain ON {JOBS} FROM BEGINNING",
     f"CREATE SUBSCRIPTION odd ON {JOBS} WHERE n % 2 = 1 FROM BEGINNING",
     f"CREATE SUBSCRIPTION ordered ON {JOBS} FROM BEGINNING ORDER BY KEY",
@@ -33,7 +39,10 @@ SET_UP = (
 )
 POISON_EVERY = 40
 KEYS = 6
+# One message in so many kills the process that is handed it.
+DEADLY_EVERY = 150
 BACKLOG_MAX = 400
+GROUPS_ASKED = ((JOBS, "ordered"), (PAYMENTS, "whole"), (SALES, "hurried"), (PERILS, "perilous"), (TICKS, "ticking"))
 
 
 def run(role: str, name: str, seed: int, directory: str, folder: str) -> None:
@@ -57,7 +66,16 @@ class _Process:
             lives = (
                 [self.publish]
                 if role == "publisher"
-                else [self.plain, self.odd, self.ordered, self.once, self.whole, self.hurried]
+                else [
+                    self.plain,
+                    self.odd,
+                    self.ordered,
+                    self.once,
+                    self.whole,
+                    self.hurried,
+                    self.perilous,
+                    self.ticking,
+                ]
             )
             tasks = [asyncio.create_task(life()) for life in lives]
             waiting = asyncio.create_task(ending.wait())
@@ -73,7 +91,7 @@ class _Process:
     async def publish(self) -> None:
         number = 0
         while True:
-            for topic, group in ((JOBS, "ordered"), (PAYMENTS, "whole"), (SALES, "hurried")):
+            for topic, group in GROUPS_ASKED:
                 if await self.client.get_consumer_lag(topic, group) < BACKLOG_MAX:
                     number = await self._publish_some(topic, number)
             await asyncio.sleep(0.01)
@@ -82,17 +100,27 @@ class _Process:
         key = f"{self.name}-{self.chance.randrange(KEYS)}"
         numbers = list(range(number, number + self.chance.choice((1, 1, 2, 5))))
         bodies = [
-            {"by": self.name, "n": n, "key": key, "poison": topic == JOBS and n % POISON_EVERY == 7} for n in numbers
+            {
+                "by": self.name,
+                "n": n,
+                "key": key,
+                "poison": topic == JOBS and n % POISON_EVERY == 7,
+                "deadly": topic == PERILS and n % DEADLY_EVERY == 11,
+            }
+            for n in numbers
         ]
         ids = [f"{self.name}-{n}" for n in numbers]
         self.recorder.write("publishes", topic=topic, numbers=numbers)
-        receipt = await self.client.publish_batch(topic, bodies, partition_key=key, message_ids=ids)
+        receipt = await self.client.publish_batch(topic, bodies, partition_key=key, message_ids=ids, priority=self._priority(topic))
         self.recorder.write("published", topic=topic, numbers=numbers)
         if topic == PAYMENTS and self.chance.random() < 0.2:
             again = await self.client.publish_batch(topic, bodies, partition_key=key, message_ids=ids)
             self.recorder.write("republished", topic=topic, stored=again.count)
         assert receipt.count == len(numbers)
         return number + len(numbers)
+
+    def _priority(self, topic: str) -> int:
+        return self.chance.choice((2, 5, 9)) if topic == PERILS else 5
 
     # ── members ──
     def sees(self, group: str, message: Message, asked_us: int = 0) -> None:
@@ -207,6 +235,38 @@ class _Process:
                     self.sees("hurried", message, asked_us)
                     await self.says("settle", "hurried", message, message.ack)
                     await asyncio.sleep(self.chance.random() * 0.05)
+
+        await self.again(life)
+
+
+    async def perilous(self) -> None:
+        """In priority order; some messages kill the process that is handed them."""
+
+        async def life() -> None:
+            async with self.client.subscribe(PERILS, consumer_group="perilous", priority_order=True) as member:
+                async for message in member:
+                    self.sees("perilous", message)
+                    about = {"group": "perilous", "topic": PERILS, "place": [message.partition, message.offset]}
+                    if message["deadly"]:
+                        self.recorder.write("dies", **about)
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    self.recorder.write("settles", **about)
+
+        await self.again(life)
+
+    async def ticking(self) -> None:
+        """at_most_once, and left again and again: what was not handed over goes to the next reader."""
+
+        async def life() -> None:
+            async with self.client.subscribe(TICKS, consumer_group="ticking") as member:
+                count = self.chance.randrange(30)
+                async for message in member:
+                    self.sees("ticking", message)
+                    count -= 1
+                    if count < 0:
+                        break
+                    if self.chance.random() < 0.01:
+                        raise _HandlerFails
 
         await self.again(life)
 
