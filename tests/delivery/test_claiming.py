@@ -67,7 +67,10 @@ class Port:
     def unowned(self, partition: int | None, lane: int | None) -> Sequence[Unowned]:
         return [one for one in self.free if lane in (None, one.run.place[2])]
 
-    def in_hand(self) -> set[tuple[Place, str | None]]:
+    def lanes_in_hand(self) -> set[Place]:
+        return set()
+
+    def keys_in_hand(self) -> set[tuple[int, int, str]]:
         return set()
 
     def adopt(self, claim: Unowned, end: int) -> None:
