@@ -275,7 +275,7 @@ class Scheduler:
 
     def _start_claim(self, now: Now) -> None:
         above = self.core.only_above()
-        wanted = self.core.wanted(now.wall_us)
+        wanted = self.core.wanted(now.boot_us)
         if wanted <= 0 or not self._quarantine.is_open:
             return
         topics, self._news = self._news, set()
@@ -516,7 +516,7 @@ class Scheduler:
         """Give back what is held for too long without being begun; look for claims of lost owners."""
         if self._is_closed or self.failure is not None:
             return
-        surplus = self.core.surplus(now.wall_us)
+        surplus = self.core.surplus(now.boot_us)
         self._write(surplus)
         if self._waiting:
             self._actions.append(Probe("lost"))

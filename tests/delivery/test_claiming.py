@@ -67,7 +67,10 @@ class Port:
     def unowned(self, partition: int | None, lane: int | None) -> Sequence[Unowned]:
         return [one for one in self.free if lane in (None, one.run.place[2])]
 
-    def in_hand(self) -> set[tuple[Place, str | None]]:
+    def lanes_in_hand(self) -> set[Place]:
+        return set()
+
+    def keys_in_hand(self) -> set[tuple[int, int, str]]:
         return set()
 
     def adopt(self, claim: Unowned, end: int) -> None:
@@ -135,7 +138,9 @@ def test_the_gaps_of_a_claim_are_not_counted_when_it_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("begun", "others", "attempts"), [(True, 0, 3), (True, 1, 2), (False, 0, 2)], ids=["alone", "not alone", "not begun"]
+    ("begun", "others", "attempts"),
+    [(True, 0, 3), (True, 1, 2), (False, 0, 2)],
+    ids=["alone", "not alone", "not begun"],
 )
 def test_a_loss_counts_only_for_a_message_that_was_begun_alone(begun: bool, others: int, attempts: int) -> None:
     port = Port()

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from geode_client.broker import GroupStatistics
-from histories.checker import CHECKS, violations
+from histories.checker import CHECKS, LOSSES_TOGETHER, violations
 from histories.facts import Facts, Letter, Stored
 from histories.record import Record, Recorder, history
-from histories.worker import JOBS, MAX_RETRIES, PAYMENTS, SALES
+from histories.worker import JOBS, MAX_RETRIES, PAYMENTS, PERIL_RETRIES, PERILS, SALES, TICKS
 
 Story = tuple[dict[str, list[Record]], Facts]
 TOPICS = {"plain": JOBS, "odd": JOBS, "ordered": JOBS, "once": PAYMENTS, "whole": PAYMENTS, "hurried": SALES}
+MORE = {"perilous": PERILS, "ticking": TICKS}
 POISON = 2
 
 
@@ -67,12 +68,20 @@ def published() -> list[Record]:
 
 
 def sees(group: str, n: int, at: int) -> Record:
-    about = {"group": group, "topic": TOPICS[group], "place": [0, n], "attempt": 1, "by": "p", "n": n, "key": "k"}
+    about = {
+        "group": group,
+        "topic": (TOPICS | MORE)[group],
+        "place": [0, n],
+        "attempt": 1,
+        "by": "p",
+        "n": n,
+        "key": "k",
+    }
     return {"what": "sees", "at": at, **about, "asked_us": 5, "expires_us": 10}
 
 
 def says(what: str, group: str, n: int, at: int) -> Record:
-    return {"what": what, "at": at, "group": group, "topic": TOPICS[group], "place": [0, n]}
+    return {"what": what, "at": at, "group": group, "topic": (TOPICS | MORE)[group], "place": [0, n]}
 
 
 def handled(n: int) -> list[Record]:
@@ -118,6 +127,27 @@ def _letters(*letters: Letter) -> Callable[[Story], None]:
     return change
 
 
+_PERIL = letter("perilous", dead_letter_topic=PERILS)
+
+
+def _perils(*letters: Letter, deaths: int = 1) -> Callable[[Story], None]:
+    """The topic of perils with the same four messages, one of which kills so many processes."""
+
+    def plant(story: Story) -> None:
+        story[1].logs[PERILS] = {(0, n): Stored("p", n, "k", n == POISON) for n in range(4)}
+        story[1].letters += [Letter("p", POISON, one.headers | {"dead_letter_topic": PERILS}) for one in letters]
+        story[0]["m"] += [says("settles", "perilous", n, 9000) for n in range(4) if n != POISON]
+        story[0]["m"] += [says("dies", "perilous", POISON, 9000)] * deaths
+
+    return plant
+
+
+def test_a_message_that_kills_and_becomes_a_dead_letter_harms_nobody() -> None:
+    story = copy.deepcopy(well())
+    _perils(_PERIL, deaths=PERIL_RETRIES + LOSSES_TOGETHER)(story)
+    assert "innocents_lost" not in violations(*story)
+
+
 PLANTED: list[tuple[str, str, Callable[[Story], Any]]] = [
     ("broken", "a process ends by an error", lambda s: s[0]["m"].append({"what": "broke", "at": 9, "error": "E"})),
     ("lost_publishes", "an acknowledged message is not in the log", lambda s: s[1].logs[JOBS].pop((0, 1))),
@@ -152,6 +182,10 @@ PLANTED: list[tuple[str, str, Callable[[Story], Any]]] = [
     ("incomplete_dead_letters", "too early", _letters(letter("plain", dead_letter_attempts=1), letter("ordered"))),
     ("incomplete_dead_letters", "another message", _letters(letter("plain", dead_letter_offset=1), letter("ordered"))),
     ("incomplete_dead_letters", "an attempt too many", _add(sees("plain", 1, 1000) | {"attempt": MAX_RETRIES + 1})),
+    ("innocents_lost", "a neighbour of what kills is a dead letter", _perils(letter("perilous", dead_letter_offset=0))),
+    ("innocents_lost", "what kills is no dead letter", _perils()),
+    ("innocents_lost", "it has killed too many", _perils(_PERIL, deaths=PERIL_RETRIES + LOSSES_TOGETHER + 1)),
+    ("delivered_twice", "at_most_once delivered twice", _add(sees("ticking", 1, 9000), sees("ticking", 1, 9001))),
     ("not_conserved", "a message is in no count", _other(published=4, acknowledged=2, dead_lettered=1)),
     ("not_conserved", "a message stays pending", _other(published=4, acknowledged=2, dead_lettered=1, in_flight=1)),
     ("not_conserved", "counts that balance and are wrong", _other(published=3, acknowledged=2, dead_lettered=1)),
