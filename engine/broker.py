@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.catalog import GroupChange, Topic, TopicChange, TopicDefinition
 from geode_client.conditions.zones import ScanCounts
 from geode_client.delivery.fanout import ConditionLike
 from geode_client.delivery.slices import Slice
@@ -511,6 +511,14 @@ class Broker(Protocol):
         self, name: str, topic: str, target: StartPosition, *, dry_run: bool = False
     ) -> tuple[int, int]:
         """Move a group in a topic; how many messages that replays and skips. With `dry_run` only says so."""
+        ...
+
+    async def alter_group(self, name: str, topic: str, change: GroupChange, *, dry_run: bool = False) -> int:
+        """Give a group on a topic another condition or order. It keeps its position; what is claimed keeps the old ones.
+
+        Returns how many messages in hand have to be settled before the group has its new order, and goes on claiming.
+        With `dry_run` only says so. Raises GroupNotFound.
+        """
         ...
 
     async def delete_messages(self, topic: Topic, partition: int, offsets: Sequence[int]) -> int:

@@ -45,6 +45,7 @@ class GroupCore:
         self.order_by = order_by
         self.condition = condition
         self.judged = Judged()
+        self._key, self._addressee = key, addressee
         self._intake = Intake(condition, key, addressee, self.judged)
         self.members: dict[str, Member] = {}
         self.claims: dict[int, HeldClaim] = {}
@@ -55,6 +56,20 @@ class GroupCore:
         self._apart: dict[int, list[Piece]] = {}  # by claim id: messages that are handed over only once they are alone
         self.window = Window()
         self._now_us = 0
+
+    def alter(self, condition: ConditionLike | None, order_by: str) -> None:
+        """The group has another condition, for what is claimed from now on, or another order, which it takes only when no
+        claim is held."""
+        if condition is not self.condition:
+            self.condition = condition
+            self._intake = Intake(condition, self._key, self._addressee, self.judged)
+        if order_by != self.order_by:
+            self.order_by = order_by
+            self._ready.clear()
+            self._apart.clear()
+            for _, one in self.in_hand():
+                one.keys.clear()
+            self._keys = KeysInHand()
 
     # ── members ──
     def join(self, member: Member) -> None:

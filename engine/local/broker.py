@@ -34,7 +34,7 @@ from geode_client.broker import (
     TopicStatistics,
     TrafficSeries,
 )
-from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.catalog import GroupChange, Topic, TopicChange, TopicDefinition
 from geode_client.clock import boot_us
 from geode_client.errors import ConnectionLost, GeodeError, StoreError, TopicNotFound, Unsupported
 from geode_client.grammar.ast import JsonValue
@@ -407,6 +407,11 @@ class LocalBroker:
         self._transactions.refuse_past(DEFINE_OUTSIDE)
         covered = await self.topics(topic) if is_pattern(topic) else [await self.topic(topic)]
         return await self._subscriptions.groups.seek(name, topic, target, covered, dry_run=dry_run)
+
+    async def alter_group(self, name: str, topic: str, change: GroupChange, *, dry_run: bool = False) -> int:
+        self._check_open()
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
+        return await self._subscriptions.groups.alter(name, topic, change, dry_run=dry_run)
 
     async def delete_messages(self, topic: Topic, partition: int, offsets: Sequence[int]) -> int:
         self._transactions.refuse_past(DEFINE_OUTSIDE)

@@ -73,6 +73,7 @@ class Executor:
             case (
                 plan.CreateGroup()
                 | plan.SeekGroup()
+                | plan.AlterGroup()
                 | plan.PauseGroup()
                 | plan.DropGroup()
                 | plan.ReplayDeadLetters()

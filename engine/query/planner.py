@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from geode_client import options
 from geode_client.broker import Broker
-from geode_client.catalog import AddColumn, Delivery, SetDelivery, SetOptions, TopicDefinition, changed
+from geode_client.catalog import AddColumn, Delivery, GroupChange, SetDelivery, SetOptions, TopicDefinition, changed
 from geode_client.errors import GqlError, TopicNotFound
 from geode_client.grammar import ast
 from geode_client.grammar.ast import ParameterReference
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 GroupStatement = (
     ast.CreateSubscription
     | ast.AlterSubscriptionSeek
+    | ast.AlterSubscriptionSet
     | ast.PauseSubscription
     | ast.ResumeSubscription
     | ast.DropSubscription
@@ -57,10 +58,7 @@ class Planner:
             case ast.AlterTopicDelivery(name, delivery):
                 return nodes.AlterTopic(name, SetDelivery(Delivery(delivery)))
             case ast.AlterTopicAddColumn(name, column):
-                addition = AddColumn(self._column(column))
-                # Whether the column can be added is known now; it is added to the schema that is there then.
-                changed((await self._broker.topic(name)).definition, addition)
-                return nodes.AlterTopic(name, addition)
+                return await self._add_column(name, column)
             case ast.DropTopic(name, if_exists):
                 return nodes.DropTopic(name, if_exists)
             case ast.PurgeTopic(name):
@@ -98,6 +96,7 @@ class Planner:
             case (
                 ast.CreateSubscription()
                 | ast.AlterSubscriptionSeek()
+                | ast.AlterSubscriptionSet()
                 | ast.PauseSubscription()
                 | ast.ResumeSubscription()
                 | ast.DropSubscription()
@@ -111,6 +110,12 @@ class Planner:
                 return _transacting(statement)
             case _:
                 assert_never(statement)
+
+    async def _add_column(self, name: str, column: ast.ColumnDefinition) -> nodes.AlterTopic:
+        addition = AddColumn(self._column(column))
+        # Whether the column can be added is known now; it is added to the schema that is there then.
+        changed((await self._broker.topic(name)).definition, addition)
+        return nodes.AlterTopic(name, addition)
 
     def _lacking(self, capability: str, statement: ast.Statement) -> nodes.Missing:
         reason = self._broker.unsupported().get(capability, "not built yet")
@@ -198,6 +203,8 @@ class Planner:
             case ast.AlterSubscriptionSeek(group, topic_name, target):
                 start = start_position(**self._start(target, statement.span))
                 return nodes.SeekGroup(group, topic_name, start, unparse_start(target))
+            case ast.AlterSubscriptionSet():
+                return await self._alter_group(statement)
             case ast.PauseSubscription(group, on):
                 return nodes.PauseGroup(group, on, True)
             case ast.ResumeSubscription(group, on):
@@ -226,6 +233,13 @@ class Planner:
             **self._start(statement.start, statement.span),
         )
         return nodes.CreateGroup(request, () if condition is None else condition.notices)
+
+    async def _alter_group(self, statement: ast.AlterSubscriptionSet) -> nodes.AlterGroup:
+        condition = await self._condition(statement.where, statement.topic)
+        text = None if condition is None or condition.bound_text == "TRUE" else condition.bound_text
+        change = GroupChange(sets_condition=condition is not None, condition=text, order_by=statement.order)
+        notices = () if condition is None else condition.notices
+        return nodes.AlterGroup(statement.group, statement.topic, change, notices)
 
     def _start(self, start: ast.Start | None, span: Span) -> dict[str, Any]:
         match start:
