@@ -100,6 +100,19 @@ class Rename:
     new_name: str
 
 
+@dataclass(frozen=True, slots=True)
+class GroupChange:
+    """ALTER SUBSCRIPTION … SET: what of a group is set anew.
+
+    `condition`: its text, None for no condition; it counts where `sets_condition`. `order_by`: none, priority or key; None
+    leaves the order as it is.
+    """
+
+    sets_condition: bool = False
+    condition: str | None = None
+    order_by: str | None = None
+
+
 def dead_letter_topic_of(name: str, options: TopicOptions) -> str:
     """Where the dead letters of a topic go."""
     return options.dead_letter_topic or f"{DEAD_LETTER_PREFIX}{name}"

@@ -243,6 +243,17 @@ class AlterSubscriptionSeek:
 
 
 @dataclass(frozen=True, slots=True)
+class AlterSubscriptionSet:
+    """`where` None and `order` None: not given. A condition that is only TRUE takes the condition away."""
+
+    group: str
+    topic: str
+    where: "exp.Expression | None" = None
+    order: str | None = None
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class PauseSubscription:
     group: str
     topic: str | None = None
@@ -407,6 +418,7 @@ Statement = (
     | Subscribe
     | CreateSubscription
     | AlterSubscriptionSeek
+    | AlterSubscriptionSet
     | PauseSubscription
     | ResumeSubscription
     | DropSubscription

@@ -316,6 +316,8 @@ class Transformer:
                 return [("start", self._start(_trees(clause)[0]))]
             case "order_priority":
                 return [("order", "priority")]
+            case "order_none":
+                return [("order", "none")]
             case "order_key":
                 return [("order", "key")]
             case "ack_manual":
@@ -369,7 +371,17 @@ class Transformer:
             span=self._span(tree),
         )
 
-    def _alter_subscription(self, tree: _Tree) -> ast.AlterSubscriptionSeek:
+    def _alter_subscription_set(self, tree: _Tree) -> ast.AlterSubscriptionSet:
+        children = _trees(tree)
+        return ast.AlterSubscriptionSet(
+            self._group(tree),
+            self._pattern(tree),
+            self._where(children),
+            **self._clauses(children),
+            span=self._span(tree),
+        )
+
+    def _alter_subscription_seek(self, tree: _Tree) -> ast.AlterSubscriptionSeek:
         target = self._optional_start(tree)
         assert target is not None
         return ast.AlterSubscriptionSeek(self._group(tree), self._pattern(tree), target, self._span(tree))

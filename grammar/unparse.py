@@ -38,11 +38,12 @@ def unparse(statement: ast.Statement) -> str:
         case ast.Subscribe():
             return _subscribe(statement)
         case ast.CreateSubscription(group, pattern, where, first, order):
-            tail = _where(where) + (f" FROM {start(first)}" if first else "")
-            tail += f" ORDER BY {order.upper()}" if order else ""
+            tail = _where(where) + (f" FROM {start(first)}" if first else "") + _order(order)
             return f"CREATE SUBSCRIPTION {identifier(group)} ON {topic(pattern)}{tail}"
         case ast.AlterSubscriptionSeek(group, name, target):
             return f"ALTER SUBSCRIPTION {identifier(group)} ON {topic(name)} SEEK TO {start(target)}"
+        case ast.AlterSubscriptionSet(group, name, where, order):
+            return f"ALTER SUBSCRIPTION {identifier(group)} ON {topic(name)} SET{_where(where)}{_order(order)}"
         case ast.PauseSubscription(group, name):
             return f"PAUSE SUBSCRIPTION {identifier(group)}{_on(name)}"
         case ast.ResumeSubscription(group, name):
@@ -108,6 +109,10 @@ def create_topic(statement: ast.CreateTopic) -> str:
     if statement.delivery is not None:
         lines.append(f"WITH DELIVERY {statement.delivery}")
     return "\n".join(lines)
+
+
+def _order(order: str | None) -> str:
+    return f" ORDER BY {order.upper()}" if order else ""
 
 
 def _target(name: str) -> str:

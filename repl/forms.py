@@ -29,6 +29,10 @@ FORMS = (
     ),
     ("CREATE SUBSCRIPTION workers ON orders WHERE total > 10 FROM BEGINNING", "make a durable group"),
     ("ALTER SUBSCRIPTION workers ON orders SEEK TO OFFSET 100", "deliver again, or pass over"),
+    (
+        "ALTER SUBSCRIPTION workers ON orders SET WHERE total > 10 ORDER BY KEY",
+        "another condition or order, same position; also ORDER BY PRIORITY, NONE; WHERE TRUE for all",
+    ),
     ("PAUSE SUBSCRIPTION workers", "also RESUME SUBSCRIPTION"),
     ("DROP SUBSCRIPTION [IF EXISTS] workers", "remove a group"),
     (

@@ -24,7 +24,7 @@ from geode_client.broker.records import (
 )
 from geode_client.broker.statistics import Report, Section
 from geode_client.broker.transactions import BrokerTransaction, OwnTables
-from geode_client.catalog import Topic, TopicChange, TopicDefinition
+from geode_client.catalog import GroupChange, Topic, TopicChange, TopicDefinition
 from geode_client.delivery.slices import Slice
 from geode_client.message import Chunk
 
@@ -172,6 +172,14 @@ class Broker(Protocol):
 
     async def seek_group(self, name: str, topic: str, target: StartPosition, *, dry_run: bool = False) -> SeekPreview:
         """Move a group to another position, and say what that replays and skips. `dry_run` only says so."""
+        ...
+
+    async def alter_group(self, name: str, topic: str, change: GroupChange, *, dry_run: bool = False) -> int:
+        """Give a group on a topic another condition or order. It keeps its position; what is claimed keeps the old ones.
+
+        Returns how many messages in hand have to be settled before the group has its new order, and goes on claiming.
+        `dry_run` only says so. Raises GroupNotFound.
+        """
         ...
 
     async def delete_messages(self, topic: Topic, partition: int, offsets: Sequence[int]) -> int:

@@ -27,6 +27,7 @@ from geode_client.options import RETRY_FOR_EVER
 ABSENT, PENDING, ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED, FAILED, DEAD, RESERVED, UNDONE = range(10)
 WRITTEN = 16
 LEASE_SHORTEST_US = 100_000
+ATTEMPT_EXPONENT_MAX = 40
 
 _WORDS = {
     ACKNOWLEDGED: "acknowledged",
@@ -232,6 +233,15 @@ class HeldClaim:
         self._letters.append(
             dead_letter(chunk, index, group=group, pattern=pattern, reason=reason, attempts=attempts, error=error)
         )
+
+    def backoff_us(self, jitter: float) -> int:
+        """The wait before the next attempt: it doubles with each one up to the topic's longest.
+
+        `jitter` (0 to 1) spreads the last fifth of it, so that not all come at once.
+        """
+        exponent = min(self.attempts, ATTEMPT_EXPONENT_MAX)
+        wait = min(self.rules.backoff_us << exponent, self.rules.backoff_max_us)
+        return int(wait * (0.8 + 0.2 * jitter))
 
     # ── acknowledged in a transaction ──
     def is_reserved(self, offset: int) -> bool:

@@ -27,7 +27,6 @@ from geode_client.delivery.settlement import Settlement
 from geode_client.delivery.window import Window
 
 ORDERED_SLICE_MAX = 64
-ATTEMPT_EXPONENT_MAX = 40
 
 
 class GroupCore:
@@ -45,6 +44,7 @@ class GroupCore:
         self.order_by = order_by
         self.condition = condition
         self.judged = Judged()
+        self._key, self._addressee = key, addressee
         self._intake = Intake(condition, key, addressee, self.judged)
         self.members: dict[str, Member] = {}
         self.claims: dict[int, HeldClaim] = {}
@@ -55,6 +55,20 @@ class GroupCore:
         self._apart: dict[int, list[Piece]] = {}  # by claim id: messages that are handed over only once they are alone
         self.window = Window()
         self._now_us = 0
+
+    def alter(self, condition: ConditionLike | None, order_by: str) -> None:
+        """The group has another condition, for what is claimed from now on, or another order, which it takes only when no
+        claim is held."""
+        if condition is not self.condition:
+            self.condition = condition
+            self._intake = Intake(condition, self._key, self._addressee, self.judged)
+        if order_by != self.order_by:
+            self.order_by = order_by
+            self._ready.clear()
+            self._apart.clear()
+            for _, one in self.in_hand():
+                one.keys.clear()
+            self._keys = KeysInHand()
 
     # ── members ──
     def join(self, member: Member) -> None:
@@ -77,7 +91,10 @@ class GroupCore:
         `unmet` are runs of offsets that the condition is known not to want; they need not be in `found`.
         """
         self.claims[claim.claim_id] = claim
-        return self._intake.received(claim, found, now_us, unmet)
+        claimed = claim.left
+        pieces = self._intake.received(claim, found, now_us, unmet)
+        self.window.received(claimed, sum(len(piece.indices) for piece in pieces))
+        return pieces
 
     def offer(self, pieces: Iterable[Piece]) -> None:
         """Pieces are ready; in a priority group members give back what they have not begun of lower lanes."""
@@ -302,7 +319,7 @@ class GroupCore:
             why = "max_retries" if requeue else "rejected"
             claim.bury(one.chunk, index, reason=why, attempts=attempts, error=reason, failed=True)
         else:
-            wait_us = self._backoff_us(claim) if delay_us is None else delay_us
+            wait_us = claim.backoff_us(self._jitter()) if delay_us is None else delay_us
             # Once its time to live is over it is settled, and no longer holds back its key.
             expiry_us = one.chunk.attributes.expiry_us(index)
             if expiry_us is not None:
@@ -366,12 +383,6 @@ class GroupCore:
         if one.member.auto_ack:
             one.done = one.taken
             self._harvest(one)
-
-    def _backoff_us(self, claim: HeldClaim) -> int:
-        """Doubles with each attempt up to the topic's longest; the last fifth of it at random, so that not all come at once."""
-        exponent = min(claim.attempts, ATTEMPT_EXPONENT_MAX)
-        wait = min(claim.rules.backoff_us << exponent, claim.rules.backoff_max_us)
-        return int(wait * (0.8 + 0.2 * self._jitter()))
 
     def _hold_rest(self, one: GroupSlice) -> None:
         """In an ordered group what follows a failed message in the same hand is looked at anew."""

@@ -8,6 +8,7 @@ member gets what.
 | --- | --- |
 | `joined`, `waits`, `stopped_waiting`, `room_made` | `Wake`, or a look for more |
 | `topic_moved` (topic, lane) | members give back what they have not begun of lower lanes; a look |
+| `altered` (another condition or order) | what is not begun is given back before another order; a look at everything |
 | `group_moved` (retries due, claims given back, seek, resume) | a look at everything |
 | `take` | a slice, or a look |
 | `probed` | `Claim`, when there is something to claim; else the time of the next retry is noted |
@@ -73,6 +74,7 @@ class Scheduler:
         self._alone: int | None = None
         self._now = Now(0, 0)
         self._is_closed = False
+        self._waits_for_order = False
         quarantine.enter(self)
 
     def actions(self) -> Sequence[Action]:
@@ -136,6 +138,13 @@ class Scheduler:
         """Retries may be due, claims without an owner be there, the group moved or resumed."""
         self._look_at_everything()
         self._decide(now)
+
+    def altered(self, *, waits_for_order: bool, now: Now) -> None:
+        """The group was altered. `waits_for_order`: it takes another order once nobody holds a message of it."""
+        self._waits_for_order = waits_for_order
+        if waits_for_order:
+            self._write(self.core.not_begun())
+        self.group_moved(now)
 
     def fail(self, error: GeodeError) -> None:
         """End all members with an error."""
@@ -437,6 +446,8 @@ class Scheduler:
             self._expect_flush(now)
         self._now = now
         self._wake_if_ended()
+        if self._waits_for_order:
+            self._look_at_everything()
         if not self._quarantine.is_open:
             self._end_quarantine()
         self._decide(now)
@@ -516,8 +527,7 @@ class Scheduler:
         """Give back what is held for too long without being begun; look for claims of lost owners."""
         if self._is_closed or self.failure is not None:
             return
-        surplus = self.core.surplus(now.boot_us)
-        self._write(surplus)
+        self._write(self.core.not_begun() if self._waits_for_order else self.core.surplus(now.boot_us))
         if self._waiting:
             self._actions.append(Probe("lost"))
         if self._quarantine.wanted_by is self:

@@ -32,7 +32,7 @@ from geode_client.broker import (
 )
 from geode_client.broker.capabilities import needs_of_publish, needs_of_subscription
 from geode_client.broker.replies import answer
-from geode_client.catalog import Rename, Topic, TopicChange, TopicDefinition
+from geode_client.catalog import GroupChange, Rename, Topic, TopicChange, TopicDefinition
 from geode_client.errors import ConnectionLost, GeodeError, StoreError, TopicNotFound
 from geode_client.grammar.ast import JsonValue
 from geode_client.grammar.names import is_pattern, validate_topic_name, validate_topic_pattern
@@ -425,6 +425,11 @@ class LocalBroker:
         self._transactions.refuse_past(DEFINE_OUTSIDE)
         covered = await self.topics(topic) if is_pattern(topic) else [await self.topic(topic)]
         return SeekPreview(*await self._subscriptions.groups.seek(name, topic, target, covered, dry_run=dry_run))
+
+    async def alter_group(self, name: str, topic: str, change: GroupChange, *, dry_run: bool = False) -> int:
+        self._check_open()
+        self._transactions.refuse_past(DEFINE_OUTSIDE)
+        return await self._subscriptions.groups.alter(name, topic, change, dry_run=dry_run)
 
     async def delete_messages(self, topic: Topic, partition: int, offsets: Sequence[int]) -> int:
         self._transactions.refuse_past(DEFINE_OUTSIDE)

@@ -270,7 +270,13 @@ class GroupDriver:
         """Whether a claim would find something to do: all who wait are woken, and few of them have to write for it."""
         log, group = self._around.log, self.group
         known = log.rows("SELECT revision FROM groups WHERE group_id = ?", (group.group_id,))
-        if known != [(group.revision,)] or self._could_claim():
+        if known != [(group.revision,)]:
+            return True
+        if group.next_order is not None:
+            return outlook.may_take_order(log, group) or (
+                probe.looks_at_owners and bool(self._around.dead_owners(group.group_id))
+            )
+        if self._could_claim():
             return True
         return probe.looks_at_owners and bool(self._around.dead_owners(group.group_id))
 
@@ -362,10 +368,22 @@ class GroupDriver:
 
     def _group_changed(self, group: Group) -> None:
         """The group was moved, paused, altered or resumed: what it held in places that were moved is not ours any more."""
-        self.group = group
+        before, self.group = self.group, group
         held = ", ".join(str(claim_id) for claim_id in self.core.claims)
         rows = self._around.log.rows(f"SELECT claim_id FROM claims WHERE claim_id IN ({held}) AND owner IS NOT NULL")
         self.scheduler.leases_lost(set(self.core.claims) - {row[0] for row in rows}, clocks())
+        condition = self.core.condition if group.condition == before.condition else self._compiled(group)
+        self.core.alter(condition, group.order_by)
+        self._skips, self._asked = None, 0
+        self.scheduler.altered(waits_for_order=group.next_order is not None, now=clocks())
+
+    def _compiled(self, group: Group) -> ConditionLike | None:
+        """The condition of the group as it is now. One that does not fit the topic's columns ends all members."""
+        try:
+            return self._around.compiled(group)
+        except GeodeError as error:
+            self.scheduler.fail(error)
+            return self.core.condition
 
     def _lease_us(self) -> int:
         topics = self._around.topics.covered(self.group.pattern) if "*" not in self.group.pattern else ()

@@ -19,21 +19,23 @@ from geode_client.broker import (
     StartPosition,
     SubscriptionRequest,
 )
-from geode_client.catalog import Topic
+from geode_client.catalog import GroupChange, Topic
 from geode_client.conditions.requirements import Requirement
+from geode_client.delivery.claiming import ClaimRequest
 from geode_client.delivery.lanes import LANES_END, PRIORITY
 from geode_client.delivery.members import Member
 from geode_client.delivery.quarantine import Quarantine
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError
 from geode_client.grammar.names import is_pattern, matches
-from geode_client.local.driver import GroupDriver
+from geode_client.local.driver import GroupDriver, clocks
 from geode_client.local.follower import LogFollower
 from geode_client.local.group_feed import GroupFeed
 from geode_client.local.reports import Reports
 from geode_client.local.zones import ZoneWishes
 from geode_client.message import Message
 from geode_client.store import wake
+from geode_client.store.altering import AlterGroup
 from geode_client.store.groups import (
     DropGroup,
     DropPrivateGroups,
@@ -190,7 +192,7 @@ class Groups:
         key = (group.group_id, request.partition)
         found = self._open.get(key)
         if found is None:
-            condition = request.condition if request.condition is not None else self._compiled(group)
+            condition = request.condition if request.condition is not None else self.compiled(group)
             driver = GroupDriver(self, group, condition, self._quarantine, partition=request.partition, through=through)
             found = self._open[key] = _Open(driver, key)
             for topic in self.topics.covered(group.pattern):
@@ -198,7 +200,7 @@ class Groups:
             self.follower.forget_strangers()
         return found
 
-    def _compiled(self, group: Group) -> "Condition | None":
+    def compiled(self, group: Group) -> "Condition | None":
         """The condition that a group keeps, for the columns that its topic declares."""
         if group.condition is None:
             return None
@@ -281,6 +283,21 @@ class Groups:
         if not dry_run:
             self.look()
         return work.replayed, work.skipped
+
+    async def alter(self, name: str, topic: str, change: GroupChange, *, dry_run: bool) -> int:
+        """Set the condition and the order of a group; how many messages in hand are settled before it has its order."""
+        await self.settle_pending()
+        now = clocks()
+        request = ClaimRequest(self.process, 0, now.wall_us, now.boot_us, dead=self._dead_owners_of(name))
+        work = AlterGroup(name, topic, request, change, dry_run)
+        await self.write([work])
+        if not dry_run:
+            self.look()
+        return work.in_hand
+
+    def _dead_owners_of(self, name: str) -> list[str]:
+        rows = self.log.rows("SELECT group_id FROM groups WHERE name = ?", (name,))
+        return sorted({owner for (group_id,) in rows for owner in self.dead_owners(group_id)})
 
     # ── what comes in ──
     def adopt(self, topic: Topic) -> None:

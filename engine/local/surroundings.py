@@ -6,6 +6,7 @@ from typing import Protocol
 from geode_client.conditions.protocol import ConditionLike
 from geode_client.delivery.members import Member
 from geode_client.local.follower import LogFollower
+from geode_client.store.groups import Group
 from geode_client.store.log import LogReader, Skips
 from geode_client.store.topics import TopicReader
 from geode_client.store.writer import Work
@@ -53,6 +54,10 @@ class Surroundings(Protocol):
 
     @property
     def write(self) -> Callable[[Sequence[Work]], Awaitable[None]]: ...
+
+    def compiled(self, group: Group) -> ConditionLike | None:
+        """The condition that a group keeps."""
+        ...
 
     def dead_owners(self, group_id: int) -> list[str]: ...
 

@@ -76,6 +76,7 @@ class Executor:
             case (
                 plan.CreateGroup()
                 | plan.SeekGroup()
+                | plan.AlterGroup()
                 | plan.PauseGroup()
                 | plan.DropGroup()
                 | plan.ReplayDeadLetters()

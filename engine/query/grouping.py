@@ -13,6 +13,7 @@ from geode_client.query.result import Result, counted
 GroupPlan = (
     plan.CreateGroup
     | plan.SeekGroup
+    | plan.AlterGroup
     | plan.PauseGroup
     | plan.DropGroup
     | plan.ReplayDeadLetters
@@ -34,6 +35,11 @@ async def run(broker: Broker, node: GroupPlan, ensure_topic: Callable[[str], Awa
             found = await broker.seek_group(group, topic, target)
             moved = f"{_messages(found.replayed)} to be replayed, {_messages(found.skipped)} skipped"
             return Result(message=f"subscription {group} moved in {topic}: {moved}")
+        case plan.AlterGroup(group, topic, change, notices):
+            in_hand = await broker.alter_group(group, topic, change)
+            if in_hand and change.order_by is not None:
+                notices += (_settled_first(in_hand),)
+            return Result(message=f"subscription {group} on {topic} altered", notices=notices)
         case plan.PauseGroup(group, on, paused):
             await broker.pause_group(group, on, paused=paused)
             return Result(message=f"subscription {group} {'paused' if paused else 'resumed'}")
@@ -48,6 +54,10 @@ async def run(broker: Broker, node: GroupPlan, ensure_topic: Callable[[str], Awa
             return Result(message=f"{counted(number, 'dead letter')} of {topic} deleted")
         case _:
             assert_never(node)
+
+
+def _settled_first(in_hand: int) -> str:
+    return f"the new order begins once {counted(in_hand, 'message')} in hand are settled or given back"
 
 
 def _replayed(done: replaying.Replayed, topic: str, target: str) -> Result:
@@ -66,6 +76,9 @@ async def foretold(broker: Broker, node: plan.Plan) -> list[str]:
         case plan.SeekGroup():
             found = await broker.seek_group(node.group, node.topic, node.target, dry_run=True)
             return [f"  would replay {_messages(found.replayed)}, would skip {_messages(found.skipped)}"]
+        case plan.AlterGroup(group, topic, change):
+            in_hand = await broker.alter_group(group, topic, change, dry_run=True)
+            return [f"  {_settled_first(in_hand)}"] if in_hand else []
         case plan.ReplayDeadLetters(topic, condition, target, to_all):
             done = await replaying.replay(broker, topic, condition, target=target, to_all=to_all, dry_run=True)
             lines = [f"  would replay {counted(done.count, 'dead letter')}"]

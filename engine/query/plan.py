@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from geode_client.broker import FromBeginning, FromEnd, FromOffset, FromTime, StartPosition, SubscriptionRequest
-from geode_client.catalog import AddColumn, Rename, Topic, TopicChange, TopicDefinition
+from geode_client.catalog import AddColumn, GroupChange, Rename, Topic, TopicChange, TopicDefinition
 from geode_client.clock import datetime_of
 from geode_client.conditions import Condition
 from geode_client.conditions.protocol import ConditionLike
@@ -98,6 +98,22 @@ class SeekGroup:
 
     def text(self) -> str:
         return f"SeekSubscription {self.group} on {self.topic} to {self.shown}"
+
+
+@dataclass(frozen=True, slots=True)
+class AlterGroup:
+    group: str
+    topic: str
+    change: GroupChange
+    notices: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        change, set_to = self.change, []
+        if change.sets_condition:
+            set_to.append("no condition" if change.condition is None else f"where {change.condition}")
+        if change.order_by is not None:
+            set_to.append(f"order by {change.order_by}")
+        return f"AlterSubscription {self.group} on {self.topic}: {', '.join(set_to)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +455,7 @@ Plan = (
     | Publish
     | CreateGroup
     | SeekGroup
+    | AlterGroup
     | PauseGroup
     | DropGroup
     | ReplayDeadLetters

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from geode_client import options
 from geode_client.broker import Broker
-from geode_client.catalog import AddColumn, Delivery, Rename, SetDelivery, SetOptions, TopicDefinition, changed
+from geode_client.catalog import (
+    AddColumn,
+    Delivery,
+    GroupChange,
+    Rename,
+    SetDelivery,
+    SetOptions,
+    TopicDefinition,
+    changed,
+)
 from geode_client.errors import GqlError, TopicNotFound, did_you_mean
 from geode_client.grammar import ast
 from geode_client.grammar.ast import ParameterReference
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
 GroupStatement = (
     ast.CreateSubscription
     | ast.AlterSubscriptionSeek
+    | ast.AlterSubscriptionSet
     | ast.PauseSubscription
     | ast.ResumeSubscription
     | ast.DropSubscription
@@ -63,10 +73,7 @@ class Planner:
             case ast.AlterTopicDelivery(name, delivery):
                 return nodes.AlterTopic(name, SetDelivery(Delivery(delivery)))
             case ast.AlterTopicAddColumn(name, column):
-                addition = AddColumn(self._column(column))
-                # Whether the column can be added is known now; it is added to the schema that is there then.
-                changed((await self._broker.topic(name)).definition, addition)
-                return nodes.AlterTopic(name, addition)
+                return await self._add_column(name, column)
             case ast.AlterTopicRename(name, new_name):
                 await self._broker.topic(name)
                 return nodes.AlterTopic(name, Rename(new_name))
@@ -105,6 +112,7 @@ class Planner:
             case (
                 ast.CreateSubscription()
                 | ast.AlterSubscriptionSeek()
+                | ast.AlterSubscriptionSet()
                 | ast.PauseSubscription()
                 | ast.ResumeSubscription()
                 | ast.DropSubscription()
@@ -116,6 +124,12 @@ class Planner:
                 return _transacting(statement)
             case _:
                 assert_never(statement)
+
+    async def _add_column(self, name: str, column: ast.ColumnDefinition) -> nodes.AlterTopic:
+        addition = AddColumn(self._column(column))
+        # Whether the column can be added is known now; it is added to the schema that is there then.
+        changed((await self._broker.topic(name)).definition, addition)
+        return nodes.AlterTopic(name, addition)
 
     async def _copy(self, statement: ast.CopyTo | ast.CopyFrom | ast.CopyBetween) -> nodes.Plan:
         entries = self._entries(statement.options)
@@ -229,6 +243,8 @@ class Planner:
             case ast.AlterSubscriptionSeek(group, topic_name, target):
                 start = start_position(**self._start(target, statement.span))
                 return nodes.SeekGroup(group, topic_name, start, unparse_start(target))
+            case ast.AlterSubscriptionSet():
+                return await self._alter_group(statement)
             case ast.PauseSubscription(group, on):
                 return nodes.PauseGroup(group, on, True)
             case ast.ResumeSubscription(group, on):
@@ -257,6 +273,13 @@ class Planner:
             **self._start(statement.start, statement.span),
         )
         return nodes.CreateGroup(request, () if condition is None else condition.notices)
+
+    async def _alter_group(self, statement: ast.AlterSubscriptionSet) -> nodes.AlterGroup:
+        condition = await self._condition(statement.where, statement.topic)
+        text = None if condition is None or condition.bound_text == "TRUE" else condition.bound_text
+        change = GroupChange(sets_condition=condition is not None, condition=text, order_by=statement.order)
+        notices = () if condition is None else condition.notices
+        return nodes.AlterGroup(statement.group, statement.topic, change, notices)
 
     def _start(self, start: ast.Start | None, span: Span) -> dict[str, Any]:
         match start:

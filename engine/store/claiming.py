@@ -19,11 +19,13 @@ from geode_client.delivery.claiming import (
     Unowned,
     after,
     claim,
+    release_lost,
 )
 from geode_client.delivery.lanes import DEFAULT_PRIORITY, KEY, PRIORITY
 from geode_client.errors import GeodeError, GroupNotFound
 from geode_client.store import groups
 from geode_client.store.groups import TOTAL, Group, lane_members
+from geode_client.store.reordering import take_next_order
 from geode_client.store.settling import PARK
 from geode_client.store.writer import Transaction
 
@@ -56,7 +58,11 @@ class Claim(msgspec.Struct, eq=False):
         self.group = groups.group_by_id(transaction, self.group_id)
         if self.group is None:
             raise GroupNotFound(self.name or f"#{self.group_id}", self.pattern, ())
-        if self.group.paused:
+        if self.group.next_order is not None:
+            release_lost(SqlClaims(transaction, self.group, self.request, self.lease_us), self.request)
+            self.group = take_next_order(transaction, self.group_id)
+            assert self.group is not None
+        if self.group.paused or self.group.next_order is not None:
             return
         port = SqlClaims(transaction, self.group, self.request, self.lease_us)
         self.outcome = claim(port, self.request)

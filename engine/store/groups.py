@@ -25,7 +25,7 @@ from geode_client.store.writer import Transaction
 # Where a new group starts in a partition: at the end (None), or at this offset; by (topic id, partition) or for all.
 Starts = None | int | Mapping[tuple[int, int], int]
 
-_COLUMNS = "group_id, name, pattern, condition, key, order_by, paused, private_to, revision"
+_COLUMNS = "group_id, name, pattern, condition, key, order_by, paused, private_to, revision, next_order"
 
 
 class Readable(Protocol):
@@ -35,7 +35,9 @@ class Readable(Protocol):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """A group as the store knows it. `private_to`: the process whose subscription alone it serves, and ends with."""
+    """A group as the store knows it. `private_to`: the process whose subscription alone it serves, and ends with.
+    `next_order`: the order that it takes once nobody holds a message of it; until then nothing is claimed.
+    """
 
     group_id: int
     name: str
@@ -46,6 +48,7 @@ class Group(msgspec.Struct, frozen=True):
     paused: bool
     private_to: str | None
     revision: int
+    next_order: str | None = None
 
 
 class GroupDefinition(msgspec.Struct, frozen=True):
@@ -127,10 +130,12 @@ def _check_same(found: Group, wanted: GroupDefinition, create_only: bool) -> Non
                 f"{name} {has}, and this subscription asks for {asked!r}: all members of a group share one {what};"
                 f" leave it out, or use another group name"
             )
-    if wanted.order_by not in (found.order_by, PLAIN):
+    order_by = found.next_order or found.order_by
+    if wanted.order_by not in (order_by, PLAIN):
         raise GroupMismatch(
-            f"{name} was made {_ORDERS[found.order_by]}, and this subscription asks for delivery"
-            f" {_ORDERS[wanted.order_by]}: use another group name, or DROP SUBSCRIPTION it first"
+            f"{name} delivers {_ORDERS[order_by]}, and this subscription asks for delivery"
+            f" {_ORDERS[wanted.order_by]}: use another group name, or change it with"
+            f" ALTER SUBSCRIPTION {found.name} ON {found.pattern} SET ORDER BY {wanted.order_by.upper()}"
         )
 
 
@@ -150,8 +155,8 @@ def group_by_id(transaction: Transaction, group_id: int) -> Group | None:
 
 def group_of(row: Sequence[Any]) -> Group:
     """A group from its row of `groups`, whose columns are GROUP_COLUMNS."""
-    group_id, name, pattern, condition, key, order_by, paused, private_to, revision = row
-    return Group(group_id, name, pattern, condition, key, order_by, bool(paused), private_to, revision)
+    group_id, name, pattern, condition, key, order_by, paused, private_to, revision, next_order = row
+    return Group(group_id, name, pattern, condition, key, order_by, bool(paused), private_to, revision, next_order)
 
 
 GROUP_COLUMNS = _COLUMNS
@@ -493,6 +498,15 @@ def lane_members(
             yield start, slot_bytes(row[3], row[4], lane, base, start, stop), row[2]
         else:
             yield start, b"\x01" * (stop - start), row[2]
+
+
+def lane_numbers(
+    order_by: str, priority: int, codec: int, attributes: bytes | None, base: int, start: int, stop: int
+) -> bytes:
+    """The lane of each message at offsets start to stop - 1 of a batch, in a group of this order."""
+    if order_by == KEY:
+        return _slots(codec, attributes, base % SLOTS, stop - base)[start - base :]
+    return bytes((priority if order_by == PRIORITY else 0,)) * (stop - start)
 
 
 def slot_bytes(codec: int, attributes: bytes | None, slot: int, base: int, start: int, stop: int) -> bytes:

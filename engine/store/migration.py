@@ -7,7 +7,7 @@ columns that both have; the others get their defaults. What cannot be said by a 
 | format | what it brought |
 | --- | --- |
 | 2 | the oldest format that is read |
-| 3 | `claims.losses` and `claims.begun`; messages of one key that wait behind a failed one are in `parked`; `batches.behind_us`; which dead letters were replayed is in `letter_marks`, no longer in a group; `dead_letter_totals` says where letters are, and how many are outstanding |
+| 3 | `claims.losses` and `claims.begun`; `groups.next_order`; messages of one key that wait behind a failed one are in `parked`; `batches.behind_us`; which dead letters were replayed is in `letter_marks`, no longer in a group; `dead_letter_totals` says where letters are, and how many are outstanding |
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from geode_client.store.batch import unpack_attributes
 FORMAT_OLDEST = 2
 
 # Tables that a format changed, by the format that brought the change.
-CHANGED: Mapping[int, Sequence[str]] = {3: ("claims", "dead_letter_totals")}
+CHANGED: Mapping[int, Sequence[str]] = {3: ("claims", "dead_letter_totals", "groups")}
 
 # Statements to run once the tables are those of the new format.
 STEPS: Mapping[int, Sequence[str]] = {

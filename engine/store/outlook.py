@@ -21,6 +21,11 @@ def is_due(log: LogReader, group: Group) -> bool:
     return group.order_by == KEY and bool(log.rows(_UNPARKED, (group.group_id,)))
 
 
+def may_take_order(log: LogReader, group: Group) -> bool:
+    """Whether the group may take the order that was set for it: nobody who still renews its leases holds a message."""
+    return not log.rows(_HELD, (group.group_id, boot_us()))
+
+
 def has_orphans(log: LogReader, group: Group) -> bool:
     """Whether claims have no owner or a silent one, or parked messages may go on."""
     if log.rows(_ORPHANS, (group.group_id, boot_us())):
@@ -64,6 +69,7 @@ _DUE = (
 )
 _NEXT_RETRY = "SELECT min(not_before_us) FROM retries WHERE group_id = ?1"
 _NEXT_RETRY_IN_ORDER = f"SELECT min(not_before_us) FROM retries AS r WHERE group_id = ?1 AND {FREE_IN_ORDER}"
+_HELD = "SELECT 1 FROM claims WHERE group_id = ?1 AND owner IS NOT NULL AND deadline_us >= ?2 LIMIT 1"
 _ORPHANS = "SELECT 1 FROM claims WHERE group_id = ?1 AND (owner IS NULL OR deadline_us < ?2) LIMIT 1"
 _UNPARKED = (
     "SELECT 1 FROM parked AS w JOIN groups AS g USING (group_id) WHERE w.group_id = ?1 AND g.paused = 0"

@@ -143,7 +143,8 @@ CREATE TABLE groups (
     paused INTEGER NOT NULL DEFAULT 0,
     private_to TEXT,
     revision INTEGER NOT NULL DEFAULT 1,
-    created_us INTEGER NOT NULL
+    created_us INTEGER NOT NULL,
+    next_order TEXT -- the order that the group takes once nobody holds a message of it
 );
 
 CREATE UNIQUE INDEX groups_by_name ON groups (name, pattern);

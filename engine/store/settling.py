@@ -18,6 +18,7 @@ from geode_client.message import Attributes
 from geode_client.options import TopicOptions
 from geode_client.routing import partition_of
 from geode_client.store.groups import TOTAL
+from geode_client.store.reordering import take_next_order
 from geode_client.store.topics import CreateTopic, require_topic
 from geode_client.store.writer import Append, Transaction
 
@@ -37,6 +38,7 @@ class Settle(msgspec.Struct, eq=False):
     refusal: GeodeError | None = None
     error: GeodeError | None = None
     lost: list[int] = msgspec.field(default_factory=list)
+    _has_freed: bool = False  # a claim has no owner any more
 
     def prepare(self) -> None: ...
 
@@ -49,6 +51,8 @@ class Settle(msgspec.Struct, eq=False):
             if settlement.claim_id in held:
                 # Several may speak of one claim: each finds what the one before has left of it.
                 held[settlement.claim_id] = self._settle(transaction, settlement, *held[settlement.claim_id])
+        if self._has_freed:
+            take_next_order(transaction, self.group_id)
 
     def _held(self, transaction: Transaction) -> dict[int, tuple[int, bytes]]:
         """First offset and what is pending of each claim that is still ours."""
@@ -74,11 +78,13 @@ class Settle(msgspec.Struct, eq=False):
         if 1 not in left:
             transaction.announce |= self.ordered  # what waited behind it may go on, wherever it waits
             cursor.execute("DELETE FROM claims WHERE claim_id = ?", (one.claim_id,))
+            self._has_freed = True
             return
         if left != pending:
             cursor.execute("UPDATE claims SET pending = ? WHERE claim_id = ?", (left, one.claim_id))
         if one.let_go:
             cursor.execute("UPDATE claims SET owner = NULL, begun = 0 WHERE claim_id = ?", (one.claim_id,))
+            self._has_freed = True
             transaction.announce = True
 
     def _count(self, transaction: Transaction, one: Settlement) -> None:

@@ -151,6 +151,14 @@ async def member(directory: str, acknowledging: str, ordering: bool) -> None:
         tell("end", answer)
 
 
+async def execute(directory: str, statement: str) -> None:
+    """Execute a statement, and do nothing more."""
+    async with Client(directory) as client:
+        await client.execute(statement)
+        tell("done")
+        sys.stdin.readline()
+
+
 async def main() -> None:
     role, directory, *rest = sys.argv[1:]
     match role:
@@ -174,6 +182,8 @@ async def main() -> None:
             await hold(directory, float(rest[0]))
         case "member":
             await member(directory, rest[1], rest[0] == "ordered")
+        case "execute":
+            await execute(directory, rest[0])
         case "echo":
             await echo(directory, int(rest[0]))
 
