@@ -57,8 +57,7 @@ class GroupCore:
         self._now_us = 0
 
     def alter(self, condition: ConditionLike | None, order_by: str) -> None:
-        """The group has another condition, for what is claimed from now on, or another order, which it takes only when no
-        claim is held."""
+        """Take another condition, for what is claimed from now on, or another order, when no claim is held."""
         if condition is not self.condition:
             self.condition = condition
             self._intake = Intake(condition, self._key, self._addressee, self.judged)
@@ -260,7 +259,8 @@ class GroupCore:
         found = [one for other, one in self.in_hand() if other is not member and one.rest]
         if not found:
             return False
-        self._take_half(max(found, key=lambda one: (self._rank(one.claim), one.rest)))
+        richest = max(found, key=lambda one: (self._rank(one.claim), one.rest))
+        self._shorten(richest, richest.taken + richest.rest // 2)
         return True
 
     def _take_what_goes_before(self, member: Member) -> None:
@@ -270,10 +270,8 @@ class GroupCore:
             return
         above = [one for other, one in self.in_hand() if other is not member and one.rest and one.claim.lane > lane]
         if above:
-            self._take_half(max(above, key=lambda one: one.claim.lane))
-
-    def _take_half(self, one: GroupSlice) -> None:
-        self._shorten(one, one.taken + one.rest // 2)
+            first = max(above, key=lambda one: one.claim.lane)
+            self._shorten(first, first.taken + first.rest // 2)
 
     def _rank(self, claim: HeldClaim) -> int:
         return claim.lane if self.order_by == PRIORITY else 0
@@ -407,7 +405,7 @@ class GroupCore:
 
     def _is_finished(self, one: GroupSlice) -> bool:
         self._harvest(one)
-        if not one.claim.is_lost and not one.is_over():
+        if not (one.claim.is_lost or one.is_over()):
             return False
         self.window.note(one.taken, self._now_us - one.handed_us)
         self._free_keys(one)
