@@ -44,10 +44,9 @@ def unparse(statement: ast.Statement) -> str:
             return f"ALTER SUBSCRIPTION {identifier(group)} ON {topic(name)} SEEK TO {start(target)}"
         case ast.AlterSubscriptionSet(group, name, where, order):
             return f"ALTER SUBSCRIPTION {identifier(group)} ON {topic(name)} SET{_where(where)}{_order(order)}"
-        case ast.PauseSubscription(group, name):
-            return f"PAUSE SUBSCRIPTION {identifier(group)}{_on(name)}"
-        case ast.ResumeSubscription(group, name):
-            return f"RESUME SUBSCRIPTION {identifier(group)}{_on(name)}"
+        case ast.PauseSubscription(group, name) | ast.ResumeSubscription(group, name):
+            word = "PAUSE" if isinstance(statement, ast.PauseSubscription) else "RESUME"
+            return f"{word} SUBSCRIPTION {identifier(group)}{_on(name)}"
         case ast.DropSubscription(group, name, if_exists):
             return f"DROP SUBSCRIPTION {'IF EXISTS ' * if_exists}{identifier(group)}{_on(name)}"
         case ast.Select(query):
