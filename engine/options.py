@@ -318,7 +318,7 @@ class TopicOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         for name, option in TOPIC_OPTIONS.items():
             value = getattr(self, option.attribute)
             if value is not None:
-                found.append((name, _written(option, value), value == getattr(plain, option.attribute)))
+                found.append((name, written(option, value), value == getattr(plain, option.attribute)))
         return found
 
     def to_json(self) -> bytes:
@@ -499,7 +499,7 @@ def _value(entry: Entry | Given, option: Option, what: str) -> Any:
         raise GqlError(f"{what} {entry.name}: {error.message}", span=entry.value_span, hint=error.hint) from error
 
 
-def _written(option: Option, value: Any) -> str:
+def written(option: Option, value: Any) -> str:
     if option.format is not None:
         value = option.format(value)
     if isinstance(value, bool):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 TYPE_NAMES = ("STRING", "INT", "FLOAT", "BOOL", "TIMESTAMP", "DATE", "DECIMAL", "UUID", "BYTES", "ANY")
 HELP: Mapping[str, tuple[str, tuple[str, str]]] = {
     "STRING": ("Text.", ("CAST(5 AS STRING)", "5")),
-    "INT": ("A whole number of 64 bits.", ("CAST('5' AS INT)", "5")),
+    "INT": ("A whole number of any size.", ("CAST('5' AS INT)", "5")),
     "FLOAT": ("A binary floating-point number of 64 bits.", ("CAST('1.5' AS FLOAT)", "1.5")),
     "BOOL": ("TRUE or FALSE.", ("CAST('true' AS BOOL)", "true")),
     "TIMESTAMP": (
