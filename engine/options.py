@@ -176,12 +176,17 @@ def _key_text(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One row of a table: the attribute that holds the value, how it is read, how it is written."""
+    """One row of a table: the attribute that holds the value, how it is read, how it is written.
+
+    `kind` says in words what value it takes; `example` is a value as statements write it.
+    """
 
     attribute: str
     parse: Callable[[object], Any]
     description: str
     format: Callable[[Any], str | int] | None = None
+    kind: str = "text"
+    example: str = ""
 
 
 def _retries(value: object) -> int:
@@ -204,39 +209,73 @@ def _time_zone(value: object) -> str:
     return value
 
 
-def _duration(attribute: str, description: str) -> Option:
-    return Option(attribute, _positive_duration, description, format_duration)
+def _duration(attribute: str, description: str, example: str) -> Option:
+    return Option(attribute, _positive_duration, description, format_duration, "duration", example)
 
 
-def _size(attribute: str, description: str) -> Option:
-    return Option(attribute, parse_size_bytes, description, format_size)
+def _size(attribute: str, description: str, example: str) -> Option:
+    return Option(attribute, parse_size_bytes, description, format_size, "size", example)
 
 
 TOPIC_OPTIONS: Mapping[str, Option] = {
-    "partitions": Option("partitions", _whole(1, 4096), "logs that the topic is spread over"),
-    "partition_key": Option("partition_key", _text, "field whose value is the key where publish gives none"),
-    "retention_period": _duration("retention_period_us", "older messages are removed"),
-    "retention_bytes": _size("retention_bytes", "the oldest messages are removed beyond this size"),
-    "retention": Option("retention", _one_of("all", "consumed"), "'consumed' removes what every group has settled"),
-    "message_ttl": _duration("message_ttl_us", "messages are not delivered after this time"),
-    "max_subscribers": Option("max_subscribers", _whole(1, 10**9), "how many may subscribe at a time"),
+    "partitions": Option(
+        "partitions", _whole(1, 4096), "logs that the topic is spread over", kind="number", example="4"
+    ),
+    "partition_key": Option(
+        "partition_key", _text, "field whose value is the key where publish gives none", example="'customer'"
+    ),
+    "retention_period": _duration("retention_period_us", "older messages are removed", "'7 days'"),
+    "retention_bytes": _size("retention_bytes", "the oldest messages are removed beyond this size", "'512 MiB'"),
+    "retention": Option(
+        "retention",
+        _one_of("all", "consumed"),
+        "'consumed' removes what every group has settled",
+        kind="word",
+        example="'consumed'",
+    ),
+    "message_ttl": _duration("message_ttl_us", "messages are not delivered after this time", "'24 hours'"),
+    "max_subscribers": Option(
+        "max_subscribers", _whole(1, 10**9), "how many may subscribe at a time", kind="number", example="100"
+    ),
     "max_retries": Option(
         "max_retries",
         _retries,
         "failed attempts before a message is a dead letter; 'forever': never",
         lambda value: "forever" if value == RETRY_FOR_EVER else int(value),
+        kind="number or word",
+        example="3",
     ),
-    "dead_letter_topic": Option("dead_letter_topic", validate_topic_name, "where dead letters go"),  # type: ignore[arg-type]
-    "dead_letter_expired": Option("dead_letter_expired", _truth, "expired messages of groups become dead letters"),
-    "ack_timeout": _duration("ack_timeout_us", "how long a silent consumer keeps a message"),
-    "retry_backoff": _duration("retry_backoff_us", "wait before the first retry; doubles"),
-    "retry_backoff_max": _duration("retry_backoff_max_us", "longest wait before a retry"),
-    "compression": Option("compression", _one_of(*COMPRESSIONS), "how batches are stored"),
-    "dedupe_window": _duration("dedupe_window_us", "how long a message id is remembered"),
-    "max_message_bytes": _size("max_message_bytes", "largest message as JSON text"),
-    "expire_when_idle": _duration("expire_when_idle_us", "drops an automatically made topic that is not used"),
-    "strict": Option("strict", _truth, "fields that the schema does not name are refused"),
-    "time_zone": Option("time_zone", _time_zone, "zone of declared times that are published without an offset"),
+    "dead_letter_topic": Option(
+        "dead_letter_topic",
+        validate_topic_name,  # type: ignore[arg-type]
+        "where dead letters go",
+        kind="topic",
+        example="'payment_failures'",
+    ),
+    "dead_letter_expired": Option(
+        "dead_letter_expired", _truth, "expired messages of groups become dead letters", kind="boolean", example="true"
+    ),
+    "ack_timeout": _duration("ack_timeout_us", "how long a silent consumer keeps a message", "'1 minute'"),
+    "retry_backoff": _duration("retry_backoff_us", "wait before the first retry; doubles", "'250ms'"),
+    "retry_backoff_max": _duration("retry_backoff_max_us", "longest wait before a retry", "'5 minutes'"),
+    "compression": Option(
+        "compression", _one_of(*COMPRESSIONS), "how batches are stored", kind="word", example="'none'"
+    ),
+    "dedupe_window": _duration("dedupe_window_us", "how long a message id is remembered", "'1 day'"),
+    "max_message_bytes": _size("max_message_bytes", "largest message as JSON text", "'64 KiB'"),
+    "expire_when_idle": _duration(
+        "expire_when_idle_us", "drops an automatically made topic that is not used", "'1 hour'"
+    ),
+    "strict": Option(
+        "strict", _truth, "fields that the schema does not name are refused", kind="boolean", example="true"
+    ),
+    "time_zone": Option(
+        "time_zone",
+        _time_zone,
+        "zone of declared times that are published without an offset",
+        kind="time zone",
+        example="'America/New_York'",
+    ),
 }
 
 
@@ -279,7 +318,7 @@ class TopicOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         for name, option in TOPIC_OPTIONS.items():
             value = getattr(self, option.attribute)
             if value is not None:
-                found.append((name, _written(option, value), value == getattr(plain, option.attribute)))
+                found.append((name, written(option, value), value == getattr(plain, option.attribute)))
         return found
 
     def to_json(self) -> bytes:
@@ -291,48 +330,115 @@ class TopicOptions(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 PUBLISH_OPTIONS: Mapping[str, Option] = {
-    "key": Option("key", _key_text, "messages of one key stay in order"),
-    "priority": Option("priority", parse_priority, "0 to 9, or low, normal, high, critical"),
-    "ttl": _duration("ttl_us", "not delivered after this time"),
-    "delay": _duration("delay_us", "not delivered before this time"),
-    "id": Option("message_id", _text, "a known id stores nothing"),
-    "compression": Option("compression", _one_of(*COMPRESSIONS), "how the messages are stored"),
-    "region": Option("region", _text, "where to publish"),
-    "expected_offset": Option("expected_offset", _whole(0, 2**62 - 1), "the offset that the first message has to get"),
+    "key": Option("key", _key_text, "messages of one key stay in order", kind="text or number", example="'c1'"),
+    "priority": Option(
+        "priority", parse_priority, "0 to 9, or low, normal, high, critical", kind="number or word", example="'high'"
+    ),
+    "ttl": _duration("ttl_us", "not delivered after this time", "'1 hour'"),
+    "delay": _duration("delay_us", "not delivered before this time", "'5 seconds'"),
+    "id": Option("message_id", _text, "a known id stores nothing", example="'o-4'"),
+    "compression": Option(
+        "compression", _one_of(*COMPRESSIONS), "how the messages are stored", kind="word", example="'none'"
+    ),
+    "region": Option("region", _text, "where to publish", example="'eu-west'"),
+    "expected_offset": Option(
+        "expected_offset",
+        _whole(0, 2**62 - 1),
+        "the offset that the first message has to get",
+        kind="number",
+        example="3",
+    ),
 }
 
 _FORMAT = {
     "format": Option(
-        "format", _word(FILE_FORMATS, {"ndjson": "jsonl"}), "jsonl, json, csv, tsv or parquet; default: by the ending"
+        "format",
+        _word(FILE_FORMATS, {"ndjson": "jsonl"}),
+        "jsonl, json, csv, tsv or parquet; default: by the ending",
+        kind="word",
+        example="'csv'",
     ),
-    "delimiter": Option("delimiter", _one_character, "what separates the cells of a CSV file"),
-    "quote": Option("quote", _quote_character, "the quotation mark of a CSV file"),
-    "null": Option("null", _any_text, "cells of a CSV file with this text leave the field out"),
-    "header": Option("header", _truth, "whether the first row of a CSV file names the columns"),
+    "delimiter": Option(
+        "delimiter", _one_character, "what separates the cells of a CSV file", kind="character", example="';'"
+    ),
+    "quote": Option("quote", _quote_character, "the quotation mark of a CSV file", kind="character", example="'\"'"),
+    "null": Option("null", _any_text, "cells of a CSV file with this text leave the field out", example="'NULL'"),
+    "header": Option(
+        "header", _truth, "whether the first row of a CSV file names the columns", kind="boolean", example="true"
+    ),
     "quoted": Option(
         "quoted",
         _one_of("any", "text"),
         "'text': quoted cells of a CSV file, and only they, are text, so '' is not NULL",
+        kind="word",
+        example="'text'",
     ),
 }
 
 COPY_FROM_OPTIONS: Mapping[str, Option] = {
-    "batch_size": Option("batch_size", _whole(1, 100_000), "messages stored together"),
-    "key_field": Option("key_field", _text, "field or path whose value is the key; a message without it is an error"),
-    "id_field": Option("id_field", _text, "field or path whose value is the id; a known id stores nothing"),
-    "timestamp_field": Option("timestamp_field", _text, "field or path whose value is the message's time"),
-    "timestamp_format": Option(
-        "timestamp_format", _any_text, "'seconds', 'milliseconds', … since 1970, or '%d/%m/%Y %H:%M'; default: ISO 8601"
+    "batch_size": Option("batch_size", _whole(1, 100_000), "messages stored together", kind="number", example="500"),
+    "key_field": Option(
+        "key_field",
+        _text,
+        "field or path whose value is the key; a message without it is an error",
+        example="'customer'",
     ),
-    "on_error": Option("on_error", _one_of("stop", "skip"), "'skip': bad records are counted and put aside"),
-    "error_file": Option("error_file", _text, "file of JSON lines that bad records are written to"),
-    "error_topic": Option("error_topic", validate_topic_name, "topic that bad records are published to"),  # type: ignore[arg-type]
+    "id_field": Option(
+        "id_field", _text, "field or path whose value is the id; a known id stores nothing", example="'id'"
+    ),
+    "timestamp_field": Option(
+        "timestamp_field", _text, "field or path whose value is the message's time", example="'created'"
+    ),
+    "timestamp_format": Option(
+        "timestamp_format",
+        _any_text,
+        "'seconds', 'milliseconds', … since 1970, or '%d/%m/%Y %H:%M'; default: ISO 8601",
+        example="'%Y-%m-%dT%H:%M:%SZ', timestamp_field: 'created'",
+    ),
+    "on_error": Option(
+        "on_error",
+        _one_of("stop", "skip"),
+        "'skip': bad records are counted and put aside",
+        kind="word",
+        example="'skip'",
+    ),
+    "error_file": Option(
+        "error_file",
+        _text,
+        "file of JSON lines that bad records are written to",
+        example="'bad.jsonl', on_error: 'skip'",
+    ),
+    "error_topic": Option(
+        "error_topic",
+        validate_topic_name,  # type: ignore[arg-type]
+        "topic that bad records are published to",
+        kind="topic",
+        example="'bad', on_error: 'skip'",
+    ),
     **_FORMAT,
-    "encoding": Option("encoding", _encoding, "such as 'latin-1'; default: by the byte order mark, else UTF-8"),
-    "infer": Option("infer", _truth, "columns of a CSV file without a declared type may be numbers, booleans or JSON"),
-    "types": Option("types", _types, "types of columns of a CSV file: (zip: STRING, at: TIMESTAMP)"),
+    "encoding": Option(
+        "encoding", _encoding, "such as 'latin-1'; default: by the byte order mark, else UTF-8", example="'utf-8'"
+    ),
+    "infer": Option(
+        "infer",
+        _truth,
+        "columns of a CSV file without a declared type may be numbers, booleans or JSON",
+        kind="boolean",
+        example="false",
+    ),
+    "types": Option(
+        "types",
+        _types,
+        "types of columns of a CSV file: (zip: STRING, at: TIMESTAMP)",
+        kind="columns",
+        example="(total: DECIMAL, id: STRING)",
+    ),
     "expansion_max": Option(
-        "expansion_max", _whole(1, 1_000_000), "how many times its size a compressed file may expand to (200)"
+        "expansion_max",
+        _whole(1, 1_000_000),
+        "how many times its size a compressed file may expand to (200)",
+        kind="number",
+        example="1000",
     ),
 }
 
@@ -342,14 +448,25 @@ COPY_TO_OPTIONS: Mapping[str, Option] = {
         "compression",
         _word(FILE_COMPRESSIONS, {"gz": "gzip", "zst": "zstd"}),
         "gzip, zstd or none; default: by the ending",
+        kind="word",
+        example="'none'",
     ),
     "escape_formulas": Option(
-        "escape_formulas", _truth, "text in a CSV file that a spreadsheet would compute gets an apostrophe before it"
+        "escape_formulas",
+        _truth,
+        "text in a CSV file that a spreadsheet would compute gets an apostrophe before it",
+        kind="boolean",
+        example="true",
     ),
 }
 
 COPY_BETWEEN_OPTIONS: Mapping[str, Option] = {
-    "keep": Option("keep", _words(KEPT), f"what goes along with the bodies: 'all', or some of '{', '.join(KEPT)}'"),
+    "keep": Option(
+        "keep",
+        _words(KEPT),
+        f"what goes along with the bodies: 'all', or some of '{', '.join(KEPT)}'",
+        example="'keys, ids'",
+    ),
     "batch_size": COPY_FROM_OPTIONS["batch_size"],
 }
 
@@ -382,7 +499,7 @@ def _value(entry: Entry | Given, option: Option, what: str) -> Any:
         raise GqlError(f"{what} {entry.name}: {error.message}", span=entry.value_span, hint=error.hint) from error
 
 
-def _written(option: Option, value: Any) -> str:
+def written(option: Option, value: Any) -> str:
     if option.format is not None:
         value = option.format(value)
     if isinstance(value, bool):

@@ -213,7 +213,7 @@ _ALL = (
         "CURRENT_TIMESTAMP",
         (),
         TIME,
-        "The same as NOW(); brackets may be left out.",
+        "The same as NOW(); parentheses may be left out.",
         ("CURRENT_TIMESTAMP = NOW()", "true"),
         form="CURRENT_TIMESTAMP",
     ),
@@ -221,7 +221,7 @@ _ALL = (
         "CURRENT_DATE",
         (),
         TIME,
-        "Today's date in UTC; brackets may be left out.",
+        "Today's date in UTC; parentheses may be left out.",
         ("CURRENT_DATE = CAST(NOW() AS DATE)", "true"),
         form="CURRENT_DATE",
     ),
@@ -340,6 +340,51 @@ _ALL = (
 FUNCTIONS: Mapping[str, Function] = {found.name: found for found in _ALL}
 SCALARS: Mapping[str, Function] = {name: found for name, found in FUNCTIONS.items() if not found.aggregate}
 AGGREGATES: Mapping[str, Function] = {name: found for name, found in FUNCTIONS.items() if found.aggregate}
+_OFFSET, _DEFAULT = Argument("offset", _NUMBER, optional=True), Argument("default", optional=True)
+_WINDOW_ONLY = (
+    Function(
+        "ROW_NUMBER",
+        (),
+        NUMBER,
+        "The number of the row in its partition, from 1.",
+        ("ROW_NUMBER() OVER (ORDER BY n DESC)", "3"),
+        form="ROW_NUMBER() OVER (…)",
+    ),
+    Function(
+        "RANK",
+        (),
+        NUMBER,
+        "One more than the number of rows before this one; equal rows have one rank.",
+        ("RANK() OVER (ORDER BY n > 1)", "1"),
+        form="RANK() OVER (…)",
+    ),
+    Function(
+        "DENSE_RANK",
+        (),
+        NUMBER,
+        "As RANK, without gaps after equal rows.",
+        ("DENSE_RANK() OVER (ORDER BY n DESC)", "3"),
+        form="DENSE_RANK() OVER (…)",
+    ),
+    Function(
+        "LAG",
+        (_V, _OFFSET, _DEFAULT),
+        None,
+        "The value of an earlier row: one row before unless an offset is given; the default where there is none.",
+        ("LAG(n, 1, 0) OVER (ORDER BY n)", "0"),
+        form="LAG(value[, offset[, default]]) OVER (…)",
+    ),
+    Function(
+        "LEAD",
+        (_V, _OFFSET, _DEFAULT),
+        None,
+        "The value of a later row: one row after unless an offset is given; the default where there is none.",
+        ("LEAD(n) OVER (ORDER BY n)", "2"),
+        form="LEAD(value[, offset[, default]]) OVER (…)",
+    ),
+)
+# Functions that need OVER; the value of an example is that of the row where n is 1. Aggregates take OVER as well.
+WINDOW_FUNCTIONS: Mapping[str, Function] = {found.name: found for found in _WINDOW_ONLY}
 # Other names that people know them by.
 ALIASES: Mapping[str, str] = {
     "SUBSTRING": "SUBSTR",

@@ -13,14 +13,13 @@ from sqlglot import exp
 from geode_client.grammar.calls import unquoted
 from geode_client.grammar.errors import GqlError, GqlSyntaxError
 from geode_client.grammar.expressions import NESTING_MAX, Builder
+from geode_client.grammar.functions import WINDOW_FUNCTIONS
 from geode_client.grammar.names import validate_topic_pattern
 from geode_client.grammar.trees import token_of, trees_of
 
 OPERANDS_MAX = 100
 SOURCES_MAX = 64
 COMMON_TABLES_MAX = 100
-WINDOW_FUNCTIONS = {"ROW_NUMBER": (0, 0), "RANK": (0, 0), "DENSE_RANK": (0, 0), "LAG": (1, 3), "LEAD": (1, 3)}
-"""Functions that need OVER, with how few and how many arguments they take; aggregates take OVER as well."""
 
 _Tree = Tree[Token]
 _SET_OPERATIONS: dict[str, type[exp.SetOperation]] = {
@@ -312,16 +311,16 @@ class QueryBuilder(Builder):
 
     def _windowed(self, call: _Tree) -> exp.Expression:
         name = str(call.children[0]).upper()
-        bounds = WINDOW_FUNCTIONS.get(name)
-        if bounds is None or call.data != "call":
+        function = WINDOW_FUNCTIONS.get(name)
+        if function is None or call.data != "call":
             made = self.expression(call)
             if not isinstance(made, exp.AggFunc):
                 known = ", ".join(WINDOW_FUNCTIONS)
                 raise self._error(f"{name} takes no OVER", call, f"OVER follows an aggregate, or {known}")
             return made
         arguments = [self.expression(child) for child in trees_of(call)]
-        if not bounds[0] <= len(arguments) <= bounds[1]:
-            wanted = "no arguments" if bounds[1] == 0 else f"{bounds[0]} to {bounds[1]} arguments"
+        if not function.least <= len(arguments) <= function.most:
+            wanted = "no arguments" if function.most == 0 else f"{function.least} to {function.most} arguments"
             raise self._error(f"{name} takes {wanted}, not {len(arguments)}", call)
         made = exp.Anonymous(this=name, expressions=arguments)
         made.meta["span"] = self.span(call)

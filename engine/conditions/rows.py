@@ -32,6 +32,24 @@ VIRTUAL_TYPES: Mapping[str, TypeNode] = {
     letters.COLUMNS["_replayed_at"]: _TIME,
 }
 
+VIRTUAL_HELP: Mapping[str, str] = {
+    "_id": "The message's id.",
+    "_topic": "The topic it was published to.",
+    "_partition": "The partition that holds it.",
+    "_offset": "Its offset in the partition.",
+    "_key": "The key it was published with; NULL where there is none.",
+    "_priority": "Its priority, from 0 to 9.",
+    "_timestamp": "When it was published.",
+    "_expires_at": "When it expires; NULL where it does not.",
+    "_headers": "Its headers, as an object.",
+    "_replayed_from": "The id of the dead letter that it is a copy of; NULL for any other message.",
+    "_group": "Only in DEAD LETTERS OF: the group that failed.",
+    "_reason": "Only in DEAD LETTERS OF: why it became a dead letter.",
+    "_deaths": "Only in DEAD LETTERS OF: each time it became a dead letter, with group, reason, error, attempts and time.",
+    "_replayed_at": "Only in DEAD LETTERS OF: when it was replayed; NULL where it was not.",
+}
+"""A line about each virtual column, by the name that statements write."""
+
 
 def steps_of(node: exp.Expression) -> tuple[exp.Column, list[Step]]:
     """The column at the head of a path, and the steps that follow."""

@@ -160,6 +160,17 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "regions": ("region",),
 }
+HELP: Mapping[str, str] = {
+    "topics": "One row for each topic: what was published and consumed, rates, and what is stored.",
+    "subscribers": "One row for each subscriber that is connected, and how far it is behind.",
+    "partitions": "One row for each partition of each topic: its offsets and what it stores.",
+    "options": "One row for each option of each topic.",
+    "subscriptions": "One row for each durable group and topic: its position in numbers of messages.",
+    "tables": "The tables that programs have created in the store.",
+    "dead_letters": "One row for each topic and group that has dead letters.",
+    "regions": "The regions, on a backend that has them.",
+}
+"""A line about each table."""
 _READERS: Mapping[str, Callable[[Broker], Awaitable[Rows]]] = {
     "topics": _topics,
     "subscribers": _subscribers,
