@@ -157,6 +157,12 @@ SUBSCRIBING = Section(
             "SUBSCRIBE TO orders GROUP ordered FROM BEGINNING ORDER BY KEY ACK AUTO LIMIT 3",
         ),
         entry(
+            "ORDER BY NONE",
+            "clause_order_none",
+            "Gives up the order of a group; only in ALTER SUBSCRIPTION.",
+            "ALTER SUBSCRIPTION workers ON orders SET ORDER BY NONE",
+        ),
+        entry(
             "PARTITION",
             "clause_partition",
             "Reads one partition.",
@@ -222,9 +228,17 @@ GROUPS = Section(
         ),
         entry(
             "ALTER SUBSCRIPTION … SEEK TO",
-            "alter_subscription",
+            "alter_subscription_seek",
             "Moves the group's position: back to deliver messages again, or forward to skip some.",
             "ALTER SUBSCRIPTION workers ON orders SEEK TO OFFSET 1",
+        ),
+        entry(
+            "ALTER SUBSCRIPTION … SET",
+            "alter_subscription_set",
+            "Changes the group's condition or order and keeps its position. Messages in hand are settled first. SET WHERE TRUE"
+            " removes the condition.",
+            "ALTER SUBSCRIPTION workers ON orders SET WHERE total > 10 ORDER BY NONE;\n"
+            "ALTER SUBSCRIPTION workers ON orders SET ORDER BY PRIORITY",
         ),
         entry(
             "PAUSE SUBSCRIPTION",
