@@ -23,4 +23,5 @@ class Section:
 
 
 def entry(title: str, rules: str, help: str, example: str, needs: str | None = None) -> Entry:
+    """An entry whose rules are given as one text, with spaces between them."""
     return Entry(title, tuple(rules.split()), help, example, needs)

@@ -168,7 +168,7 @@ HELP: Mapping[str, str] = {
     "subscriptions": "One row for each durable group and topic: its position in numbers of messages.",
     "tables": "The tables that programs have created in the store.",
     "dead_letters": "One row for each topic and group that has dead letters.",
-    "regions": "The regions, on a backend that has them.",
+    "regions": "One row for each region.",
 }
 """A line about each table."""
 _READERS: Mapping[str, Callable[[Broker], Awaitable[Rows]]] = {
