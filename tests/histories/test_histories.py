@@ -13,6 +13,7 @@ from histories.chaos import Chaos
 from histories.checker import Evidence, violations
 from histories.facts import facts_of
 from histories.record import histories
+from histories.replays import outstanding, wrong_replays
 from histories.worker import set_up
 
 DRAIN_SECONDS = 60
@@ -32,17 +33,19 @@ async def test_what_they_saw_is_what_was_promised(directory: Path, tmp_path: Pat
             await raging
             await chaos.end("publisher")
             async with asyncio.timeout(DRAIN_SECONDS):
-                while any(group.pending for group in (await conserved(client)).values()):
+                while any(group.pending for group in (await conserved(client)).values()) or await outstanding(client):
                     await chaos.begin_again()  # what kills them does so until it is a dead letter
                     await asyncio.sleep(0.05)
             await chaos.end("member")
         facts = await facts_of(client)
         seen = histories(folder)
         found = violations(seen, facts)
+        replays = await wrong_replays(client)
     evidence = Evidence(seen, facts)
     print(told(chaos, evidence))
     assert not found, "\n".join(f"{name}: {wrongs[:5]} ({len(wrongs)})" for name, wrongs in found.items())
     assert all(evidence.seen.values())
+    assert not replays, replays[:5]
 
 
 def told(chaos: Chaos, evidence: Evidence) -> str:

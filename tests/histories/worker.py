@@ -18,6 +18,7 @@ from geode_client import Client, GeodeError, LeaseLost, Message
 from histories.record import Recorder
 
 JOBS, PAYMENTS, SALES, EFFECTS, PERILS, TICKS = "jobs", "payments", "sales", "effects", "perils", "ticks"
+REPAIRS = "repairs"
 QUICK = "ack_timeout: '300ms', retry_backoff: '1ms', retry_backoff_max: '5ms'"
 MAX_RETRIES = 5
 PERIL_RETRIES = 3
@@ -28,6 +29,9 @@ SET_UP = (
     f"CREATE TOPIC {EFFECTS}",
     f"CREATE TOPIC {PERILS} WITH OPTIONS (max_retries: {PERIL_RETRIES}, {QUICK})",
     f"CREATE TOPIC {TICKS} WITH OPTIONS ({QUICK}) WITH DELIVERY at_most_once",
+    f"CREATE TOPIC {REPAIRS} WITH OPTIONS (max_retries: 1000, {QUICK})",
+    f"CREATE SUBSCRIPTION repaired ON {REPAIRS} FROM BEGINNING",
+    f"CREATE SUBSCRIPTION watching ON {REPAIRS} FROM BEGINNING",
     f"CREATE SUBSCRIPTION perilous ON {PERILS} FROM BEGINNING ORDER BY PRIORITY",
     f"CREATE SUBSCRIPTION ticking ON {TICKS} FROM BEGINNING",
     f"CREATE SUBSCRIPTION plain ON {JOBS} FROM BEGINNING",
@@ -41,6 +45,7 @@ POISON_EVERY = 40
 KEYS = 6
 # One message in so many kills the process that is handed it.
 DEADLY_EVERY = 150
+BROKEN_EVERY = 4
 BACKLOG_MAX = 400
 GROUPS_ASKED = ((JOBS, "ordered"), (PAYMENTS, "whole"), (SALES, "hurried"), (PERILS, "perilous"), (TICKS, "ticking"))
 
@@ -64,7 +69,7 @@ class _Process:
             self.client = client
             self.recorder.write("begins", role=role)
             lives = (
-                [self.publish]
+                [self.publish, self.publish_repairs]
                 if role == "publisher"
                 else [
                     self.plain,
@@ -75,6 +80,9 @@ class _Process:
                     self.hurried,
                     self.perilous,
                     self.ticking,
+                    self.repaired,
+                    self.watching,
+                    self.replaying,
                 ]
             )
             tasks = [asyncio.create_task(life()) for life in lives]
@@ -120,6 +128,16 @@ class _Process:
             self.recorder.write("republished", topic=topic, stored=again.count)
         assert receipt.count == len(numbers)
         return number + len(numbers)
+
+    async def publish_repairs(self) -> None:
+        """Messages of which some cannot be handled before they are replayed."""
+        number = 0
+        while True:
+            if await self.client.get_consumer_lag(REPAIRS, "repaired") < BACKLOG_MAX:
+                bodies = [{"by": self.name, "n": n, "broken": n % BROKEN_EVERY == 0} for n in range(number, number + 5)]
+                await self.client.publish_batch(REPAIRS, bodies)
+                number += 5
+            await asyncio.sleep(0.03)
 
     def _priority(self, topic: str) -> int:
         return self.chance.choice((2, 5, 9)) if topic == PERILS else 5
@@ -270,6 +288,36 @@ class _Process:
                         raise _HandlerFails
 
         await self.again(life)
+
+    # ── replay: tests/histories/replays.py says what must have come of it ──
+    async def repaired(self) -> None:
+        """A broken message becomes a dead letter; its copy is handled."""
+
+        async def life() -> None:
+            async with self.client.subscribe(REPAIRS, consumer_group="repaired", auto_ack=False) as member:
+                async for message in member:
+                    if message["broken"] and message.replayed_from is None:
+                        await message.nack(requeue=False, reason="broken")
+                    else:
+                        await message.ack()
+
+        await self.again(life)
+
+    async def watching(self) -> None:
+        """Copies of dead letters of another group are none of its business."""
+
+        async def life() -> None:
+            async with self.client.subscribe(REPAIRS, consumer_group="watching") as member:
+                async for message in member:
+                    assert message.replayed_from is None, "a copy came to a group that had not failed"
+
+        await self.again(life)
+
+    async def replaying(self) -> None:
+        """Replays what there is, again and again, also while others do."""
+        while True:
+            await self.client.execute(f"REPLAY DEAD LETTERS OF {REPAIRS}")
+            await asyncio.sleep(self.chance.random() * 0.2)
 
 
 class _HandlerFails(Exception):
