@@ -231,15 +231,15 @@ def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("formt = 1")
     terminal = Terminal(command.GEODE, ["-t", ":memory:"], home=tmp_path, GEODE_CONFIG=str(tmp_path / "config.toml"))
     assert terminal.ends() == 1
-    assert "unknown key formt: did you mean format?" in terminal.text.replace("\n", "")
+    assert "unknown key formt: did you mean format?" in terminal.unwrapped
 
 
 def test_a_store_that_cannot_be_opened_ends_the_shell_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("no directory")
     terminal = Terminal(command.GEODE, ["-t", str(tmp_path / "store")], home=tmp_path)
     assert terminal.ends() == 1
-    assert "is a file" in terminal.text
-    assert "Traceback" not in terminal.text
+    assert "is a file" in terminal.unwrapped
+    assert "Traceback" not in terminal.unwrapped
 
 
 def test_a_transaction_is_seen_at_the_prompt_and_rolled_back_at_the_end(opened: Open, tmp_path: Path) -> None:
