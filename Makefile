@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard engine/*.py engine/*/*.py grammar/*.py repl/*.py)
 
-.PHONY: demo test check bench soak dev clean format tables
+.PHONY: demo test check bench soak dev clean format generate tables
 
 # Installed again whenever the set of modules or the package definition changes: an editable install links module by module.
 $(STAMP): pyproject.toml $(shell ls -d engine grammar repl engine/*/ 2>/dev/null)
@@ -38,6 +38,9 @@ soak: $(STAMP)
 
 tables: $(STAMP)
 	$(BIN)/python -m geode_client.grammar.tables grammar/gql.tables
+
+generate: $(STAMP)
+	$(BIN)/python -m tests.repository.generate_sync
 
 format: $(STAMP)
 	$(BIN)/ruff format .

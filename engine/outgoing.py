@@ -23,7 +23,7 @@ Key = str | int | uuid.UUID | None
 
 def outgoing_message(
     topic: str,
-    message: Any,
+    message: object,
     *,
     partition_key: Key,
     priority: str | int,
@@ -32,7 +32,7 @@ def outgoing_message(
     compression: str | None,
     region: str | None,
     message_id: str | uuid.UUID | None,
-    headers: Mapping[str, Any] | None,
+    headers: Mapping[str, object] | None,
 ) -> OutgoingMessage:
     """One message; raises GqlError for an option that means nothing."""
     return OutgoingMessage(
@@ -51,7 +51,7 @@ def outgoing_message(
 
 def outgoing_batches(
     topic: str,
-    messages: Iterable[Any] | AsyncIterable[Any],
+    messages: Iterable[object] | AsyncIterable[object],
     *,
     batch_size: int,
     partition_key: Key,
@@ -61,7 +61,7 @@ def outgoing_batches(
     compression: str | None,
     region: str | None,
     message_ids: Iterable[str | uuid.UUID | None] | None,
-    headers: Mapping[str, Any] | None,
+    headers: Mapping[str, object] | None,
 ) -> "Batches":
     """Many messages, cut into batches that are made one after the other; raises as `outgoing_message`."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -87,7 +87,7 @@ async def _batches(
     template: OutgoingBatch,
     pieces: AsyncIterator[list[Any]],
     message_ids: Iterable[str | uuid.UUID | None] | None,
-    headers: Mapping[str, Any] | None,
+    headers: Mapping[str, object] | None,
 ) -> Batches:
     ids = None if message_ids is None else iter(message_ids)
     first = 0

@@ -470,11 +470,12 @@ def test_groups_without_await(directory: Path) -> None:
         assert client.get_consumer_lag("t", "g") == 0
         client.publish("t", 4)
         with client.subscribe("t", consumer_group="g", auto_ack=False) as member:
-            message = member.get(timeout=PROMPT_SECONDS)
-            message.extend(5)
-            message.nack(requeue=False, reason="no")
+            last = member.get(timeout=PROMPT_SECONDS)
+            assert last is not None
+            last.extend(5)
+            last.nack(requeue=False, reason="no")
             with pytest.raises(AlreadySettled):
-                message.ack()
+                last.ack()
         assert client.query("SELECT count(*) FROM _dlq/t").scalar() == 1
 
 
@@ -495,7 +496,7 @@ async def test_a_lane_that_one_process_leaves_is_read_by_the_other(directory: Pa
             for n in range(1, 5):
                 assert found.data == n
                 await found.ack()
-                found = await next_of(second) if n < 4 else None
+                found = await next_of(second) if n < 4 else found
         assert (await conserved(one))["g"].acknowledged == 5
 
 

@@ -30,7 +30,7 @@ Handler = Callable[[Request], Awaitable[None]]
 async def add(request: Request) -> None:
     match request.method:
         case "add":
-            await request.reply(sum(request.params))
+            await request.reply(sum(request.message["params"]))
         case "fail":
             await request.fail(ValueError(f"cannot do {request.params}"))
         case "ignore":
@@ -313,7 +313,7 @@ def test_without_await(directory: Path) -> None:
                     if request.method == "stop":
                         request.reply(None)
                         return
-                    request.reply(request.params * 2)
+                    request.reply(request.message["params"] * 2)
 
             thread = threading.Thread(target=serve)
             thread.start()

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from processes.running import worker
 
@@ -16,7 +17,7 @@ async def test_servers_of_several_processes_share_the_requests(directory: Path) 
     ):
         await a.until("ready")
         await b.until("ready")
-        answers = await asyncio.gather(*[client.request("rpc", n, timeout=60) for n in range(200)])
+        answers: list[Any] = await asyncio.gather(*[client.request("rpc", n, timeout=60) for n in range(200)])
         assert [n for _, n in answers] == list(range(200))
         assert {name for name, _ in answers} == {"a", "b"}
         a.process.kill()
@@ -34,7 +35,7 @@ async def test_another_server_answers_when_one_dies(directory: Path) -> None:
         await first.rest()
         async with worker("serve", str(directory), "lives", "0") as second:
             await second.until("ready")
-            answers = await asyncio.gather(*asked)
+            answers: list[Any] = await asyncio.gather(*asked)
     assert answers == [["lives", n] for n in range(3)]
 
 

@@ -125,4 +125,4 @@ def test_rules_change_no_result(text: str, bodies: list[object]) -> None:
     with SyncClient(":memory:") as client:
         client.execute("CREATE TOPIC m")
         client.publish_batch("m", bodies, batch_size=3)
-        client._run(run_both_ways(client._client, text))
+        client.run(lambda within: run_both_ways(within, text))

@@ -85,16 +85,14 @@ def test_control_c_ends_a_query_of_the_client_without_await() -> None:
     with SyncClient(":memory:") as client:
         client.publish_batch("t", [{"n": n} for n in range(5_000)])
 
-        async def interrupted() -> None:
-            task = asyncio.ensure_future(
-                client._client.query("SELECT count(*) FROM t a JOIN t b ON TRUE JOIN t c ON TRUE")
-            )
+        async def interrupted(within: Client) -> None:
+            task = asyncio.ensure_future(within.query("SELECT count(*) FROM t a JOIN t b ON TRUE JOIN t c ON TRUE"))
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled()
 
-        client._run(interrupted())
+        client.run(interrupted)
         assert client.query("SELECT count(*) FROM t").scalar() == 5_000
 
 
