@@ -26,6 +26,7 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --isolated --preview --select PLW1514 engine grammar repl tests examples
 	$(BIN)/mypy
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports

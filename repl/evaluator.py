@@ -21,7 +21,7 @@ from geode_client.query.result import Result
 from geode_client.query.script import Listener, Script
 from geode_client.repl.commands import read_command
 from geode_client.repl.confirming import question_for
-from geode_client.repl.errors import SHELL_NAME, tell
+from geode_client.repl.errors import SHELL_NAME, redraws, tell
 from geode_client.repl.interrupts import Interrupted, until_interrupt
 from geode_client.repl.live import Tail
 from geode_client.repl.paging import edit
@@ -77,7 +77,7 @@ class Evaluator:
                 await self.run_statements(text)
         except Interrupted:
             # The terminal has written ^C where the cursor was.
-            print("\r\x1b[Kinterrupted" if sys.stdout.isatty() else "interrupted")
+            print("\r\x1b[Kinterrupted" if redraws(sys.stdout) else "interrupted")
         except GeodeError as error:
             tell(error)
         except OSError as error:

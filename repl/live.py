@@ -14,6 +14,7 @@ from rich.cells import cell_len, set_cell_size
 
 from geode_client.client import Client
 from geode_client.errors import GeodeError
+from geode_client.repl.errors import redraws
 from geode_client.repl.render import Output, counted, safe
 from geode_client.repl.screen import columns_of
 from geode_client.subscription import Subscription
@@ -30,7 +31,7 @@ class StatusLine:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._is_shown = False
-        self.enabled = stream.isatty()
+        self.enabled = redraws(stream)
 
     def hide(self) -> None:
         if self._is_shown:

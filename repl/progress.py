@@ -3,6 +3,8 @@
 import sys
 import time
 
+from geode_client.repl.errors import redraws
+
 REDRAW_SECONDS = 0.1
 BAR_WIDTH = 24
 
@@ -13,7 +15,7 @@ class ProgressLine:
     def __init__(self, what: str) -> None:
         self._what = what
         self._drawn = 0.0
-        self._enabled = sys.stderr.isatty()
+        self._enabled = redraws(sys.stderr)
 
     def show(self, done: int, total: int, text: str) -> None:
         """`done` of `total` (0: nobody knows); drawn at most every tenth of a second."""

@@ -295,7 +295,7 @@ async def print_once(client: Client, pattern: str, sort: str | None, kind: str) 
     picture = await look(client.broker, pattern)
     if kind == Format.TABLE:
         console = console_on(sys.stdout)
-        if not console.is_terminal:
+        if not sys.stdout.isatty():
             console.width = 240
         console.print(snapshot(picture, sort))
         return

@@ -162,7 +162,7 @@ asyncio.run(main())
 
 def test_a_store_that_fails_tells_everybody_who_waits(directory: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(directory)], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", FULL, str(directory)], capture_output=True, encoding="utf-8", timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
     figures, left = done.stdout.splitlines()

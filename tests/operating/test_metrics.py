@@ -45,7 +45,7 @@ def counters(samples: Samples) -> Samples:
 
 def start(role: str, directory: Path, name: str) -> "subprocess.Popen[str]":
     command = [sys.executable, str(WORKER), role, str(directory), name]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 async def rows(client: Client, table: str) -> list[dict[str, Any]]:

@@ -162,7 +162,7 @@ async def test_messages_that_are_no_objects_have_a_column(tmp_path: Path) -> Non
     async with Client(":memory:") as client:
         await client.publish_batch("t", [{"a": 1}, 5, [1, 2], None])
         await client.execute(f"COPY t TO '{tmp_path / 'out.csv'}'")
-        assert (tmp_path / "out.csv").read_text() == 'a,value\n1,\n,5\n,"[1,2]"\n,\n'
+        assert (tmp_path / "out.csv").read_text(encoding="utf-8") == 'a,value\n1,\n,5\n,"[1,2]"\n,\n'
 
 
 cells = st.one_of(

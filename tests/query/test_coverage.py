@@ -26,7 +26,7 @@ def test_every_function_is_shown() -> None:
 
 
 def test_every_operator_of_a_plan_is_shown() -> None:
-    found = (GOLDEN / "rules.txt").read_text()
+    found = (GOLDEN / "rules.txt").read_text(encoding="utf-8")
     lines = {line.strip().split(" ")[0] for line in found.splitlines()}
     for operator in get_args(operators.Operator):
         assert lines & {operator.__name__, f"Hash{operator.__name__}"}, operator.__name__

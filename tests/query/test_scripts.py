@@ -32,7 +32,7 @@ def steady(text: str) -> str:
 
 def statements_of(path: Path) -> list[tuple[str, bool]]:
     """Texts of the statements, and whether each is to fail."""
-    source = Source(path.read_text(), path.name)
+    source = Source(path.read_text(encoding="utf-8"), path.name)
     texts: list[str] = []
     for piece in pieces(source):
         text = source.text[piece.start : piece.end].strip()

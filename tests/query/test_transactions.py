@@ -125,13 +125,15 @@ async def test_two_scripts_do_not_meet(directory: Path) -> None:
 def test_on_the_command_line(directory: Path) -> None:
     code = "from geode_client.repl.cli import main; main()"
     command = [sys.executable, "-c", code, "-t", str(directory), "--format", "table", "-c"]
-    done = subprocess.run([*command, "BEGIN; PUBLISH TO t {}; COMMIT"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "BEGIN; PUBLISH TO t {}; COMMIT"], capture_output=True, encoding="utf-8", check=True
+    )
     assert "committed: 1 message published" in done.stdout
-    failed = subprocess.run([*command, "BEGIN; PUBLISH TO t {}"], capture_output=True, text=True, check=False)
+    failed = subprocess.run([*command, "BEGIN; PUBLISH TO t {}"], capture_output=True, encoding="utf-8", check=False)
     assert failed.returncode == 1
     assert "never committed" in failed.stderr
     assert "Traceback" not in failed.stderr
-    seen = subprocess.run([*command, "SELECT count(*) AS n FROM t"], capture_output=True, text=True, check=True)
+    seen = subprocess.run([*command, "SELECT count(*) AS n FROM t"], capture_output=True, encoding="utf-8", check=True)
     assert "1" in seen.stdout
 
 

@@ -29,7 +29,7 @@ def kept() -> list[Path]:
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     if listed.returncode:
@@ -81,7 +81,11 @@ def _wrongs_of_definition(name: str, node: ast.FunctionDef | ast.AsyncFunctionDe
 
 
 def test_sources_are_tidy() -> None:
-    found = [wrong for path in sources() for wrong in wrongs_in(str(path.relative_to(ROOT)), path.read_text())]
+    found = [
+        wrong
+        for path in sources()
+        for wrong in wrongs_in(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
+    ]
     assert not found, "\n".join(found)
 
 
@@ -113,7 +117,7 @@ def test_names_of_files_say_something() -> None:
 
 def test_every_package_is_listed_and_installed() -> None:
     """A folder that pyproject.toml forgets, or a module that was added since the last install, is named here."""
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"])
     installed = Path(geode_client.__file__).parent
     for path in sources():
         folder, *inside = path.relative_to(ROOT).parts
@@ -151,7 +155,7 @@ def test_what_is_not_used_is_not_imported(imported: str, kept_out: tuple[str, ..
     import sys
 
     code = f"import sys, {imported}; print(*[m for m in {kept_out!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.split() == []
 
 
@@ -163,6 +167,6 @@ def test_the_project_speaks_of_itself_alone() -> None:
         f"{path.relative_to(ROOT)}: {match[0]}"
         for path in kept()
         if path.suffix in (".py", ".md", ".lark", ".gql", ".toml", ".sql") and path != Path(__file__)
-        for match in words.finditer(path.read_text())
+        for match in words.finditer(path.read_text(encoding="utf-8"))
     ]
     assert not found, found

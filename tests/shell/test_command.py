@@ -1,6 +1,7 @@
 """The command `geode` as a person runs it: output, errors with their place, exit codes."""
 
 import json
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -202,8 +203,8 @@ def test_messages_cannot_write_to_the_terminal(store: str) -> None:
 
 def test_a_closed_pipe_is_no_error(store: str) -> None:
     geode("-t", store, stdin="INSERT INTO t (a) VALUES " + ", ".join(["('" + "x" * 500 + "')"] * 500))
-    command = f"{GEODE} -t {store} --format jsonl -c 'SELECT * FROM t' | head -1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    command = f"{shlex.quote(GEODE)} -t {shlex.quote(str(store))} --format jsonl -c 'SELECT * FROM t' | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", timeout=60, check=False)
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
 
@@ -225,7 +226,7 @@ def test_copy_there_and_back(tmp_path: Path, store: str, monkeypatch: pytest.Mon
 
 def test_ctrl_c_ends_a_script_that_follows(store: str) -> None:
     arguments = [GEODE, "-t", store, "--format", "table", "-c", "SUBSCRIBE TO t FOLLOW"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "subscribed to t\n"
         geode("-t", store, "-c", 'PUBLISH TO t {"n": 1}')

@@ -101,7 +101,7 @@ def test_ctrl_c_gives_up_the_line_and_ctrl_d_leaves(shell: Terminal, tmp_path: P
     assert shell.ends() == 0
     history = tmp_path / ".local" / "state" / "geode" / "history"
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
-    assert "SELECT 5 * 5;" in history.read_text()
+    assert "SELECT 5 * 5;" in history.read_text(encoding="utf-8")
 
 
 def test_history_is_searched_and_suggested_in_the_next_shell(opened: Open) -> None:
@@ -195,7 +195,7 @@ def test_commands(shell: Terminal, tmp_path: Path) -> None:
     shell.run(f"\\o {tmp_path / 'out.csv'}", "results go to")
     shell.run("SELECT 7 AS seven;")
     shell.run("\\o", "to the screen")
-    assert (tmp_path / "out.csv").read_text() == "seven\n7\n"
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8") == "seven\n7\n"
     (tmp_path / "script.gql").write_text('PUBLISH TO orders {"total": 10}; SELECT count(*) AS messages FROM orders;')
     shell.run(f"\\i {tmp_path / 'script.gql'}", "messages\n4")
     shell.run("\\fromat", "did you mean \\format?")

@@ -81,7 +81,7 @@ async def test_network_file_systems_are_refused_by_name(directory: Path, monkeyp
 def as_another_user(code: str, *arguments: str) -> str:
     """Run Python without root's power to write anywhere; what it prints."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8", timeout=60, check=False
     )
     return done.stdout + done.stderr
 
@@ -140,7 +140,7 @@ asyncio.run(main())
 
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(directory: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(directory)], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", FULL, str(directory)], capture_output=True, encoding="utf-8", timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
     acknowledged, *told = done.stdout.splitlines()
@@ -178,7 +178,7 @@ print(database.open_reader(layout, opened).rows("SELECT count(*) FROM own"))
 
 def test_the_log_is_made_longer_a_piece_at_a_time_and_only_where_there_is_room(directory: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CRAMPED, str(directory)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", CRAMPED, str(directory)], capture_output=True, encoding="utf-8", timeout=60, check=False
     )
     assert done.stdout.splitlines()[0] == "False 0", done.stdout + done.stderr
     assert done.stdout.splitlines()[1:] == ["8 8384032 [(0,)]", "[(1,)]"], done.stdout + done.stderr
