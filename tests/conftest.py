@@ -36,6 +36,7 @@ def pytest_configure() -> None:
             del os.environ[name]
     os.environ["TERM"] = "xterm-256color"
     os.environ.setdefault("HOME", os.devnull)
+    os.environ["XDG_CONFIG_HOME"] = os.devnull  # nobody's own settings
     # A shell that runs the tests in the background makes them ignore Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

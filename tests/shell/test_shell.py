@@ -227,6 +227,14 @@ def test_the_settings_come_from_a_file_and_variables_go_before_it(opened: Open, 
     opened(GEODE_FORMAT="jsonl").run("SELECT 1 AS a;", '{"a":1}')
 
 
+def test_a_home_that_is_no_directory_has_no_settings(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("", encoding="utf-8")
+    code, out, err = command.geode_process(
+        "-t", ":memory:", "-c", "SELECT 1 AS n", environment={"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": ""}
+    )
+    assert (code, out, err) == (0, '{"n":1}\n', "")
+
+
 def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("formt = 1")
     terminal = Terminal(command.GEODE, ["-t", ":memory:"], home=tmp_path, GEODE_CONFIG=str(tmp_path / "config.toml"))
