@@ -78,7 +78,9 @@ class TopicNotFound(GeodeError):
         """The existing name that is closest, if one is close."""
         return nearest(self.name, self._names)
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The message alone; with the nearest name, if one is close."""
         close = self.nearest
         hint = f": did you mean {close}?" if close else "; CREATE TOPIC makes one, SHOW TOPICS lists them"
         return f"there is no topic {self.name}{hint}"

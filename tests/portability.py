@@ -60,6 +60,8 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     "small-screen": {"COLUMNS": "40", "LINES": "10"},
     "colours": {"NO_COLOR": "1", "FORCE_COLOR": "1"},
     "settings": SETTINGS,
+    # Reading or writing a text without naming its encoding is a warning, and warnings are errors.
+    "encodings": {"PYTHONWARNDEFAULTENCODING": "1"},
 }
 ALL_AT_ONCE = {name: value for one in ENVIRONMENTS.values() for name, value in one.items()}
 

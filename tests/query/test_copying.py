@@ -115,7 +115,7 @@ async def test_what_is_no_text_is_named(tmp_path: Path) -> None:
 async def test_batches_before_a_bad_line_stay(tmp_path: Path) -> None:
     async with Client(":memory:") as client:
         path = tmp_path / "in.csv"
-        path.write_text("n\n" + "".join(f"{n}\n" for n in range(25)) + "1,2\n")
+        path.write_text("n\n" + "".join(f"{n}\n" for n in range(25)) + "1,2\n", encoding="utf-8")
         with pytest.raises(
             GeodeError, match=r":27: it has 2 cells; the header has 1 \(lines 22 to 27 were not stored\)"
         ):

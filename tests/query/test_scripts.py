@@ -121,7 +121,7 @@ async def test_a_subscription_with_timeout_is_waited_for() -> None:
 
 async def test_a_script_is_parsed_whole_before_anything_runs(tmp_path: Path) -> None:
     path = tmp_path / "broken.gql"
-    path.write_text("CREATE TOPIC t;\nPUBLISH TO t {'a': 1};")
+    path.write_text("CREATE TOPIC t;\nPUBLISH TO t {'a': 1};", encoding="utf-8")
     async with Client(":memory:") as client:
         with pytest.raises(GeodeError) as caught:
             await client.run_script(path)
@@ -131,7 +131,7 @@ async def test_a_script_is_parsed_whole_before_anything_runs(tmp_path: Path) -> 
 
 async def test_run_script_gives_a_result_a_statement(tmp_path: Path) -> None:
     path = tmp_path / "fine.gql"
-    path.write_text('PUBLISH TO t {"n": $n}; SELECT n FROM t; SUBSCRIBE TO t FROM BEGINNING;')
+    path.write_text('PUBLISH TO t {"n": $n}; SELECT n FROM t; SUBSCRIBE TO t FROM BEGINNING;', encoding="utf-8")
     async with Client(":memory:") as client:
         results = await client.run_script(path, {"n": 7})
         assert results[1].scalar() == 7

@@ -48,7 +48,7 @@ def test_python_of_the_readme_runs(tmp_path: Path) -> None:
 
 def test_the_error_of_the_readme_is_the_one_that_comes(tmp_path: Path) -> None:
     path = tmp_path / "script.gql"
-    path.write_text("SUBSCRBE TO orders;\n")
+    path.write_text("SUBSCRBE TO orders;\n", encoding="utf-8")
     run = [str(Path(sys.executable).parent / "geode"), "-t", ":memory:", "run", "script.gql"]
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False, timeout=60)
     shown = next(block for block in blocks("") if "SUBSCRBE" in block)

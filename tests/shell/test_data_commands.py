@@ -30,7 +30,7 @@ def bash(line: str) -> tuple[list[str], str, str]:
 
 
 def test_publish_from_the_command_line_files_and_pipes(tmp_path: Path, store: str) -> None:
-    (tmp_path / "m.jsonl").write_text('{"n": 2}\n\n{"n": 3}')
+    (tmp_path / "m.jsonl").write_text('{"n": 2}\n\n{"n": 3}', encoding="utf-8")
     code, out, _ = geode_process(
         "-t", store, "publish", "t", '{"n": 1}', str(tmp_path / "m.jsonl"), "-", stdin="4\n5\n"
     )

@@ -136,7 +136,7 @@ def test_nothing_is_written_over(store: Path, tmp_path: Path) -> None:
     code, _, err = geode("-t", str(store), "restore", str(copy))
     assert code == 1
     assert "holds a store already" in err
-    (tmp_path / "text").write_text("no store")
+    (tmp_path / "text").write_text("no store", encoding="utf-8")
     code, _, err = geode("-t", str(tmp_path / "new"), "restore", str(tmp_path / "text"))
     assert code == 1
     assert "text" in err

@@ -61,7 +61,7 @@ async def test_foreign_and_newer_files_are_refused_and_left_alone(tmp_path: Path
         folder.mkdir()
     with closing(sqlite3.connect(foreign / "geode.db")) as connection:
         connection.execute("CREATE TABLE theirs (a)")
-    (text / "geode.db").write_text("this is no database at all, but a long text" * 100)
+    (text / "geode.db").write_text("this is no database at all, but a long text" * 100, encoding="utf-8")
     await fill(newer)
     with closing(sqlite3.connect(newer / "geode.db")) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -235,7 +235,7 @@ async def test_a_forked_child_is_refused(directory: Path) -> None:
             os._exit(0)
         await asyncio.to_thread(os.waitpid, child, 0)
         os.close(writing)
-        with os.fdopen(reading) as stream:
+        with os.fdopen(reading, encoding="utf-8") as stream:
             assert "forked" in stream.read()
         await client.publish("t", 2)
 
