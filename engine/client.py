@@ -145,7 +145,7 @@ class Client:
         self._opening: asyncio.Lock | None = None
         self._is_open = False
         self._is_closed = False
-        self._session: Session | None = None
+        self._opened_session: Session | None = None
         self._requester: Requester | None = None
 
     # ── opening and closing ──
@@ -208,17 +208,6 @@ class Client:
     def target(self) -> str:
         """What the client opens: a directory, or `:memory:`."""
         return self._broker.target
-
-    def wrap_broker(self, wrap: Callable[[Broker], Broker]) -> None:
-        """Put something between this client and its broker, such as what makes spans; before it is first used."""
-        if self._is_open or self._session is not None:
-            raise GeodeError("the client is in use already: wrap its broker before it is opened")
-        self._broker = wrap(self._broker)
-
-    @property
-    def broker(self) -> Broker:
-        """The broker underneath, for those who extend Geode."""
-        return self._broker
 
     async def _ensure_topic(self, name: str) -> None:
         """Make a topic with default options where there is none, if this client does that."""
@@ -598,15 +587,15 @@ class Client:
         """
         from geode_client.connecting import Connection
 
-        return Connection(self.session, ready=self.open, timeout_seconds=timeout)
+        return Connection(self._session, ready=self.open, timeout_seconds=timeout)
 
     # ── statements ──
     @property
-    def session(self) -> "Session":
-        """What runs statements for one reader of them, such as a shell: BEGIN opens a transaction in it."""
-        if self._session is None:
-            self._session = self._shared_session.exclusive()
-        return self._session
+    def _session(self) -> "Session":
+        """The session of one reader of statements, such as a shell: BEGIN opens a transaction in it."""
+        if self._opened_session is None:
+            self._opened_session = self._shared_session.exclusive()
+        return self._opened_session
 
     @functools.cached_property
     def _shared_session(self) -> "Session":
@@ -685,7 +674,7 @@ class Client:
         from geode_client.query.script import Script
 
         script = await asyncio.to_thread(Script.read, Path(path))
-        return await script.run(self.session, params)
+        return await script.run(self._session, params)
 
     # ── figures ──
     async def get_throughput(self, topic: str, window: float = 60) -> float:
@@ -791,6 +780,32 @@ class Client:
         )
 
 
+# ── for the layers above, and for those who extend Geode ──
+def broker_of(client: Client) -> Broker:
+    """The broker of a client."""
+    return client._broker
+
+
+def session_of(client: Client) -> "Session":
+    """The session of a client for one reader of statements, such as a shell: BEGIN opens a transaction in it."""
+    return client._session
+
+
+def wrap_broker(client: Client, wrap: Callable[[Broker], Broker]) -> None:
+    """Put something between a client and its broker, such as what makes spans.
+
+    Args:
+        client: A client that was not used yet.
+        wrap: Takes the broker and returns what the client is to use instead.
+
+    Raises:
+        GeodeError: The client is in use already.
+    """
+    if client._is_open or client._opened_session is not None:
+        raise GeodeError("the client is in use already: wrap its broker before it is opened")
+    client._broker = wrap(client._broker)
+
+
 @contextlib.asynccontextmanager
 async def connection(
     target: str | os.PathLike[str] | None = None, *, timeout: float = TRANSACTION_SECONDS
@@ -818,4 +833,4 @@ async def connection(
         yield opened
 
 
-__all__: Sequence[str] = ("Client", "Publication", "connection")
+__all__: Sequence[str] = ("Client", "Publication", "broker_of", "connection", "session_of", "wrap_broker")

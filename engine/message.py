@@ -369,7 +369,11 @@ class Message(msgspec.Struct, eq=False, gc=False):
         await self._settled_by().acknowledge(self)
 
     def acknowledge_within(self, transaction: Any) -> None:
-        """Acknowledge the message when a transaction of the broker commits; `tx.ack(message)` calls it."""
+        """Acknowledge the message when a transaction of the broker commits; `tx.ack(message)` calls this.
+
+        Args:
+            transaction: The transaction, as the broker knows it.
+        """
         self._settled_by().acknowledge_within(self, transaction)
 
     async def nack(self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None) -> None:

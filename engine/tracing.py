@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from geode_client.broker import BatchReceipt, Broker, OutgoingBatch, OutgoingMessage, Receipt
-from geode_client.client import Client
+from geode_client.client import Client, wrap_broker
 from geode_client.errors import Unsupported
 from geode_client.message import Message
 from geode_client.subscription import Subscription
@@ -36,7 +36,7 @@ def trace(client: Client, provider: "TracerProvider | None" = None) -> Client:
     def wrap(broker: Broker) -> Any:
         return _TracedBroker(broker, tracer)
 
-    client.wrap_broker(wrap)
+    wrap_broker(client, wrap)
     return client
 
 

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
-from geode_client.client import Client
+from geode_client.client import Client, broker_of
 from geode_client.errors import GeodeError
 from geode_client.repl.errors import redraws
 from geode_client.repl.render import Output, counted, safe
@@ -134,7 +134,7 @@ class Tail:
     async def _lag_now(self) -> int | None:
         with contextlib.suppress(GeodeError):
             mine = self._subscription.subscriber_id
-            for one in await self._client.broker.subscriber_statistics():
+            for one in await broker_of(self._client).subscriber_statistics():
                 if one.subscriber_id == mine:
                     return one.lag_messages
         return None

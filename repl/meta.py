@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from geode_client.client import broker_of
 from geode_client.errors import GeodeError, did_you_mean
 from geode_client.grammar.source import Source
 from geode_client.grammar.unparse import quoted, topic
@@ -203,7 +204,7 @@ def value_of(text: str) -> Any:
 
 
 async def _connection(shell: "Evaluator", argument: str) -> None:
-    broker = shell.client.broker
+    broker = broker_of(shell.client)
     target = (
         broker.target if broker.target.startswith(":") or "://" in broker.target else os.path.abspath(broker.target)
     )

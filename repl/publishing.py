@@ -15,7 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from geode_client.broker import OutgoingBatch
-from geode_client.client import Client
+from geode_client.client import Client, broker_of
 from geode_client.errors import GeodeError, InvalidMessage
 from geode_client.options import parse_priority
 from geode_client.outgoing import key_text
@@ -101,7 +101,7 @@ class Publisher:
         try:
             bodies = [_decoded(line, place) for place, line in enumerate(lines)]
             batch = OutgoingBatch(self._topic, bodies, keys=self._keys(bodies), ids=self._ids(bodies), **self._options)
-            receipt = await self._client.broker.publish_batch(batch)
+            receipt = await broker_of(self._client).publish_batch(batch)
         except InvalidMessage as error:
             self._progress.clear()
             where = f" at {error.pointer}" if error.pointer else ""

@@ -12,7 +12,7 @@ def difference(group: GroupStatistics) -> int:
 
 async def conserved(client: Client, pattern: str = "**") -> dict[str, GroupStatistics]:
     """The groups by name, after the law of conservation was checked for each in each topic."""
-    found = await client.broker.group_statistics(pattern)
+    found = await client._broker.group_statistics(pattern)
     wrong = [group for group in found if difference(group)]
     assert not wrong, f"messages that nobody knows of: {wrong}"
     return {group.name: group for group in found}

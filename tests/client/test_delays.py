@@ -43,7 +43,7 @@ def set_clock() -> Iterator[Clock]:
 
 async def moved(client: Client) -> None:
     """What the next tick does, and wait until all that is due has been appended."""
-    due: Any = client.broker._delays  # type: ignore[attr-defined]
+    due: Any = client._broker._delays  # type: ignore[attr-defined]
     due.tick()
     while due._moving is not None:
         await due._moving
@@ -191,8 +191,8 @@ async def test_purge_and_drop_remove_what_waits(directory: Path) -> None:
             assert await waiting(client) == [("a", 1, 1), ("b", 1, 0)]
             await client.publish("a", 0, message_id="z", delay_seconds=1000)
             await client.execute("PURGE TOPIC a")
-            await client.broker._sweeper.sweep()  # type: ignore[attr-defined]
-            rows = client.broker._log.rows  # type: ignore[attr-defined]
+            await client._broker._sweeper.sweep()  # type: ignore[attr-defined]
+            rows = client._broker._log.rows  # type: ignore[attr-defined]
             assert rows("SELECT count(*) FROM delayed") == [(1,)]
             assert rows("SELECT message_id FROM message_ids") == [("x",)], "ids go with their messages"
             clock.us += 15_000_000
@@ -285,7 +285,7 @@ async def test_many_at_once_leave_publishers_their_turn(directory: Path) -> None
         async with Client(directory) as client, client.subscribe("t") as subscription:
             await client.publish_batch("t", list(range(100_000)), delay_seconds=1)
             clock.us += 1_000_000
-            client.broker._delays.tick()  # type: ignore[attr-defined]
+            client._broker._delays.tick()  # type: ignore[attr-defined]
             assert (await next_of(subscription)).data == 0
             assert ((await client.publish("t", "mine")).offset or 0) < 50_000
             found = [
@@ -366,7 +366,7 @@ async def _compare(steps: list[Step]) -> None:
                     held = [one for one in held if one[0] > clock.us]
                     log += [one[2] for one in due]
                 elif kind == "again":
-                    await client.broker._sweeper.sweep()  # type: ignore[attr-defined]
+                    await client._broker._sweeper.sweep()  # type: ignore[attr-defined]
                 else:
                     statement = "PURGE TOPIC t" if kind == "purge" else "DROP TOPIC t"
                     await client.execute(statement)

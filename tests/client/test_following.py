@@ -229,7 +229,7 @@ async def test_what_is_kept_for_those_who_keep_up_is_bounded(directory: Path, mo
                 await client.publish("t", {"n": n})
                 message = await next_of(subscription)
                 assert message["n"] == n
-            kept = list(client.broker._subscriptions.follower._recent.values())  # type: ignore[attr-defined]
+            kept = list(client._broker._subscriptions.follower._recent.values())  # type: ignore[attr-defined]
             assert len(kept) <= 200_000 // follower.CHUNK_BYTES
             decoded = [one for one in kept if one.chunk._rows is not None or one.chunk.projections]
             assert 0 < len(decoded) <= 20_000 // follower.CHUNK_BYTES

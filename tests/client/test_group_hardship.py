@@ -527,17 +527,17 @@ async def test_who_waits_for_a_failed_message_of_another_waits_quietly(directory
 
 def written(client: Client) -> int:
     """A number that each commit of another connection raises."""
-    return client.broker._log.data_version()  # type: ignore[attr-defined,no-any-return]
+    return client._broker._log.data_version()  # type: ignore[attr-defined,no-any-return]
 
 
 async def test_private_groups_of_the_dead_are_removed(directory: Path) -> None:
     async with Client(directory) as client:
         await client.publish("t", 1)
-        broker: Any = client.broker
+        broker: Any = client._broker
         gone = GroupDefinition("_private-x", "t", private_to="1-gone")
         await broker.write(JoinGroup(gone, starts=0))
         async with client.subscribe("t", auto_ack=False):
-            assert len(await client.broker.group_statistics("t")) == 2
+            assert len(await client._broker.group_statistics("t")) == 2
             await broker._sweeper.sweep()
-            (left,) = await client.broker.group_statistics("t")
+            (left,) = await client._broker.group_statistics("t")
             assert left.name != "_private-x"

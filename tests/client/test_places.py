@@ -90,7 +90,7 @@ async def test_a_folder_in_the_place_of_a_file_stops_no_client(directory: Path) 
     async with Client(directory) as client:
         await client.publish("t", 1)
         (directory / "geode.sweep").mkdir()
-        client.broker._sweeper.sweep_soon()  # type: ignore[attr-defined]
+        client._broker._sweeper.sweep_soon()  # type: ignore[attr-defined]
         for _ in range(5):
             await asyncio.sleep(0)
     shutil.rmtree(directory / "wake")

@@ -56,7 +56,7 @@ async def serving(client: Client, topic: str = "rpc", handler: Handler = add) ->
 
 
 async def topics(client: Client) -> set[str]:
-    return {topic.name for topic in [*await client.broker.topics(), *await client.broker.topics("_replies/*")]}
+    return {topic.name for topic in [*await client._broker.topics(), *await client._broker.topics("_replies/*")]}
 
 
 @pytest.mark.parametrize("target", [":memory:", "directory"])

@@ -14,7 +14,7 @@ from geode_client.store.database import Layout
 
 async def alone(client: Client, topic: str = "t") -> Any:
     """Publish until messages are committed in the call; the client's outbox."""
-    outbox: Any = client.broker._outbox  # type: ignore[attr-defined]
+    outbox: Any = client._broker._outbox  # type: ignore[attr-defined]
     for _ in range(50):
         await client.publish(topic, {"n": 0})
         if outbox._comes_alone:
@@ -147,7 +147,7 @@ async def test_lanes_without_messages_do_not_stay_behind(directory: Path, monkey
             for _ in range(60):
                 assert await subscription.get() is not None
             sql = "SELECT lane, frontier FROM lanes ORDER BY lane"
-            frontiers = dict(client.broker._log.rows(sql))  # type: ignore[attr-defined]
+            frontiers = dict(client._broker._log.rows(sql))  # type: ignore[attr-defined]
             assert frontiers[5] > 50
             assert frontiers[2] > 50
             await client.publish("t", {"low": True}, priority=2)

@@ -307,7 +307,7 @@ async def test_a_group_passes_over_what_cannot_do_and_misses_nothing(
                         while (message := await member.get(timeout=0.01)) is not None:
                             chosen.append((message.partition, message.offset))
             assert sorted(chosen) == sorted(wanted), text
-            (row,) = [one for one in await client.broker.group_statistics("t") if one.name == group]
+            (row,) = [one for one in await client._broker.group_statistics("t") if one.name == group]
             assert row.published == row.filtered + row.acknowledged == 2 * MESSAGES
-        (counted,) = await client.broker.topic_counters("t")
+        (counted,) = await client._broker.topic_counters("t")
         assert counted.filter_skipped > 0

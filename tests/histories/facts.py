@@ -49,5 +49,5 @@ async def facts_of(client: Client) -> Facts:
         rows = await tx.execute("SELECT partition, offset, by, n FROM done")
         found.done = list(rows.rows)
     found.out = list((await client.query(f"SELECT by, n FROM {EFFECTS}")).rows)
-    found.groups = {group.name: group for group in await client.broker.group_statistics()}
+    found.groups = {group.name: group for group in await client._broker.group_statistics()}
     return found

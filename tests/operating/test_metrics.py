@@ -49,7 +49,7 @@ def start(role: str, directory: Path, name: str) -> "subprocess.Popen[str]":
 
 
 async def rows(client: Client, table: str) -> list[dict[str, Any]]:
-    found = await system.rows_of(client.broker, table)
+    found = await system.rows_of(client._broker, table)
     return [dict(zip(system.TABLES[table], row, strict=True)) for row in found]
 
 

@@ -31,8 +31,8 @@ async def fill(directory: Path) -> None:
 async def test_a_look_has_topics_groups_and_what_became_of_messages(directory: Path) -> None:
     await fill(directory)
     async with Client(directory) as client:
-        picture = await look(client.broker, "**")
-        again = await look(client.broker, "**", picture)
+        picture = await look(client._broker, "**")
+        again = await look(client._broker, "**", picture)
     assert [topic.topic.name for topic in rows_of(picture, "topics", None)] == ["clicks", "orders", "users/created"]
     assert rows_of(picture, "topics", "messages")[0].topic.name == "clicks"
     (group,) = picture.groups

@@ -36,7 +36,7 @@ async def test_a_message_that_kills_its_consumers_ends_alone(directory: Path) ->
             )
             codes.append(await consumer.wait())
             assert len(codes) <= 7, "the attempts are bounded"
-        (group,) = await client.broker.group_statistics("t")
+        (group,) = await client._broker.group_statistics("t")
         dead = [row[0] for row in (await client.query("SELECT _headers FROM DEAD LETTERS OF t")).rows]
     assert codes == [9] * 6 + [0]
     assert [(letter["dead_letter_offset"], letter["dead_letter_reason"]) for letter in dead] == [

@@ -44,12 +44,12 @@ async def test_the_reply_topic_of_a_client_that_was_killed_goes(directory: Path)
         await server.until("ready")
         async with worker("ask_for_ever", str(directory)) as asking:
             await asking.until("answer")
-            assert len(await client.broker.topics("_replies/*")) == 1
-            (topic,) = await client.broker.topics("_replies/*")
+            assert len(await client._broker.topics("_replies/*")) == 1
+            (topic,) = await client._broker.topics("_replies/*")
             await client.execute(f"ALTER TOPIC {topic.name} SET OPTIONS (expire_when_idle: '1us')")
-            await client.broker._sweeper.sweep()  # type: ignore[attr-defined]
-            assert len(await client.broker.topics("_replies/*")) == 1, "somebody subscribes to it"
+            await client._broker._sweeper.sweep()  # type: ignore[attr-defined]
+            assert len(await client._broker.topics("_replies/*")) == 1, "somebody subscribes to it"
             asking.process.kill()
             await asking.rest()
-        await client.broker._sweeper.sweep()  # type: ignore[attr-defined]
-        assert await client.broker.topics("_replies/*") == []
+        await client._broker._sweeper.sweep()  # type: ignore[attr-defined]
+        assert await client._broker.topics("_replies/*") == []

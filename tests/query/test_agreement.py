@@ -75,7 +75,7 @@ def test_queries_agree_with_sqlite(both: Both, made: tuple[str, bool]) -> None:
 
 
 async def run_both_ways(client: Any, text: str) -> None:
-    broker = client.session.broker
+    broker = client._session.broker
     try:
         query = await SelectPlanner(broker, {}).plain(select_of(text))
     except GqlError:

@@ -143,7 +143,7 @@ async def test_a_topic_becomes_a_file(tmp_path: Path) -> None:
             "t", [{"n": 1, "id": "a,b"}, {"id": 'q"', "deep": {"x": [1, None]}, "ok": True, "f": 0.5}]
         )
         told: list[tuple[int, int, int]] = []
-        client.session.progress = lambda *how_far: told.append(how_far)
+        client._session.progress = lambda *how_far: told.append(how_far)
         done = await client.execute(f"COPY t TO '{tmp_path / 'out.csv'}'")
         text = (tmp_path / "out.csv").read_bytes()
         assert text.decode() == 'id,n,deep,ok,f\n"a,b",1,,,\n"q""",,"{""x"":[1,null]}",true,0.5\n'

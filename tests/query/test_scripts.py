@@ -57,7 +57,7 @@ async def transcript(path: Path, directory: Path) -> str:
             stream.write(f"> {text}\n")
             try:
                 # One statement at a time, so that errors do not end the rest; SUBSCRIBE lasts as long as its script.
-                await Script(Source(text, path.name)).run(client.session, listener=listener)
+                await Script(Source(text, path.name)).run(client._session, listener=listener)
                 assert not fails, f"this should have failed: {text}"
             except GeodeError as error:
                 assert fails, error.render()
@@ -98,7 +98,7 @@ async def test_a_live_subscription_prints_what_later_statements_publish() -> Non
         on_end=lambda subscription, note: told.append(f"end {subscription.received} {note}"),
     )
     async with Client(":memory:") as client:
-        await script.run(client.session, listener=listener)
+        await script.run(client._session, listener=listener)
     assert told == [
         *["Publish", "Subscribe", "1", "2", "Publish", "0", "1", "Subscribe", "3", "Publish", "DropTopic"],
         *["end 3 its topic was dropped", "end 2 None"],
@@ -110,7 +110,7 @@ async def test_a_subscription_with_timeout_is_waited_for() -> None:
     script = Script(Source("SUBSCRIBE TO t TIMEOUT '200ms';"))
     async with Client(":memory:") as client:
         running = asyncio.create_task(
-            script.run(client.session, listener=Listener(on_message=lambda _, message: told.append(message.data)))
+            script.run(client._session, listener=Listener(on_message=lambda _, message: told.append(message.data)))
         )
         while not await client.query("SELECT 1 FROM SYSTEM.subscribers"):
             await asyncio.sleep(0)

@@ -70,7 +70,7 @@ MESSAGES = '''
 '''
 
 CLASSES = (
-    Twin("Client", "client", "ClientBase", frozenset({"close", "broker", "session", "wrap_broker"}), extra=MESSAGES),
+    Twin("Client", "client", "ClientBase", frozenset({"close"}), extra=MESSAGES),
     Twin(
         "Subscription",
         "subscription",

@@ -228,7 +228,7 @@ async def test_a_forked_child_is_refused(directory: Path) -> None:
         if child == 0:
             told = "nothing"
             try:
-                client.broker._outbox._writer.try_now([])  # type: ignore[attr-defined]
+                client._broker._outbox._writer.try_now([])  # type: ignore[attr-defined]
             except GeodeError as error:
                 told = str(error)
             os.write(writing, told.encode())

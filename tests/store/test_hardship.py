@@ -98,7 +98,7 @@ async def main():
         if child == 0:
             os.close(1)
             time.sleep(600)
-        client.broker._outbox._writer._lock.acquire()
+        client._broker._outbox._writer._lock.acquire()
         print(child, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
@@ -176,9 +176,9 @@ async def test_a_damaged_batch_is_told_once_and_reading_goes_on(directory: Path)
         assert await subscription.get(timeout=0.01) is None
         for n in range(3):
             await client.publish("t", n)
-        follower = client.broker._subscriptions.follower  # type: ignore[attr-defined]
+        follower = client._broker._subscriptions.follower  # type: ignore[attr-defined]
         follower._recent.clear()
-        client.broker._database.connection.execute(  # type: ignore[attr-defined]
+        client._broker._database.connection.execute(  # type: ignore[attr-defined]
             "UPDATE batches SET payload = zeroblob(length(payload)) WHERE base_offset = 1"
         )
         assert getattr(await promptly(subscription.get()), "data", None) == 0

@@ -17,7 +17,7 @@ async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def progress(client: Client) -> GroupStatistics:
-    (one,) = await client.broker.group_statistics("t")
+    (one,) = await client._broker.group_statistics("t")
     assert one.published == one.acknowledged + one.pending + one.dead_lettered
     return one
 
