@@ -48,6 +48,14 @@ class Terminal:
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
 
     @property
+    def unwrapped(self) -> str:
+        """The screen as one line, as it was before the terminal broke long lines at its right edge.
+
+        For texts that follow a path, whose length decides where the line breaks.
+        """
+        return "".join(self._screen.display)
+
+    @property
     def cells(self) -> Any:
         """The characters of the screen with their colours, by line and column."""
         return self._screen.buffer

@@ -82,7 +82,9 @@ class Judge:
         here = (one.topic_id, one.partition)
         for failed in one.failures:
             place = (*here, failed.offset)
-            assert self._said(one, place) in (RETRY, ROLLED_BACK), f"{self._shown(place)} failed, and its reader said otherwise"
+            assert self._said(one, place) in (RETRY, ROLLED_BACK), (
+                f"{self._shown(place)} failed, and its reader said otherwise"
+            )
             self.group.attempts[place] += 1
             assert failed.attempts == self.group.attempts[place]
         for offset in parked:

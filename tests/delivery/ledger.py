@@ -100,7 +100,7 @@ class Ledger:
             self.counts.pop((topic_id, partition, word), None)
         for counter in (self.attempts, self.handed, self.deaths, self.hands):
             for place in [place for place in counter if place[:2] == here]:
-                del counter[place]  # type: ignore[attr-defined]
+                del counter[place]
         self.lost_unseen = {place for place in self.lost_unseen if place[:2] != here}
         if here in self.origins:
             self.moved.add(here)

@@ -327,7 +327,11 @@ class Rim:
             ours = {row[0] for row in self.world.log.rows(sql)}
             self.scheduler.leases_lost(set(self.core.claims) - ours, self.world.now)
         runs = [
-            (HeldClaim(one, rules_of(self.topic(one.topic_id), self.group.name, self.group.pattern)), self._found(one), ())
+            (
+                HeldClaim(one, rules_of(self.topic(one.topic_id), self.group.name, self.group.pattern)),
+                self._found(one),
+                (),
+            )
             for one in claim.claimed
         ]
         self.scheduler.claimed(runs, claim.outcome, self.world.now)
@@ -401,9 +405,7 @@ class Rim:
             if stored:
                 self.judge.settled(settlements, lost, before)
         self.tell(f"a transaction ends: stored {stored}, lost {lost}")
-        self.answers.append(
-            lambda: self.scheduler.transaction_ended(held, lost, stored=stored, now=self.world.now)
-        )
+        self.answers.append(lambda: self.scheduler.transaction_ended(held, lost, stored=stored, now=self.world.now))
 
     # ── the invariants of the core ──
     def check(self) -> None:

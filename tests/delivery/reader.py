@@ -3,7 +3,20 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from delivery.ledger import ACKNOWLEDGED, CLAIMED, DEAD, EXPIRED, RESERVED, RETRY, ROLLED_BACK, Hand, Place, Published, Where, wanted_by
+from delivery.ledger import (
+    ACKNOWLEDGED,
+    CLAIMED,
+    DEAD,
+    EXPIRED,
+    RESERVED,
+    RETRY,
+    ROLLED_BACK,
+    Hand,
+    Place,
+    Published,
+    Where,
+    wanted_by,
+)
 
 from geode_client.delivery import claims
 from geode_client.delivery.lanes import KEY
@@ -139,7 +152,11 @@ class Reader:
         others = [hand for hand in group.hands.get(place, ()) if hand[0] == claim.claim_id]
         assert not others, f"{message} is in the hands of {others} and given to {self.name}"
         if group.order_by == KEY and message.key is not None:
-            before = [f"{rim.world.messages[other]} ({places[other]})" for other in places if self._goes_before(other, places, message)]
+            before = [
+                f"{rim.world.messages[other]} ({places[other]})"
+                for other in places
+                if self._goes_before(other, places, message)
+            ]
             assert not before, f"{message} is handed over before {before}"
         if not claim.rules.settle_first:
             group.take(place, self._hand(one))
@@ -307,7 +324,9 @@ class Reader:
             if one.claim.is_reserved(one.chunk.base_offset + index)
             and (not self.member.auto_ack or index in one.indices[one.done : one.taken])
         }
-        assert self.member.in_flight == len(mine), f"{self.name} has {len(mine)} in hand, counts {self.member.in_flight}"
+        assert self.member.in_flight == len(mine), (
+            f"{self.name} has {len(mine)} in hand, counts {self.member.in_flight}"
+        )
 
     def _hand(self, one: GroupSlice) -> Hand:
         return (one.claim.claim_id, self.name)

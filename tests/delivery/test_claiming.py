@@ -135,7 +135,9 @@ def test_the_gaps_of_a_claim_are_not_counted_when_it_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("begun", "others", "attempts"), [(True, 0, 3), (True, 1, 2), (False, 0, 2)], ids=["alone", "not alone", "not begun"]
+    ("begun", "others", "attempts"),
+    [(True, 0, 3), (True, 1, 2), (False, 0, 2)],
+    ids=["alone", "not alone", "not begun"],
 )
 def test_a_loss_counts_only_for_a_message_that_was_begun_alone(begun: bool, others: int, attempts: int) -> None:
     port = Port()

@@ -38,7 +38,9 @@ class Interleaving:
     def run(self) -> None:
         chance, machine = self.chance, self.machine
         machine.begin(
-            orders=[(chance.choice([PLAIN, PRIORITY, KEY]), chance.random() < 0.3) for _ in range(chance.randint(1, 3))],
+            orders=[
+                (chance.choice([PLAIN, PRIORITY, KEY]), chance.random() < 0.3) for _ in range(chance.randint(1, 3))
+            ],
             partitions=chance.randint(1, 2),
             max_retries=chance.choice([20, 3, 1, 0]),
             dead_letter_expired=chance.random() < 0.5,
@@ -77,7 +79,11 @@ class Interleaving:
     def _arguments(self, name: str) -> dict[str, Any]:
         chance = self.chance
         which = {"which": chance.randrange(12)}
-        member = {"prefetch": chance.choice([1, 3, 100]), "auto_ack": chance.random() < 0.5, "group": chance.randrange(3)}
+        member = {
+            "prefetch": chance.choice([1, 3, 100]),
+            "auto_ack": chance.random() < 0.5,
+            "group": chance.randrange(3),
+        }
         match name:
             case "publish":
                 count = chance.choice([1, 1, 3, 12])
@@ -114,7 +120,12 @@ class Interleaving:
                 return {**which, "count": chance.choice([1, 2, 5, 100])}
             case "say":
                 word = chance.choice([ACKNOWLEDGED, ACKNOWLEDGED, RETRY, DEAD])
-                return {**which, "message": chance.randrange(6), "word": word, "delay_us": chance.choice([None, 0, SECOND_US])}
+                return {
+                    **which,
+                    "message": chance.randrange(6),
+                    "word": word,
+                    "delay_us": chance.choice([None, 0, SECOND_US]),
+                }
             case "reserve":
                 return {**which, "message": chance.randrange(6)}
             case "end_transaction":

@@ -9,7 +9,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from delivery.ledger import AHEAD, CLAIMED, DEAD, EXPIRED, FINAL, PARKED, REMOVED, RETRY, Ledger, Place, Published, Where
+from delivery.ledger import (
+    AHEAD,
+    CLAIMED,
+    EXPIRED,
+    FINAL,
+    PARKED,
+    REMOVED,
+    RETRY,
+    Ledger,
+    Place,
+    Published,
+    Where,
+)
 
 from geode_client.catalog import Delivery, Topic, TopicDefinition
 from geode_client.conditions.fields import MessageChunk
@@ -133,8 +145,13 @@ class World:
                 group.origins[topic_id, partition] = 0
 
     def publish(
-        self, topic: str, partition: int, messages: Sequence[tuple[str | None, int | None]], priority: int,
-        *, poison: int | None = None
+        self,
+        topic: str,
+        partition: int,
+        messages: Sequence[tuple[str | None, int | None]],
+        priority: int,
+        *,
+        poison: int | None = None,
     ) -> None:
         """A batch of messages, each with its key and its time to live; the one at `poison` kills its consumers."""
         found = self.catalog.require(topic)
@@ -299,7 +316,9 @@ class World:
                     assert group.lane_of(self.messages[place]) == lane
                     yield (
                         place,
-                        Where(CLAIMED, claim_id, owner, deadline_us, attempts, losses, bool(begun), 0, pending.count(1)),
+                        Where(
+                            CLAIMED, claim_id, owner, deadline_us, attempts, losses, bool(begun), 0, pending.count(1)
+                        ),
                     )
 
     def _waiting(self, group: Ledger) -> Iterator[tuple[Place, Where]]:

@@ -88,7 +88,9 @@ class Chaos:
 
     def _check(self, place: _Place) -> None:
         assert place.process is not None
-        assert place.process.exitcode in (None, -signal.SIGKILL), f"{place.name} ended by itself with code {place.process.exitcode}"
+        assert place.process.exitcode in (None, -signal.SIGKILL), (
+            f"{place.name} ended by itself with code {place.process.exitcode}"
+        )
 
     def _stop(self, place: _Place) -> None:
         self._signal(place, signal.SIGSTOP)

@@ -111,7 +111,9 @@ class _Process:
         ]
         ids = [f"{self.name}-{n}" for n in numbers]
         self.recorder.write("publishes", topic=topic, numbers=numbers)
-        receipt = await self.client.publish_batch(topic, bodies, partition_key=key, message_ids=ids, priority=self._priority(topic))
+        receipt = await self.client.publish_batch(
+            topic, bodies, partition_key=key, message_ids=ids, priority=self._priority(topic)
+        )
         self.recorder.write("published", topic=topic, numbers=numbers)
         if topic == PAYMENTS and self.chance.random() < 0.2:
             again = await self.client.publish_batch(topic, bodies, partition_key=key, message_ids=ids)
@@ -237,7 +239,6 @@ class _Process:
                     await asyncio.sleep(self.chance.random() * 0.05)
 
         await self.again(life)
-
 
     async def perilous(self) -> None:
         """In priority order; some messages kill the process that is handed them."""
