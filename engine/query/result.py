@@ -24,6 +24,7 @@ class Result:
         message: What was done, for a statement that gives no rows.
         notices: What a person should know about the statement, such as an alias that hides a field.
         subscription: The subscription of a SUBSCRIBE; else None.
+        types: The declared types of the columns, None where a type is not known; None if no types are known.
 
     Example:
         ```python

@@ -18,7 +18,7 @@ USE = """
 from dataclasses import dataclass
 from typing import assert_type
 
-from geode_client import Receipt, Result, SyncClient
+from geode_client import BatchReceipt, Receipt, Result, SyncClient
 from geode_client.sync import SyncMessage
 
 
@@ -38,6 +38,10 @@ def use(client: SyncClient) -> None:
     with client.subscribe("t", type=Order) as orders:
         for batch in orders.batches(10):
             assert_type(batch, list[Order])
+    with client.transaction() as tx:
+        one, many = tx.publish("t", 1, expected_offset=0), tx.publish_batch("t", [1])
+    assert_type(one.receipt, Receipt)
+    assert_type(many.receipt, BatchReceipt)
 """
 
 
@@ -53,6 +57,18 @@ def test_every_public_call_of_the_original_is_there() -> None:
         for name in vars(original):
             if not name.startswith("_") and name not in twin.left_out:
                 assert hasattr(made, name), f"Sync{twin.name} lacks {name}"
+
+
+def test_every_public_attribute_of_an_instance_is_there() -> None:
+    for twin in generate_sync.CLASSES:
+        module = importlib.import_module(f"geode_client.{twin.module}")
+        given = {
+            node.attr
+            for node in ast.walk(ast.parse(inspect.getsource(getattr(module, twin.name)).strip()))
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
+        }
+        public = {name for name in given if name[0] != "_"} - twin.left_out
+        assert public <= {*dir(getattr(sync, f"Sync{twin.name}"))}, f"Sync{twin.name} lacks {public}"
 
 
 @pytest.mark.parametrize("name", sorted(name for name in vars(Client) if name[0] != "_" and name not in INTERNAL))
