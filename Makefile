@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-for-the-demo
 SOURCES := $(wildcard engine/*.py engine/*/*.py grammar/*.py repl/*.py)
 
-.PHONY: demo test check bench soak dev clean format tables reference
+.PHONY: demo test check bench soak portability dev clean format generate tables reference
 
 # Installed again whenever the set of modules or the package definition changes: an editable install links module by module.
 $(STAMP): pyproject.toml $(shell ls -d engine grammar repl engine/*/ 2>/dev/null)
@@ -16,7 +17,13 @@ $(STAMP): pyproject.toml $(shell ls -d engine grammar repl engine/*/ 2>/dev/null
 
 dev: $(STAMP)
 
-demo: $(STAMP)
+# The demo needs the package alone; where everything is installed already, that does.
+$(DEMO_STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $(DEMO_STAMP)
+
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
 	rm -rf build/demo
 	$(BIN)/geode --target build/demo run examples/quickstart.gql
 
@@ -26,6 +33,7 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --isolated --preview --select PLW1514 engine grammar repl tests examples
 	$(BIN)/mypy
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
@@ -36,11 +44,17 @@ bench: $(STAMP)
 soak: $(STAMP)
 	GEODE_SOAK=1 $(BIN)/python -m pytest -q --timeout=5400 $(SOAK)
 
+portability: $(STAMP)
+	$(BIN)/python tests/portability.py $(PORTABILITY)
+
 tables: $(STAMP)
 	$(BIN)/python -m geode_client.grammar.tables grammar/gql.tables
 
 reference: $(STAMP)
 	$(BIN)/python -m tests.repository.language_page
+
+generate: $(STAMP)
+	$(BIN)/python -m tests.repository.generate_sync
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -35,7 +35,7 @@ def boot_us() -> int:
 def boot_id() -> str:
     """A text that is another one once the machine has been started again, when `boot_us` begins anew."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return f"{round((now_us() - boot_us()) / 3.6e9)}"  # the hour of the start; a step of the clock only loses rates
 

@@ -22,12 +22,15 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import orjson
 
 from geode_client.errors import GeodeError, InvalidMessage
+
+JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | float | bool | None"
+"""What JSON text becomes."""
 
 _NAIVE_TIME = re.compile(rb'T\d\d:\d\d:\d\d(?:\.\d{6})?"')
 _ENCODING_ERRORS = (

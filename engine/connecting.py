@@ -17,7 +17,7 @@ from geode_client.query.result import Result
 from geode_client.query.session import Session
 from geode_client.transaction import checked_timeout, leave, sql_of, written
 
-Parameters = Sequence[Any] | Mapping[str, Any] | None
+Parameters = Sequence[object] | Mapping[str, object] | None
 
 _SKIPPED = r"(?:\s+|--[^\n]*(?:\n|$)|/\*(?s:.*?)\*/)*"
 _WORDS = re.compile(rf"{_SKIPPED}(?P<first>[A-Za-z]+)\b{_SKIPPED}(?P<second>[A-Za-z]+|\()?")
@@ -32,9 +32,19 @@ _SOURCES = re.compile(rf"\b(?:FROM|JOIN|INTO)\s+({_NAME})(?:\s*\.\s*({_NAME}))?"
 
 
 class Connection:
-    """`async with client.connection() as conn`. Without `begin` each statement is stored by itself.
+    """A connection with explicit `begin`, `commit` and `rollback`, over statements and SQL on tables of your own.
 
-    A transaction that is open when the block ends is rolled back, and that is an error unless another one leaves the block.
+    Made by `client.connection()`; used with `async with`. Without `begin` each statement is stored on its own. A transaction
+    that is still open at the end of the block is rolled back; that is a `GeodeError`, unless another exception leaves the block.
+
+    Example:
+        ```python
+        async with client.connection() as conn:
+            await conn.begin()
+            await conn.execute("INSERT INTO orders (id) VALUES ('o-1')")
+            await conn.execute("UPDATE stock SET count = count - 1 WHERE item = ?", ["i-7"])
+            await conn.commit()
+        ```
     """
 
     def __init__(self, session: Session, *, ready: Callable[[], Awaitable[Any]], timeout_seconds: float) -> None:
@@ -59,33 +69,67 @@ class Connection:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether `begin` was called, and neither `commit` nor `rollback` since."""
+        """Whether a transaction is open: `begin` was called, and neither `commit` nor `rollback` since."""
         return self.begun is not None
 
     @property
     def begun(self) -> BrokerTransaction | None:
-        """The broker's transaction that is open."""
+        """The broker's open transaction; None without one."""
         assert self._session.transacting is not None
         return self._session.transacting.begun
 
     async def begin(self) -> Result:
-        """Open a transaction; all that follows is stored at `commit`, or not at all."""
+        """Open a transaction: everything from here to `commit` is stored together, or not at all.
+
+        Returns:
+            A result with a message.
+
+        Raises:
+            GqlError: A transaction is open already.
+        """
         return await self._run("BEGIN", None)
 
     async def commit(self) -> Result:
-        """Store everything since `begin`. Raises what refused it, and then nothing is stored."""
+        """Store everything since `begin`.
+
+        Returns:
+            A result with a message that says what was stored.
+
+        Raises:
+            TransactionAborted: The transaction took too long; nothing is stored.
+            GqlError: No transaction is open.
+            StoreError: The store cannot be written; nothing is stored.
+        """
         return await self._run("COMMIT", None)
 
     async def rollback(self) -> Result:
-        """Store nothing of what came since `begin`. Does nothing when no transaction is open."""
+        """Undo everything since `begin`. Without an open transaction this does nothing.
+
+        Returns:
+            A result with a message.
+        """
         if not self.in_transaction:
             return Result(message="there was no open transaction")
         return await self._run("ROLLBACK", None)
 
     async def execute(self, statement: str, params: Parameters = None) -> Result:
-        """Run one statement of the language, or of SQL on own tables; gives its Result.
+        """Run one statement of the language, or of SQL on tables of your own.
 
-        An error undoes its statement alone and the transaction goes on, unless it says TransactionAborted.
+        An error undoes its own statement only, and the transaction continues, unless the error is `TransactionAborted`.
+
+        Args:
+            statement: The statement.
+            params: For a statement of the language: values by name for `$name`. For SQL: values for `?`, or by name for
+                `:name` and `$name`.
+
+        Returns:
+            Rows and columns, or a message that says what was done.
+
+        Raises:
+            GqlSyntaxError: The text is not a statement; the error shows the place.
+            GqlError: The statement has no meaning here.
+            ConstraintFailed: SQL broke a constraint of a table.
+            TransactionAborted: The transaction took too long; nothing of it is stored.
         """
         if await self._is_sql(statement):
             found = await self._sql(statement, params)

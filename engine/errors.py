@@ -80,7 +80,9 @@ class TopicNotFound(GeodeError):
         """The existing name that is closest, if one is close."""
         return nearest(self.name, self._names)
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The message alone; with the nearest name, if one is close."""
         close = self.nearest
         hint = f": did you mean {close}?" if close else "; CREATE TOPIC makes one, SHOW TOPICS lists them"
         return f"there is no topic {self.name}{hint}"
@@ -209,5 +211,8 @@ class StoreError(GeodeError):
 
 
 class ConnectionLost(StoreError, ConnectionError):
-    """What was open can no longer be used, and opening it again may help: a directory that is gone, a failed disk, a server
-    that cannot be reached. Subscribing again with the same client opens it again."""
+    """What was open can no longer be used, and opening it again may help.
+
+    Causes are a directory that is gone, a failed disk, or a server that cannot be reached. Subscribing again with the same
+    client opens it again.
+    """

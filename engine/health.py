@@ -19,7 +19,16 @@ THROUGHPUT_WINDOW_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One measurement against its limit; `group` is None for what belongs to a topic as a whole, or to no group."""
+    """One measurement against its limit.
+
+    Attributes:
+        check: What was measured: `'lag'`, `'error rate'` or `'throughput'`.
+        topic: The topic.
+        group: The group, for `'lag'`; else None.
+        value: Messages, a fraction from 0 to 1, or messages per second.
+        limit: The limit, in the same unit.
+        ok: Whether the value is within its limit.
+    """
 
     check: str
     topic: str
@@ -42,12 +51,17 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """All checks that were made; true when every one of them is."""
+    """All checks that were made; true if none of them failed.
+
+    Attributes:
+        checks: The checks.
+    """
 
     checks: tuple[HealthCheck, ...]
 
     @property
     def ok(self) -> bool:
+        """Whether no check failed."""
         return all(check.ok for check in self.checks)
 
     @property

@@ -6,7 +6,7 @@ only its caches grow. A message is a place in a chunk. Bodies are decoded when s
 Knows nothing of stores, brokers or subscriptions; who settles a message is behind the `Settler` protocol.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -62,12 +62,15 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tru
         return Attributes(*[[c[i] for i in places] if isinstance(c, list) else c for c in columns])  # type: ignore[arg-type]
 
     def key(self, index: int) -> str | None:
+        """The key of the message at `index`; None without one."""
         return self.keys[index] if isinstance(self.keys, list) else self.keys
 
     def expiry_us(self, index: int) -> int | None:
+        """When the message at `index` expires, in microseconds since 1970; None: never."""
         return self.expires_us[index] if isinstance(self.expires_us, list) else self.expires_us
 
     def history(self, index: int) -> History | None:
+        """What the message at `index` remembers as a dead letter, or as the copy of one; None if it is neither."""
         return None if self.histories is None else self.histories[index]
 
 
@@ -217,9 +220,11 @@ _VIRTUAL: dict[str, Callable[[Chunk, int], Any]] = {
 
 
 class Settler(Protocol):
-    """Who is told what became of a message: the subscription that handed it over."""
+    """What settles a message: the subscription that delivered it."""
 
-    async def acknowledge(self, message: "Message") -> None: ...
+    async def acknowledge(self, message: "Message") -> None:
+        """Settle a message as done."""
+        ...
 
     def acknowledge_within(self, message: "Message", transaction: Any) -> None:
         """Acknowledge when the broker's transaction commits."""
@@ -227,21 +232,36 @@ class Settler(Protocol):
 
     async def refuse(
         self, message: "Message", *, requeue: bool, delay_seconds: float | None, reason: str | None
-    ) -> None: ...
+    ) -> None:
+        """Give a message back as a failed attempt, or make it a dead letter."""
+        ...
 
-    async def extend(self, message: "Message", seconds: float) -> None: ...
+    async def extend(self, message: "Message", seconds: float) -> None:
+        """Keep a message for so many seconds from now on."""
+        ...
 
-    async def reply(self, message: "Message", value: object) -> None: ...
+    async def reply(self, message: "Message", value: object) -> None:
+        """Publish the answer to a request."""
+        ...
 
 
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
 class Message(msgspec.Struct, eq=False, gc=False):
-    """One delivered message: a read-only mapping over its `data`, and what the log knows of it.
+    """One delivered message: a read-only mapping over the fields of its body, and what the store knows of it.
 
-    Messages come by the million, and the collector of cycles would visit each again and again: it does not know them. So
-    nothing that a message refers to may hold the message for longer than until it is settled.
+    `message["field"]`, `message.get("field")` and `"field" in message` read the body when it is a JSON object; `data` is any
+    body, decoded. Values are what JSON has: dict, list, str, int, float, bool and None.
+
+    Attributes:
+        attempt: Which delivery of the message this is, from 1; above 1 after a failed attempt.
+
+    Example:
+        ```python
+        async for message in subscription:
+            print(message.topic, message.offset, message.key, message["total"])
+        ```
     """
 
     _chunk: Chunk
@@ -252,39 +272,44 @@ class Message(msgspec.Struct, eq=False, gc=False):
 
     @property
     def data(self) -> Any:
-        """The body, decoded for this reader alone; the same object at every look."""
+        """The decoded body. It belongs to this reader: changing it changes nothing for others."""
         if self._data is NOTHING:
             self._data = codec.decode(self._chunk.bodies[self._index])
         return self._data
 
     @property
     def body(self) -> bytes:
-        """The body as the JSON text that is stored."""
+        """The body as it is stored: JSON text in UTF-8."""
         return self._chunk.bodies[self._index]
 
     @property
     def id(self) -> str:
+        """The id that its publisher gave, else one made of store, topic, partition and offset."""
         return self._chunk.message_id(self._index)
 
     @property
     def topic(self) -> str:
+        """The name of its topic."""
         return self._chunk.topic
 
     @property
     def partition(self) -> int:
+        """The number of its partition, from 0."""
         return self._chunk.partition
 
     @property
     def offset(self) -> int:
+        """Its position in the partition, from 0; offsets ascend."""
         return self._chunk.base_offset + self._index
 
     @property
     def key(self) -> str | None:
+        """Its partition key as text; None without one."""
         return self._chunk.attributes.key(self._index)
 
     @property
     def priority(self) -> int:
-        """0 to 9; low, normal, high and critical are 2, 5, 7 and 9."""
+        """Its priority, 0 to 9; low, normal, high and critical are 2, 5, 7 and 9."""
         return self._chunk.priority
 
     @property
@@ -294,10 +319,12 @@ class Message(msgspec.Struct, eq=False, gc=False):
 
     @property
     def expires_at(self) -> datetime | None:
+        """When its time to live ends, in UTC; None: never."""
         return _expires_at(self._chunk, self._index)
 
     @property
     def headers(self) -> dict[str, Any]:
+        """A copy of its headers; empty without any."""
         return _headers(self._chunk, self._index)
 
     @property
@@ -317,7 +344,18 @@ class Message(msgspec.Struct, eq=False, gc=False):
         return value if value.__class__ in _SCALARS else self.data[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The field `name`, or `default` where the message has none."""
+        """Read one field of the body.
+
+        Args:
+            name: The name of the field.
+            default: The value to return if the message has no such field.
+
+        Returns:
+            The value of the field, or `default`.
+
+        Raises:
+            TypeError: The body is not a JSON object: use `data`.
+        """
         try:
             return self[name]
         except KeyError:
@@ -336,29 +374,65 @@ class Message(msgspec.Struct, eq=False, gc=False):
         """Always: a message is something, also when its body is empty."""
         return True
 
-    def keys(self) -> Any:
-        return self.data.keys()
+    def keys(self) -> KeysView[str]:
+        """The names of the fields of the body."""
+        fields: dict[str, Any] = self.data
+        return fields.keys()
 
-    def values(self) -> Any:
-        return self.data.values()
+    def values(self) -> ValuesView[Any]:
+        """The values of the fields of the body."""
+        fields: dict[str, Any] = self.data
+        return fields.values()
 
-    def items(self) -> Any:
-        return self.data.items()
+    def items(self) -> ItemsView[str, Any]:
+        """The fields of the body: pairs of name and value."""
+        fields: dict[str, Any] = self.data
+        return fields.items()
 
     def __repr__(self) -> str:
         text = self.body.decode()
         return f"<Message {self.id} {text if len(text) <= 120 else text[:119] + '…'}>"
 
     async def ack(self) -> None:
-        """Settle the message as done; returns once that survives the death of the process. Repeating it does nothing."""
+        """Acknowledge the message: it is done, and its group will not deliver it again.
+
+        Returns once the acknowledgement is stored and survives the death of the process. Acknowledging again does nothing.
+
+        Raises:
+            LeaseLost: The message has passed to another consumer meanwhile.
+            AlreadySettled: The message was given back before, with `nack`.
+            GeodeError: The message does not come from a subscription.
+        """
         await self._settled_by().acknowledge(self)
 
     def acknowledge_within(self, transaction: Any) -> None:
-        """Settle the message as done when a transaction commits. `transaction` is what it offers as `joining`."""
+        """Acknowledge the message when a transaction of the broker commits; `tx.ack(message)` calls this.
+
+        Args:
+            transaction: What the broker's transaction offers as `joining`.
+        """
         self._settled_by().acknowledge_within(self, transaction)
 
     async def nack(self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None) -> None:
-        """Give the message back as a failed attempt (after `delay` seconds), or with `requeue=False` to the dead letters."""
+        """Give the message back as a failed attempt.
+
+        It is delivered again later. After the `max_retries` of its topic it becomes a dead letter.
+
+        Args:
+            requeue: False: make it a dead letter at once.
+            delay: How many seconds to wait before the next attempt. None: what the topic's options say.
+            reason: Why it failed; kept with the message, cut to 1,000 characters.
+
+        Raises:
+            LeaseLost: The message has passed to another consumer meanwhile.
+            AlreadySettled: The message was acknowledged before.
+            GeodeError: An argument is not valid, or the message does not come from a subscription.
+
+        Example:
+            ```python
+            await message.nack(delay=30, reason="the bank does not answer")
+            ```
+        """
         seconds = None if delay is None else _seconds("delay", delay)
         if reason is not None and not isinstance(reason, str):
             raise GeodeError(f"reason is text, not {type(reason).__name__}")
@@ -366,11 +440,27 @@ class Message(msgspec.Struct, eq=False, gc=False):
         await self._settled_by().refuse(self, requeue=requeue, delay_seconds=seconds, reason=shown)
 
     async def extend(self, seconds: float) -> None:
-        """Keep the message for `seconds` more before it passes to another consumer."""
+        """Keep the message for longer, before it passes to another consumer as if this one had failed.
+
+        Args:
+            seconds: The time to keep it from now on.
+
+        Raises:
+            LeaseLost: The message has passed to another consumer already.
+            GeodeError: The number is not valid, or the message does not come from a subscription.
+        """
         await self._settled_by().extend(self, _seconds("seconds", seconds))
 
     async def reply(self, value: object) -> None:
-        """Answer a request: publishes `value` to the topic that the message names as `reply_to`."""
+        """Answer a request: publish a value to the topic that the message names in its field `reply_to`.
+
+        Args:
+            value: The result, any JSON value.
+
+        Raises:
+            InvalidMessage: The value has no JSON form.
+            GeodeError: The message is not a request, or does not come from a subscription.
+        """
         await self._settled_by().reply(self, value)
 
     def _settled_by(self) -> Settler:

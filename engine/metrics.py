@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from geode_client.broker import Broker, GroupStatistics, LatencyHistogram, SubscriberStatistics
-from geode_client.client import Client
+from geode_client.client import Client, broker_of
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError, Unsupported
 from geode_client.grammar.names import matches
@@ -191,7 +191,7 @@ class GeodeCollector:
         self._lock = threading.Lock()
         self._own: SyncClient | None = None
         self._watched: tuple[Client, asyncio.AbstractEventLoop] | None = None
-        self._target = target.broker.target if isinstance(target, Client) else str(target)
+        self._target = target.target if isinstance(target, Client) else str(target)
         if self._target == MEMORY:
             if not isinstance(target, Client):
                 raise GeodeError("a store in memory is seen by its own client only: give that client")
@@ -236,7 +236,7 @@ class GeodeCollector:
 
 async def _of_client(client: Client, topics: str) -> list[Family]:
     await client.open()
-    return await families(client.broker, topics)
+    return await families(broker_of(client), topics)
 
 
 class Endpoint:

@@ -16,6 +16,7 @@ from typing import Any, Self
 from geode_client.broker import Broker, OutgoingMessage, SubscriptionRequest
 from geode_client.broker.replies import REPLY_PREFIX, answer, reply_topic, where_to
 from geode_client.broker.subscription import Subscription
+from geode_client.codec import JsonValue
 from geode_client.errors import GeodeError, RequestFailed, RequestTimeout, StoreError
 from geode_client.message import Message
 
@@ -159,9 +160,17 @@ class Requester:
 
 
 class Request:
-    """One request, as a server sees it."""
+    """One request, as a server receives it.
+
+    Attributes:
+        id: The id of the request, as its client chose it.
+        message: The message that carries the request.
+    """
 
     __slots__ = ("_answered", "_broker", "id", "message")
+
+    id: str | int
+    message: Message
 
     def __init__(self, broker: Broker, message: Message) -> None:
         self._broker = broker
@@ -170,24 +179,43 @@ class Request:
         self.id = where_to(message)[0]
 
     @property
-    def method(self) -> Any:
-        """What is asked for; None when the client did not say."""
-        return self.message.data.get("method")
+    def method(self) -> JsonValue:
+        """What is requested; None if the client named no method."""
+        method: JsonValue = self.message.data.get("method")
+        return method
 
     @property
-    def params(self) -> Any:
-        return self.message.data.get("params")
+    def params(self) -> JsonValue:
+        """The parameters of the request, decoded from JSON; None without any."""
+        params: JsonValue = self.message.data.get("params")
+        return params
 
     @property
     def is_answered(self) -> bool:
+        """Whether it was answered with `reply` or `fail`."""
         return self._answered
 
-    async def reply(self, result: Any) -> None:
-        """Answer with a result, any JSON value. To be called once."""
+    async def reply(self, result: object) -> None:
+        """Answer the request with a result. A request is answered once.
+
+        Args:
+            result: Any value that has a JSON form.
+
+        Raises:
+            InvalidMessage: The result has no JSON form; the request may be answered with something else.
+            GeodeError: The request was answered already.
+        """
         await self._answer(result, None)
 
     async def fail(self, reason: object) -> None:
-        """Answer that it cannot be done: the client's `request` raises RequestFailed with this text."""
+        """Answer the request with an error: `request` raises `RequestFailed` in the client.
+
+        Args:
+            reason: A text or an exception; cut to 2,000 characters.
+
+        Raises:
+            GeodeError: The request was answered already.
+        """
         text = f"{type(reason).__name__}: {reason}" if isinstance(reason, BaseException) else str(reason)
         await self._answer(None, text[:ERROR_CHARACTERS_MAX])
 
@@ -206,10 +234,17 @@ class Request:
 
 
 class Service:
-    """The requests of a topic: `async with client.serve(topic) as requests`, then `async for request in requests`.
+    """The requests of a topic, as one server receives them; made by `client.serve`.
 
-    A request is done when the loop asks for the next one. An exception that leaves the `async with` answers the request at
-    hand with an error; cancellation gives it to another server. What is no request is passed over with a warning.
+    A request is done when the next one is requested. An exception that leaves the block answers the request at hand with an
+    error; cancellation gives it to another server. Messages that are not requests are skipped with a warning in the log.
+
+    Example:
+        ```python
+        async with client.serve("echo") as requests:
+            async for request in requests:
+                await request.reply(request.params)
+        ```
     """
 
     def __init__(self, broker: Broker, subscription: Subscription) -> None:
@@ -218,11 +253,16 @@ class Service:
         self._at_hand: Request | None = None
 
     async def open(self) -> Self:
-        """Begin to receive; repeating it does nothing."""
+        """Start to receive requests. Opening it again does nothing.
+
+        Returns:
+            The service itself.
+        """
         await self._subscription.open()
         return self
 
     async def close(self) -> None:
+        """Stop to receive requests. Closing it again does nothing."""
         await self._subscription.close()
 
     async def __aenter__(self) -> Self:

@@ -19,7 +19,7 @@ import msgspec
 
 from geode_client.broker import BatchReceipt, Broker, OutgoingBatch, OutgoingMessage, Receipt
 from geode_client.broker.subscription import Subscription
-from geode_client.client import Client
+from geode_client.client import Client, wrap_broker
 from geode_client.errors import Unsupported
 from geode_client.message import Message
 
@@ -36,7 +36,7 @@ def trace(client: Client, provider: "TracerProvider | None" = None) -> Client:
     def wrap(broker: Broker) -> Any:
         return _TracedBroker(broker, tracer)
 
-    client.wrap_broker(wrap)
+    wrap_broker(client, wrap)
     return client
 
 

@@ -36,10 +36,18 @@ TRANSACTION_SECONDS_MAX = 3600.0
 
 
 class Transaction:
-    """Publishes, acknowledgements and SQL on own tables that are stored together or not at all.
+    """Publishes, acknowledgements, and SQL on tables of your own, that are stored together or not at all.
 
-    Made by `client.transaction()`, used once, with `async with`. After the block `committed` says what became of it, also
-    when the task was cancelled meanwhile, and `receipts` what became of each publish, in the order of the calls.
+    Made by `client.transaction()`; each is used once, with `async with`. The end of the block commits; an exception that
+    leaves the block, or the timeout, rolls back.
+
+    Example:
+        ```python
+        async with client.transaction() as tx:
+            await tx.publish("invoiced", {"order": message["id"]})
+            await tx.ack(message)
+        print(tx.committed, tx.receipts)
+        ```
     """
 
     def __init__(
@@ -80,17 +88,17 @@ class Transaction:
 
     @property
     def begun(self) -> BrokerTransaction | None:
-        """The broker's transaction, once it has begun."""
+        """The broker's transaction; None before the block is entered."""
         return self._begun
 
     @property
     def committed(self) -> bool:
-        """Whether everything has been stored."""
+        """Whether everything was stored; also right after the task was cancelled during the commit."""
         return self._begun is not None and self._begun.committed
 
     @property
     def receipts(self) -> list[Receipt | BatchReceipt]:
-        """After the commit one receipt for each `publish` and `publish_batch`, in the order of the calls."""
+        """After the commit, one receipt for each `publish` and `publish_batch`, in the order of the calls."""
         if not self.committed:
             return []
         given = iter(self._opened().receipts)
@@ -107,7 +115,7 @@ class Transaction:
     async def publish(
         self,
         topic: str,
-        message: Any,
+        message: object,
         *,
         partition_key: Key = None,
         priority: str | int = 5,
@@ -116,13 +124,37 @@ class Transaction:
         compression: str | None = None,
         region: str | None = None,
         message_id: str | uuid.UUID | None = None,
-        headers: Mapping[str, Any] | None = None,
+        headers: Mapping[str, object] | None = None,
         expected_offset: int | None = None,
     ) -> "Pending[Receipt]":
-        """As `client.publish`: checked now, stored at the commit; what refuses the message is raised here.
+        """Publish one message at the commit. It is checked now.
 
-        The `receipt` of the result is there after the commit, and says whether the message is a duplicate. `expected_offset`
-        is checked at the commit, which raises Conflict.
+        Args:
+            topic: The name of the topic.
+            message: Any value that has a JSON form; see `Client.publish`.
+            partition_key: The key of the message: text, a whole number or a UUID. Messages of one key stay in one
+                partition, in order. Without one the topic's `partition_key` field is used, if it has such an option.
+            priority: 0 to 9, or `'low'` (2), `'normal'` (5), `'high'` (7), `'critical'` (9).
+            ttl_seconds: Time to live in seconds; an expired message is not delivered. None: the topic's `message_ttl`.
+            delay_seconds: Append the message to the topic only after so many seconds. It is stored at once and
+                survives restarts; its time to live starts when it is appended.
+            compression: `'lz4'` or `'none'`. None: the topic's option.
+            region: The region to publish in, for brokers that have regions.
+            message_id: An id of the publisher's own. If the topic knows it already at the commit, nothing is stored for it.
+            headers: Metadata beside the body, by name; the values have a JSON form.
+            expected_offset: Store the message only if it becomes this offset of its partition, else Conflict. 0 is the first
+                offset of a partition.
+
+        Returns:
+            A `Pending`, whose `receipt` is known after the commit.
+
+        Raises:
+            InvalidMessage: The message has no JSON form, does not fit the schema (SchemaViolation) or is too large
+                (MessageTooLarge).
+            Conflict: At the commit: the message would not become `expected_offset`; nothing is stored.
+            TopicNotFound: There is no such topic, and the client has `auto_create=False`.
+            GqlError: An option or the name of the topic is not valid.
+            TransactionAborted: The transaction is over.
         """
         outgoing = outgoing_message(
             topic,
@@ -144,7 +176,7 @@ class Transaction:
     async def publish_batch(
         self,
         topic: str,
-        messages: Iterable[Any] | AsyncIterable[Any],
+        messages: Iterable[object] | AsyncIterable[object],
         *,
         batch_size: int = 1000,
         partition_key: Key = None,
@@ -154,13 +186,40 @@ class Transaction:
         compression: str | None = None,
         region: str | None = None,
         message_ids: Iterable[str | uuid.UUID | None] | None = None,
-        headers: Mapping[str, Any] | None = None,
+        headers: Mapping[str, object] | None = None,
         expected_offset: int | None = None,
     ) -> "Pending[BatchReceipt]":
-        """As `client.publish_batch`: checked now, stored at the commit with everything else.
+        """Publish many messages at the commit. They are checked now.
 
-        The `receipt` of the result is there after the commit.
-        When a message is refused the batches before it are part of the transaction: leave it by the exception.
+        If a message is refused, the batches before it are still part of the transaction: let the exception leave the block.
+
+        Args:
+            topic: The name of the topic.
+            messages: The messages, from any iterable or async iterable.
+            batch_size: The number of messages in one batch.
+            partition_key: The key of the message: text, a whole number or a UUID. Messages of one key stay in one
+                partition, in order. Without one the topic's `partition_key` field is used, if it has such an option.
+            priority: 0 to 9, or `'low'` (2), `'normal'` (5), `'high'` (7), `'critical'` (9).
+            ttl_seconds: Time to live in seconds; an expired message is not delivered. None: the topic's `message_ttl`.
+            delay_seconds: Append the message to the topic only after so many seconds. It is stored at once and
+                survives restarts; its time to live starts when it is appended.
+            compression: `'lz4'` or `'none'`. None: the topic's option.
+            region: The region to publish in, for brokers that have regions.
+            message_ids: One id (or None) for each message, for deduplication.
+            headers: Metadata beside the body, the same for all messages.
+            expected_offset: Store the messages only if the first of them becomes this offset of its partition, else
+                Conflict. All messages must go to one partition.
+
+        Returns:
+            A `Pending`, whose `receipt` is known after the commit.
+
+        Raises:
+            InvalidMessage: A message has no JSON form, does not fit the schema (SchemaViolation) or is too large
+                (MessageTooLarge); the error gives its position in `messages`.
+            Conflict: At the commit: the first message would not become `expected_offset`; nothing is stored.
+            TopicNotFound: There is no such topic, and the client has `auto_create=False`.
+            GqlError: An option or the name of the topic is not valid.
+            TransactionAborted: The transaction is over.
         """
         batches = outgoing_batches(
             topic,
@@ -198,9 +257,16 @@ class Transaction:
             await give(outgoing)  # type: ignore[arg-type]
 
     async def ack(self, *messages: Message) -> None:
-        """Acknowledge messages when the transaction commits. Raises LeaseLost at the commit when one has passed on.
+        """Acknowledge messages when the transaction commits.
 
-        Takes what a subscription has handed over; for a list write `tx.ack(*messages)`. Raises GqlError for anything else.
+        Args:
+            messages: Messages of a subscription of the same client; for a list write `tx.ack(*messages)`.
+
+        Raises:
+            LeaseLost: At the commit: a message has passed to another consumer meanwhile; nothing is stored.
+            GqlError: A value is not a message of a subscription.
+            Unsupported: The backend cannot acknowledge in a transaction.
+            TransactionAborted: The transaction is over.
         """
         joining = self._opened().joining
         if joining is None:
@@ -211,11 +277,27 @@ class Transaction:
         for message in messages:
             message.acknowledge_within(joining)
 
-    async def execute(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> "Result":
+    async def execute(self, sql: str, params: Sequence[object] | Mapping[str, object] | None = None) -> "Result":
         """Run one statement of SQL on tables of your own, in the same store.
 
-        From the first one on other writers wait until the transaction ends. `params` are bound to `?`, or to `:name` and
-        `$name`. Raises GqlError, ConstraintFailed (the statement is undone, the transaction goes on), TransactionAborted.
+        From the first such statement on, other writers wait until the transaction ends.
+
+        Args:
+            sql: The statement, in the SQL of SQLite.
+            params: Values for `?`, or by name for `:name` and `$name`.
+
+        Returns:
+            The rows of a query, or how many rows were written.
+
+        Raises:
+            GqlError: The statement is wrong, or touches tables that are not your own.
+            ConstraintFailed: It breaks a constraint of a table. The statement is undone, and the transaction continues.
+            TransactionAborted: The transaction is over.
+
+        Example:
+            ```python
+            rows = (await tx.execute("SELECT amount FROM accounts WHERE owner = ?", ["b"])).rows
+            ```
         """
         from geode_client.query.result import Result
 
@@ -224,12 +306,18 @@ class Transaction:
 
     # ── ending it before the block does ──
     async def commit(self) -> None:
-        """Store everything now; nothing more can be done in it."""
+        """Store everything now, before the block ends. The transaction is over then.
+
+        Raises:
+            LeaseLost: A message to acknowledge has passed to another consumer meanwhile; nothing is stored.
+            TransactionAborted: The transaction took too long, or is over already.
+            StoreError: The store cannot be written; nothing is stored.
+        """
         self._ended = True
         await self._opened().commit()
 
     async def rollback(self) -> None:
-        """Store nothing; nothing more can be done in it."""
+        """Store nothing. The transaction is over then."""
         self._ended = True
         await self._opened().rollback()
 
@@ -314,4 +402,5 @@ def leave(token: "Token[BrokerTransaction | None] | None") -> None:
 
 
 def written(changes: int) -> str:
+    """The message of a statement that changed so many rows."""
     return f"{changes} row{'s' * (changes != 1)} written"

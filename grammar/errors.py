@@ -10,6 +10,7 @@ Imports nothing heavy: whoever catches an error need not load the parser.
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 from geode_client.grammar.source import Source, Span
 
@@ -17,15 +18,74 @@ NAMES_COMPARED_MAX = 5_000
 
 
 class GeodeError(Exception):
-    """Whatever Geode raises on purpose."""
+    """Any error that Geode raises on purpose.
+
+    `str` is the message. If the error has a place in a text, such as a statement, it begins with name, line and column of
+    the text, and the line with a caret and the hint follow.
+
+    Attributes:
+        source: The text in which the error is; None if it has no place.
+        span: The part of the text that is wrong.
+        hint: What would be right, if that is known.
+    """
+
+    source: Source | None = None
+    span: Span | None = None
+    hint: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The message alone, without place and hint."""
+        return super().__str__()
+
+    @property
+    def position(self) -> tuple[int, int] | None:
+        """Line and column of the place, both from 1; None without a place."""
+        if self.source is None or self.span is None:
+            return None
+        return self.source.position(self.span.start)
+
+    def at(self, source: Source, span: Span | None = None) -> Self:
+        """Give the error a place, unless it has one.
+
+        Args:
+            source: The text.
+            span: The part of it that is wrong.
+
+        Returns:
+            The error itself.
+        """
+        if self.source is None:
+            self.source = source
+        if self.span is None:
+            self.span = span
+        return self
+
+    def __str__(self) -> str:
+        if self.source is None or self.span is None:
+            return self.text if self.hint is None else f"{self.text} ({self.hint})"
+        line, column = self.source.position(self.span.start)
+        lines = [f"{self.source.name}:{line}:{column}: {self.text}", self.source.caret(self.span)]
+        return "\n".join([*lines, *self._hints()])
 
     def render(self) -> str:
-        """The error as a person wants to read it; may have several lines."""
-        return "\n".join([f"error: {self}", *notes(self)])
+        """The message, the line with a caret, the hint and the notes, on lines of their own."""
+        shown = [str(self)] if self.position is not None else [f"error: {self.text}", *self._hints()]
+        return "\n".join([*shown, *notes(self)])
+
+    def _hints(self) -> list[str]:
+        return [] if self.hint is None else [f"hint: {self.hint}"]
 
 
 class GqlError(GeodeError):
-    """A statement or condition that is wrong; `span` and `source` say where, `hint` what would be right."""
+    """A statement or condition that is wrong.
+
+    Args:
+        message: What is wrong.
+        span: Where, in the text.
+        source: The text.
+        hint: What would be right.
+    """
 
     def __init__(
         self,
@@ -40,36 +100,6 @@ class GqlError(GeodeError):
         self.span = span
         self.source = source
         self.hint = hint
-
-    def at(self, source: Source, span: Span | None = None) -> "GqlError":
-        """The same error, placed in a text where it does not know its place yet."""
-        self.source = self.source or source
-        self.span = self.span or span
-        return self
-
-    def __str__(self) -> str:
-        return self.message if self.hint is None else f"{self.message} ({self.hint})"
-
-    @property
-    def position(self) -> tuple[int, int] | None:
-        """Line and column, from 1."""
-        if self.source is None or self.span is None:
-            return None
-        return self.source.position(self.span.start)
-
-    def render(self) -> str:
-        """The message, the line with a caret, and the hint, as a person wants to read them."""
-        lines = [self.message]
-        if self.source is None or self.span is None:
-            lines[0] = f"error: {self.message}"
-        else:
-            line, column = self.source.position(self.span.start)
-            lines[0] = f"{self.source.name}:{line}:{column}: {self.message}"
-            lines.append(self.source.caret(self.span))
-        if self.hint is not None:
-            lines.append(f"hint: {self.hint}")
-        lines += notes(self)
-        return "\n".join(lines)
 
 
 class GqlSyntaxError(GqlError):

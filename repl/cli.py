@@ -3,6 +3,7 @@
 What a command needs is imported when it runs, so that the help and the first prompt come at once.
 """
 
+import io
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
@@ -203,10 +204,17 @@ def _check(invocation: Invocation, source: Any, params: Mapping[str, Any]) -> in
     return guarded(work)
 
 
+def _set_encodings() -> None:
+    """Pipes and files are UTF-8 in every locale; a terminal has its own encoding, and shows the rest as escapes."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        encoding = stream.encoding if stream.isatty() else "utf-8"
+        stream.reconfigure(encoding=encoding, errors="strict" if stream is sys.stdin else "backslashreplace")
+
+
 def main() -> None:
     """The entry point of the command."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    _set_encodings()
     geode(prog_name="geode")

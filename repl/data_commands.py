@@ -12,12 +12,14 @@ from geode_client.repl.invocation import FORMATS, INTERRUPTED, Invocation, examp
 
 def _topics(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Names of topics for the completion of bash, zsh and fish; nothing where there is no store."""
+    from geode_client.client import broker_of
+
     found: list[str] = []
 
     async def ask() -> None:
         target = context.find_root().params.get("target")
         async with Invocation(target, None).existing_client() as client:  # type: ignore[arg-type]
-            found.extend(topic.name for topic in await client.broker.topics())
+            found.extend(topic.name for topic in await broker_of(client).topics())
 
     import asyncio
     import contextlib

@@ -18,8 +18,15 @@ def tell(error: GeodeError, stream: TextIO | None = None) -> None:
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Whether a stream is a terminal whose user has not said NO_COLOR."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Whether to write colours: never with NO_COLOR, always with FORCE_COLOR, else on a terminal that has them."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or redraws(stream)
+
+
+def redraws(stream: TextIO) -> bool:
+    """Whether a stream is a terminal on which a line can be drawn again."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def error_text(error: GeodeError, *, colour: bool) -> str:

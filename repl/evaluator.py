@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from geode_client.client import Client
+from geode_client.client import Client, broker_of, session_of
 from geode_client.errors import GeodeError
 from geode_client.grammar import ast
 from geode_client.grammar.source import Source
@@ -21,7 +21,7 @@ from geode_client.query.result import Result
 from geode_client.query.script import Listener, Script
 from geode_client.repl.commands import read_command
 from geode_client.repl.confirming import question_for
-from geode_client.repl.errors import SHELL_NAME, tell
+from geode_client.repl.errors import SHELL_NAME, redraws, tell
 from geode_client.repl.interrupts import Interrupted, until_interrupt
 from geode_client.repl.live import Tail
 from geode_client.repl.paging import edit
@@ -54,9 +54,9 @@ class Evaluator:
 
     def __init__(self, client: Client, settings: Settings, parameters: Mapping[str, Any], ask: Ask | None) -> None:
         self.client = client
-        self._progress = client.session.progress = CopyProgress()
+        self._progress = session_of(client).progress = CopyProgress()
         # A wrong word must not undo what a person has put together so far.
-        self.session = client.session.exclusive(rolls_back_on_error=False)
+        self.session = session_of(client).exclusive(rolls_back_on_error=False)
         self.state = State(
             Format(settings.format), settings.expanded, settings.timing, settings.pager, dict(parameters)
         )
@@ -77,7 +77,7 @@ class Evaluator:
                 await self.run_statements(text)
         except Interrupted:
             # The terminal has written ^C where the cursor was.
-            print("\r\x1b[Kinterrupted" if sys.stdout.isatty() else "interrupted")
+            print("\r\x1b[Kinterrupted" if redraws(sys.stdout) else "interrupted")
         except GeodeError as error:
             tell(error)
         except OSError as error:
@@ -115,7 +115,7 @@ class Evaluator:
 
     async def run_one(self, statement: ast.Statement, source: Source, *, quiet: bool = False) -> None:
         """Run one statement and show what it gives. Raises GeodeError."""
-        question = await question_for(statement, self.client.broker) if self._ask is not None else None
+        question = await question_for(statement, broker_of(self.client)) if self._ask is not None else None
         if question is not None and self._ask is not None and not await self._ask(question):
             print("not done")
             return
@@ -177,7 +177,7 @@ class Evaluator:
             on_message=lambda _, message: _show_message(output, message),
             on_end=output.ended,
         )
-        await script.run(self.client.session.exclusive(), self.state.parameters, listener)
+        await script.run(session_of(self.client).exclusive(), self.state.parameters, listener)
 
     async def edit(self, path: Path | None) -> str:
         """Let the person edit the last statement, or a file; gives the text."""

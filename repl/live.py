@@ -13,8 +13,9 @@ from typing import Any, TextIO
 from rich.cells import cell_len, set_cell_size
 
 from geode_client.broker.subscription import Subscription
-from geode_client.client import Client
+from geode_client.client import Client, broker_of
 from geode_client.errors import GeodeError
+from geode_client.repl.errors import redraws
 from geode_client.repl.render import Output, counted, safe
 from geode_client.repl.screen import columns_of
 
@@ -30,7 +31,7 @@ class StatusLine:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._is_shown = False
-        self.enabled = stream.isatty()
+        self.enabled = redraws(stream)
 
     def hide(self) -> None:
         if self._is_shown:
@@ -133,9 +134,8 @@ class Tail:
     async def _lag_now(self) -> int | None:
         with contextlib.suppress(GeodeError):
             mine = self._subscription.subscriber_id
-            for one in (
-                await self._client.broker.report(["subscribers"], self._subscription.request.pattern)
-            ).subscribers:
+            broker = broker_of(self._client)
+            for one in (await broker.report(["subscribers"], self._subscription.request.pattern)).subscribers:
                 if one.subscriber_id == mine:
                     return one.lag_messages
         return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from geode_client.client import broker_of
 from geode_client.errors import GeodeError, did_you_mean
 from geode_client.grammar.source import Source
 from geode_client.grammar.written import quoted, topic
@@ -100,7 +101,7 @@ _describe_topic = _statement(lambda argument: f"DESCRIBE TOPIC {_topic_argument(
 async def _list(shell: "Evaluator", argument: str) -> None:
     """Topics, and the user's own tables where there are any."""
     await _statement(_list_topics)(shell, argument)
-    tables = shell.client.broker.tables
+    tables = broker_of(shell.client).tables
     if tables is not None and await tables.names():
         name = quoted(argument.strip("'\"").replace("*", "%"))
         where = f" WHERE table_name LIKE {name}" if argument else ""
@@ -215,7 +216,7 @@ def value_of(text: str) -> Any:
 
 
 async def _connection(shell: "Evaluator", argument: str) -> None:
-    broker = shell.client.broker
+    broker = broker_of(shell.client)
     target = (
         broker.target if broker.target.startswith(":") or "://" in broker.target else os.path.abspath(broker.target)
     )

@@ -18,7 +18,7 @@ from typing import Any
 import IPython.display as shown
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
-from geode_client.client import Client
+from geode_client.client import Client, session_of
 from geode_client.errors import GeodeError
 from geode_client.grammar import ast
 from geode_client.grammar.source import Source
@@ -119,7 +119,7 @@ class GeodeMagics(Magics):
 async def _executed(
     client: Client, *, statement: ast.Statement, source: Source, parameters: Mapping[str, Any]
 ) -> Result:
-    return await client.session.execute_statement(statement, source, parameters)
+    return await session_of(client).execute_statement(statement, source, parameters)
 
 
 class LiveTable:

@@ -18,7 +18,7 @@ LINES_KEPT = 2
 
 def pager_command(setting: str) -> list[str] | None:
     """The command that shows long text; None when none is wanted, or none is there."""
-    if setting == "off":
+    if setting == "off" or os.environ.get("TERM") == "dumb":
         return None
     command = shlex.split(os.environ.get("PAGER") or "less" if setting == "on" else setting)
     if not command or shutil.which(command[0]) is None:
@@ -30,7 +30,9 @@ def pager_command(setting: str) -> list[str] | None:
 async def page(text: str, command: list[str]) -> None:
     """Show a text in a pager and wait until its user has left it."""
     with left_to_another():
-        process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE)
+        # The text is UTF-8, whatever the locale makes less expect.
+        environment = {"LESSCHARSET": "utf-8", **os.environ}
+        process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, env=environment)
         assert process.stdin is not None
         # A pager that is left before it has read everything closes its end.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -3,6 +3,8 @@
 import sys
 import time
 
+from geode_client.repl.errors import redraws
+
 REDRAW_SECONDS = 0.1
 BAR_WIDTH = 24
 RATE_FROM_SECONDS = 0.5
@@ -15,7 +17,7 @@ class ProgressLine:
         self._what = what
         self._drawn = 0.0
         self._began: float | None = None
-        self._enabled = sys.stderr.isatty()
+        self._enabled = redraws(sys.stderr)
 
     def show(self, done: int, total: int, text: str) -> None:
         """`done` of `total` (0: nobody knows); drawn at most every tenth of a second."""

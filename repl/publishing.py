@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from geode_client.broker import OutgoingBatch
-from geode_client.client import Client
+from geode_client.client import Client, broker_of
 from geode_client.errors import GeodeError, InvalidMessage
 from geode_client.options import parse_priority
 from geode_client.query.copy_options import load_options
@@ -79,7 +79,7 @@ class Publisher:
             self._progress.show(done, total, f"{self.count + messages:,} messages")
 
         try:
-            done = await load(self._client.broker, self._topic, given, options, ensure, told)
+            done = await load(broker_of(self._client), self._topic, given, options, ensure, told)
         finally:
             self._progress.clear()
         self.count += done.messages
@@ -92,7 +92,7 @@ class Publisher:
         options = load_options(STANDARD_STREAM, {**self._copying, "format": "jsonl"}, self._fixed)
         try:
             batch = _single(self._topic, text, options)
-            receipt = await self._client.broker.publish_batch(batch)
+            receipt = await broker_of(self._client).publish_batch(batch)
         except InvalidMessage as error:
             where = f" at {error.pointer}" if error.pointer else ""
             stored = f" ({self.count:,} messages were stored before)" if self.count else ""

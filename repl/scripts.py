@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from geode_client.broker.subscription import Subscription
-from geode_client.client import Client
+from geode_client.client import Client, session_of
 from geode_client.grammar import ast
 from geode_client.message import Message
 from geode_client.query.result import Result
@@ -59,10 +59,10 @@ async def run_script(client: Client, script: Script, params: Mapping[str, Any], 
         tell(error)
 
     async with client:
-        progress = client.session.progress = CopyProgress()
+        progress = session_of(client).progress = CopyProgress()
         listener = Narrator(output, progress, echo=echo).listener()
         try:
-            await script.run(client.session, params, listener, note if script.keep_going else None)
+            await script.run(session_of(client), params, listener, note if script.keep_going else None)
         finally:
             progress.clear()
     return 1 if failed else 0
@@ -77,7 +77,7 @@ async def check_script(client: Client, script: Script, params: Mapping[str, Any]
         tell(error)
 
     async with client:
-        await script.check(client.session, params, note)
+        await script.check(session_of(client), params, note)
     wrong = f", {counted(len(failed), 'error')}" if failed else ""
     sys.stderr.write(f"{counted(len(script.steps), 'statement')}{wrong}\n")
     return 1 if failed else 0

@@ -73,7 +73,7 @@ def config_path(environment: Mapping[str, str]) -> Path:
 def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
     try:
         text = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if required:
             raise GeodeError(f"{path}: there is no such file ($GEODE_CONFIG names it)") from None
         return {}

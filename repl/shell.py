@@ -81,14 +81,14 @@ class _Shell:
     async def _load(self) -> "Evaluator":
         # The modules come in on a thread, so that the line can be edited meanwhile.
         await asyncio.to_thread(_import_engine)
-        from geode_client.client import Client
+        from geode_client.client import Client, broker_of
         from geode_client.repl.evaluator import Evaluator
         from geode_client.repl.known import Known
 
         client = Client(self._target)
         await client.open()
         evaluator = Evaluator(client, self._settings, self._parameters, self._ask)
-        self._completer.begin(Known(client.broker), evaluator.state.parameters)
+        self._completer.begin(Known(broker_of(client)), evaluator.state.parameters)
         return evaluator
 
     def _loaded(self, task: "asyncio.Task[Evaluator]") -> None:

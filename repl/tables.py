@@ -36,9 +36,15 @@ _JSON_STYLES = {"key": "cyan", "string": "green", "number": "magenta", "word": "
 
 
 def console_on(stream: TextIO, width: int | None = None, *, colour: bool | None = None) -> Console:
-    """A console without any rewriting of its own."""
+    """A console without any rewriting of its own; `colour` None: what the user of the stream wants."""
     return Console(
-        file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False, force_terminal=colour
+        file=stream,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+        force_terminal=wants_colour(stream) if colour is None else colour,
     )
 
 
@@ -171,7 +177,7 @@ class TableOutput:
         self._is_coloured = wants_colour(stream)
 
     def result(self, result: Result) -> None:
-        if not self.console.is_terminal:
+        if not self.console.file.isatty():
             # Nobody's screen is too narrow here: a program reads, or a file keeps it.
             self.console.width = WIDTH_MAX
         show(self.console, result, vertical=self._vertical)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from geode_client.broker import Broker, GroupStatistics, Section, SubscriberStatistics, TopicStatistics, TrafficSeries
-from geode_client.client import Client
+from geode_client.client import Client, broker_of
 from geode_client.clock import now_us
 from geode_client.errors import GeodeError, did_you_mean
 from geode_client.query.result import Result
@@ -310,10 +310,10 @@ def snapshot(picture: Picture, sort: str | None) -> Group:
 async def print_once(client: Client, pattern: str, sort: str | None, kind: str) -> None:
     """Print one look: tables for people, rows for programs."""
     check_column(sort)
-    picture = await look(client.broker, pattern)
+    picture = await look(broker_of(client), pattern)
     if kind == Format.TABLE:
         console = console_on(sys.stdout)
-        if not console.is_terminal:
+        if not sys.stdout.isatty():
             console.width = 240
         console.print(snapshot(picture, sort))
         return

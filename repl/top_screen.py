@@ -12,7 +12,7 @@ from prompt_toolkit.layout import FormattedTextControl, Layout, Window
 from rich.console import Console, Group
 from rich.text import Text
 
-from geode_client.client import Client
+from geode_client.client import Client, broker_of
 from geode_client.errors import GeodeError
 from geode_client.repl import top
 
@@ -42,7 +42,7 @@ class TopScreen:
 
     async def run(self) -> None:
         """Show it until its user leaves, or presses Ctrl-C."""
-        self._picture = await top.look(self._client.broker, self._pattern)
+        self._picture = await top.look(broker_of(self._client), self._pattern)
         looking = asyncio.ensure_future(self._look_again())
         try:
             await self._application.run_async(handle_sigint=False)
@@ -59,7 +59,7 @@ class TopScreen:
                 continue
             began = time.monotonic()
             try:
-                self._picture = await top.look(self._client.broker, self._pattern, self._picture)
+                self._picture = await top.look(broker_of(self._client), self._pattern, self._picture)
                 self._error = None
             except GeodeError as error:
                 # A store that cannot be read for a moment is looked at again; what was seen stays on the screen.

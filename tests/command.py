@@ -34,7 +34,7 @@ def geode_process(
         [GEODE, *arguments],
         input=stdin,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
         check=False,
         cwd=cwd,

@@ -10,8 +10,34 @@ import pytest
 UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 
 
+# What changes the output of a command; tests that are about one of them set it themselves.
+SCREEN = (
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "COLORTERM",
+    "COLUMNS",
+    "LINES",
+    "PAGER",
+    "EDITOR",
+    "VISUAL",
+)
+
+
 def pytest_configure() -> None:
-    """A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C."""
+    """Give the tests, and all that they start, an environment that does not depend on who runs them."""
+    for name in [*os.environ]:
+        if (
+            name in SCREEN
+            or name.startswith(("LESS", "XDG_", "TTY_"))
+            or (name.startswith("GEODE_") and name != "GEODE_SOAK")
+        ):
+            del os.environ[name]
+    os.environ["TERM"] = "xterm-256color"
+    os.environ.setdefault("HOME", os.devnull)
+    os.environ["XDG_CONFIG_HOME"] = os.devnull  # nobody's own settings
+    # A shell that runs the tests in the background makes them ignore Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -12,7 +12,7 @@ def difference(group: GroupStatistics) -> int:
 
 async def conserved(client: Client, pattern: str = "**") -> dict[str, GroupStatistics]:
     """The groups by name, after the law of conservation was checked for each in each topic."""
-    found = (await client.broker.report(["groups"], pattern)).groups
+    found = (await client._broker.report(["groups"], pattern)).groups
     wrong = [group for group in found if difference(group)]
     assert not wrong, f"messages that nobody knows of: {wrong}"
     return {group.name: group for group in found}

@@ -74,6 +74,8 @@ def nats_server(parent: Path | None = None, *, sync_always: bool = False) -> Ite
     with _directory(parent) as folder:
         configuration = Path(folder) / "nats.conf"
         sync = "sync_interval: always" if sync_always else ""
-        configuration.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder}/js"\n{sync} }}\n')
+        configuration.write_text(
+            f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder}/js"\n{sync} }}\n', encoding="utf-8"
+        )
         with _served([str(program), "-c", str(configuration)], port):
             yield port

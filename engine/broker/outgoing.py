@@ -24,7 +24,7 @@ Key = str | int | uuid.UUID | None
 
 def outgoing_message(
     topic: str,
-    message: Any,
+    message: object,
     *,
     partition_key: Key,
     priority: str | int,
@@ -33,7 +33,7 @@ def outgoing_message(
     compression: str | None,
     region: str | None,
     message_id: str | uuid.UUID | None,
-    headers: Mapping[str, Any] | None,
+    headers: Mapping[str, object] | None,
     expected_offset: int | None,
 ) -> OutgoingMessage:
     """One message; raises GqlError for an option that means nothing."""
@@ -54,7 +54,7 @@ def outgoing_message(
 
 def outgoing_batches(
     topic: str,
-    messages: Iterable[Any] | AsyncIterable[Any],
+    messages: Iterable[object] | AsyncIterable[object],
     *,
     batch_size: int,
     partition_key: Key,
@@ -64,7 +64,7 @@ def outgoing_batches(
     compression: str | None,
     region: str | None,
     message_ids: Iterable[str | uuid.UUID | None] | None,
-    headers: Mapping[str, Any] | None,
+    headers: Mapping[str, object] | None,
     expected_offset: int | None,
 ) -> "Batches":
     """Many messages, cut into batches that are made one after the other; raises as `outgoing_message`."""
@@ -146,7 +146,7 @@ async def _batches(
     template: OutgoingBatch,
     pieces: AsyncIterator[list[Any]],
     message_ids: Iterable[str | uuid.UUID | None] | None,
-    headers: Mapping[str, Any] | None,
+    headers: Mapping[str, object] | None,
 ) -> Batches:
     ids = None if message_ids is None else iter(message_ids)
     first = 0

@@ -68,9 +68,15 @@ class OutgoingBatch(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """Where a published message is; `duplicate`: it had been there before, and nothing was stored now.
+    """Where a published message is stored.
 
-    `offset` is None for a message that waits for its time: it gets one when it is due, and keeps `id` and `partition`.
+    Attributes:
+        id: The id of the message.
+        topic: The name of its topic.
+        partition: The number of its partition, from 0.
+        offset: Its position in the partition; None for a delayed message, which gets its offset when it is due.
+        timestamp: When the store accepted it, a datetime in UTC.
+        duplicate: The message id was known already: nothing was stored, and this is where the first one is.
     """
 
     id: str
@@ -82,10 +88,13 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class BatchReceipt(msgspec.Struct, frozen=True):
-    """What a batch became: messages stored, known ids passed over, and for each partition the offsets given.
+    """What became of a batch.
 
-    Messages that wait for their time are counted and have no offsets yet. A range goes from the first offset to the last;
-    only where offsets are dense (`Capabilities.dense_offsets`) does its length count messages.
+    Attributes:
+        count: The number of messages that were stored, delayed ones included.
+        duplicates: The number of messages that were not stored, because their ids were known already.
+        offsets: For each partition a range from the first offset to the last. Its length is a number of messages only if
+            offsets are dense (`Capabilities.dense_offsets`). Delayed messages have no offsets yet.
     """
 
     count: int

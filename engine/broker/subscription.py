@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from geode_client import codec
 from geode_client.broker import Broker, Feed, SubscriptionRequest
@@ -19,6 +19,16 @@ from geode_client.clock import boot_us, now_us
 from geode_client.delivery.slices import Slice
 from geode_client.errors import GeodeError, GqlError, InvalidMessage
 from geode_client.message import Message, reason_text
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # What a subscription gives: messages, unless it decodes them into a type.
+    T = TypeVar("T", default=Message)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 logger = logging.getLogger("geode_client")
 
@@ -37,12 +47,23 @@ def starts_at_end(group: str, pattern: str, before: int) -> str:
     )
 
 
-class Subscription:
-    """An open, or not yet opened, subscription; made by `client.subscribe` and by SUBSCRIBE.
+class Subscription(Generic[T]):
+    """A subscription to a topic or pattern; made by `client.subscribe` and by the statement SUBSCRIBE.
 
-    `limit` counts messages handed over; `timeout_seconds` ends the iteration after so long without a message;
-    `decoder` turns the JSON text of a message into what is handed over instead of a Message. With `warns`, what a person
-    should know (`notices`) is also logged.
+    Open it with `async with`, then read with `async for`, `get` or `batches`. With `auto_ack` a message is acknowledged when
+    the next one is requested. An exception that leaves the block is a failed attempt of the message at hand; cancellation
+    gives it back without counting an attempt. A subscriber that reads slowly costs no memory.
+
+    Attributes:
+        notices: What a person should know, such as that a new group starts at the end of a topic that holds messages.
+        missed: How many messages were removed by retention before this subscriber read them; a warning was logged.
+
+    Example:
+        ```python
+        async with client.subscribe("orders", consumer_group="billing") as subscription:
+            async for message in subscription:
+                print(message["total"])
+        ```
     """
 
     def __init__(
@@ -76,11 +97,12 @@ class Subscription:
 
     @property
     def subscriber_id(self) -> str:
+        """The id of this subscriber, as `SYSTEM.subscribers` shows it; only while it is open."""
         return self._opened().subscriber_id
 
     @property
     def received(self) -> int:
-        """Messages handed over so far."""
+        """The number of messages that were handed over so far."""
         return self._counted + sum(one.taken - one.counted - one.skipped for one in self._slices)
 
     def _count(self, one: Slice) -> None:
@@ -89,7 +111,16 @@ class Subscription:
 
     # ── opening and closing ──
     async def open(self) -> Self:
-        """Subscribe; messages published from now on will be seen. Repeating it does nothing."""
+        """Open the subscription: messages that are published from now on will be seen. Opening it again does nothing.
+
+        Returns:
+            The subscription itself.
+
+        Raises:
+            TopicNotFound: There is no such topic, and the client has `auto_create=False`.
+            SubscriberLimitReached: The topic has as many subscribers as its option `max_subscribers` allows.
+            GroupMismatch: The group exists with another filter, key or order.
+        """
         if self._feed is None:
             if self._before_open is not None:
                 await self._before_open()
@@ -105,7 +136,11 @@ class Subscription:
                 logger.warning("%s", notice)
 
     async def close(self) -> None:
-        """End the subscription; what is at hand is left behind as by asking for the next. Repeating it does nothing."""
+        """End the subscription. With `auto_ack` the message at hand is acknowledged. Closing it again does nothing.
+
+        Raises:
+            StoreError: The acknowledgements could not be stored.
+        """
         try:
             await self._leave_behind()
         finally:
@@ -139,7 +174,7 @@ class Subscription:
         await self._close()
 
     # ── reading ──
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    async def __aiter__(self) -> AsyncIterator[T]:
         await self.open()
         feed, decoder = self._opened(), self._decoder
         while (one := await self._next_with_rest(None)) is not None:
@@ -150,7 +185,7 @@ class Subscription:
                 # The same as below where nothing is to be looked at: most readers come through here, a million times.
                 while (place := one.taken) < one.end:
                     one.taken = place + 1
-                    yield Message(chunk, indices[place], settler, attempt)
+                    yield Message(chunk, indices[place], settler, attempt)  # type: ignore[misc]  # T without a decoder
                     if one.taken != place + 1:
                         break
                     one.done = place + 1
@@ -166,7 +201,7 @@ class Subscription:
                 if expires and self._has_expired(one, place):
                     continue
                 yield (
-                    Message(chunk, indices[place], settler, attempt)
+                    Message(chunk, indices[place], settler, attempt)  # type: ignore[misc]
                     if decoder is None
                     else self._decoded(one, place, decoder)
                 )
@@ -176,8 +211,23 @@ class Subscription:
                 if one.settle_each:
                     await feed.settled(one)
 
-    async def get(self, timeout: float | None = None) -> Any:
-        """The next message, or None when none came within `timeout` seconds or the subscription has ended."""
+    async def get(self, timeout: float | None = None) -> T | None:
+        """Wait for the next message.
+
+        Args:
+            timeout: How many seconds to wait. None: the timeout of the subscription, else without a limit.
+
+        Returns:
+            The message, or None if none came in time or the subscription has ended.
+
+        Raises:
+            InvalidMessage: The message does not fit the `type` of the subscription.
+
+        Example:
+            ```python
+            message = await subscription.get(timeout=1.0)
+            ```
+        """
         if self._feed is None:
             await self.open()
         while (one := await self._next_with_rest(timeout)) is not None:
@@ -186,11 +236,27 @@ class Subscription:
                 return found[0]
         return None
 
-    async def batches(self, max_messages: int = 1000, max_wait: float = 0.05) -> AsyncIterator[list[Any]]:
-        """Lists of up to `max_messages`; after the first message of a list waits at most `max_wait` seconds for more.
+    async def batches(self, max_messages: int = 1000, max_wait: float = 0.05) -> AsyncIterator[list[T]]:
+        """Read messages in lists. With `auto_ack` a list is acknowledged as a whole when the next one is requested.
 
         A list with a message that is about to expire is handed over before that. It never holds an expired message.
-        With `auto_ack` a list is acknowledged as a whole when the next one is asked for.
+
+        Args:
+            max_messages: The largest length of a list.
+            max_wait: How many seconds to wait for more after the first message of a list.
+
+        Yields:
+            Lists with at least one message.
+
+        Raises:
+            InvalidMessage: A message does not fit the `type` of the subscription; the messages before it come first.
+            GeodeError: `max_messages` is below 1.
+
+        Example:
+            ```python
+            async for batch in subscription.batches(500):
+                await store([message.data for message in batch])
+            ```
         """
         if max_messages < 1:
             raise GeodeError(f"max_messages is at least 1, not {max_messages}")
@@ -212,8 +278,8 @@ class Subscription:
                 return
             yield batch
 
-    async def _gathered(self, max_messages: int, max_wait: float) -> list[Any]:
-        batch: list[Any] = []
+    async def _gathered(self, max_messages: int, max_wait: float) -> list[T]:
+        batch: list[T] = []
         expiring = _Expiring()
         deadline: float | None = None
         while len(batch) < max_messages:
@@ -242,7 +308,7 @@ class Subscription:
                 deadline = min(deadline or time.monotonic() + max_wait, expiring.deadline())
         return batch
 
-    def _unexpired(self, batch: list[Any], expiring: "_Expiring") -> list[Any]:
+    def _unexpired(self, batch: list[T], expiring: "_Expiring") -> list[T]:
         """A list without what has expired while more was waited for."""
         gone = {number for number, one, place in expiring.places if self._has_expired(one, place)}
         left = [(number, one, place) for number, one, place in expiring.places if number not in gone]
@@ -252,7 +318,11 @@ class Subscription:
         return [item for number, item in enumerate(batch) if number not in gone]
 
     async def caught_up(self) -> bool:
-        """Whether all that had been published when this was called has been handed over."""
+        """Check whether everything that had been published by now has been handed over.
+
+        Returns:
+            True if so, and after the end of the subscription.
+        """
         return self._ended or (not any(one.rest for one in self._slices) and await self._opened().caught_up())
 
     # ── slices ──
@@ -308,7 +378,7 @@ class Subscription:
         except TimeoutError:
             return False
 
-    def _taken(self, one: Slice, wanted: int, expiring: "_Expiring | None" = None) -> list[Any]:
+    def _taken(self, one: Slice, wanted: int, expiring: "_Expiring | None" = None) -> list[T]:
         """Take up to `wanted` messages of a slice, up to the first that does not fit the type; that by itself is an error.
 
         `expiring` gets to know those of them that expire.
@@ -320,7 +390,7 @@ class Subscription:
         if self._decoder is None and chunk.attributes.expires_us is None:
             one.taken = end
             settler, attempt = one.settler, one.attempt
-            return [Message(chunk, index, settler, attempt) for index in indices[first:end]]
+            return [Message(chunk, index, settler, attempt) for index in indices[first:end]]  # type: ignore[misc]
         found: list[Any] = []
         for place in range(first, end):
             one.taken = place + 1

@@ -174,7 +174,26 @@ def compile_condition(
 
 
 def compile_filter(text: str, parameters: Mapping[str, Any] | None = None) -> Condition:
-    """A condition from its text, such as "priority = 'high' AND total > $limit"; raises GqlError with line and caret."""
+    """Compile a condition for use in Python, with the meaning that it has in SUBSCRIBE.
+
+    Args:
+        text: The condition, such as `total > 100 AND status IN ('paid', 'sent')`.
+        parameters: Values for its `$name` parameters.
+
+    Returns:
+        The compiled condition: `evaluate(mapping)` gives True, False or None (unknown), `matches(mapping)` a bool, `fields`
+        the paths that it reads.
+
+    Raises:
+        GqlSyntaxError: The text is not a condition; the error shows the place.
+        GqlError: A function or parameter is unknown, or the condition exceeds a limit.
+
+    Example:
+        ```python
+        large = compile_filter("total > $least", {"least": 100})
+        large.matches({"total": 250})  # True
+        ```
+    """
     from geode_client.errors import GqlError
     from geode_client.grammar.parser import parse_condition
 

@@ -13,9 +13,25 @@ SHOWN_CHARACTERS = 60
 
 
 class Result:
-    """Columns and rows of a query, or a message of what was done, or the subscription that SUBSCRIBE opened.
+    """The result of one statement: rows and columns, or a message, or the subscription that SUBSCRIBE made.
 
-    A query's values are kept by column; rows are made when somebody asks for them.
+    In a notebook a result shows itself as a table, and `print` shows one as text. `async for` gives the messages of a
+    SUBSCRIBE, and the rows of any other result.
+
+    Attributes:
+        columns: The names of the columns; empty if the statement gives no rows.
+        count: The number of rows.
+        message: What was done, for a statement that gives no rows.
+        notices: What a person should know about the statement, such as an alias that hides a field.
+        subscription: The subscription of a SUBSCRIBE; else None.
+        types: The declared types of the columns, None where a type is not known; None if no types are known.
+
+    Example:
+        ```python
+        result = await client.query("SELECT id, total FROM orders")
+        for row in result.dicts():
+            print(row["id"], row["total"])
+        ```
     """
 
     __slots__ = ("_rows", "_values", "columns", "count", "message", "notices", "subscription", "types")
@@ -44,19 +60,31 @@ class Result:
 
     @property
     def rows(self) -> list[tuple[Any, ...]]:
-        """One tuple of values a row."""
+        """The rows, each a tuple with one value for each column."""
         if self._rows is None:
             values = self._values or ()
             self._rows = list(zip(*values, strict=True)) if values else [()] * self.count
         return self._rows
 
     def dicts(self) -> list[dict[str, Any]]:
-        """The rows as dictionaries by column; of two columns of one name the second gets a number: x, x_1."""
+        """Give the rows as dictionaries.
+
+        Returns:
+            One dictionary for each row, from column to value. If two columns have the same name, the second gets a number:
+            x, x_1.
+        """
         names = unique_names(self.columns)
         return [dict(zip(names, row, strict=True)) for row in self.rows]
 
     def scalar(self) -> Any:
-        """The one value of a result of one row and one column."""
+        """Give the value of a result that has exactly one row and one column.
+
+        Returns:
+            The value.
+
+        Raises:
+            GeodeError: The result has another shape.
+        """
         if len(self.rows) != 1 or len(self.columns) != 1:
             raise GeodeError(
                 f"one value was wanted; the result has {len(self.rows)} rows and {len(self.columns)} columns"
@@ -64,9 +92,15 @@ class Result:
         return self.rows[0][0]
 
     def to_arrow(self) -> Any:
-        """A pyarrow Table, made column by column; needs the package pyarrow.
+        """Convert the rows to a pyarrow Table.
 
-        A column of values of different kinds becomes text: their JSON form.
+        A column whose values are of different kinds becomes text: their JSON form.
+
+        Returns:
+            A `pyarrow.Table`.
+
+        Raises:
+            Unsupported: The package pyarrow is not installed (`pip install 'geode-client[arrow]'`).
         """
         from geode_client.query.arrow import table_of
 
@@ -129,6 +163,7 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 row, 2 rows."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

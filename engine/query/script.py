@@ -17,11 +17,11 @@ from typing import Any
 from geode_client.broker.subscription import Subscription
 from geode_client.errors import GeodeError, GqlError, TopicNotFound
 from geode_client.grammar import ast, scan
-from geode_client.grammar.errors import notes
 from geode_client.grammar.parser import parse_piece
 from geode_client.grammar.source import Source, Span
 from geode_client.message import Message
 from geode_client.query import plan
+from geode_client.query.places import name_span
 from geode_client.query.result import Result
 from geode_client.query.session import Session
 
@@ -61,18 +61,16 @@ class ScriptError(GeodeError):
     """An error of a script, with the place of its statement; `error` is what went wrong."""
 
     def __init__(self, error: GeodeError, source: Source, span: Span) -> None:
-        super().__init__(str(error))
+        error.at(source, name_span(error, source, span))
+        super().__init__(error.text)
         self.error = error
-        self.source = source
-        self.span = span
+        self.source = error.source
+        self.span = error.span
+        self.hint = error.hint
 
     def render(self) -> str:
-        """`file:line:column: message`, the line, the caret and the hint."""
-        if isinstance(self.error, GqlError):
-            return self.error.at(self.source, self.span).render()
-        line, column = self.source.position(self.span.start)
-        lines = [f"{self.source.name}:{line}:{column}: {self.error}", self.source.caret(self.span), *notes(self.error)]
-        return "\n".join(lines)
+        """`file:line:column: message`, the line, the caret, the hint and the notes."""
+        return self.error.render()
 
 
 @dataclass(slots=True)

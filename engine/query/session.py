@@ -15,6 +15,7 @@ from geode_client.grammar.source import Source, Span
 from geode_client.query import plan as nodes
 from geode_client.query.executor import Executor
 from geode_client.query.loading import Progress
+from geode_client.query.places import placed
 from geode_client.query.planner import Planner
 from geode_client.query.result import Result
 from geode_client.query.transacting import Transacting, told
@@ -108,12 +109,9 @@ class Session:
             planned = await self.plan(statement, source, params)
             executor = Executor(self.broker, params or {}, self._ensure_topic, self.progress, self.transacting)
             return await executor.run(planned)
-        except GqlError as error:
-            await self._failed(error)
-            raise error.at(source, statement.span) from error.__cause__
         except GeodeError as error:
             await self._failed(error)
-            raise
+            raise placed(error, source, statement.span) from error.__cause__
 
     async def _failed(self, error: GeodeError) -> None:
         """A statement has failed: what was to be stored together with it is not stored."""
@@ -130,7 +128,7 @@ class Session:
         await self._ready()
         try:
             return await Planner(self.broker, params).plan(statement)
-        except GqlError as error:
-            raise error.at(source, statement.span) from error.__cause__
+        except GeodeError as error:
+            raise placed(error, source, statement.span) from error.__cause__
         except RecursionError:
             raise GeodeError("the statement is nested too deeply") from None

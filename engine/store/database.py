@@ -88,7 +88,7 @@ def _refuse_network_file_system(directory: Path) -> None:
 def _file_system_of(directory: Path) -> str | None:
     """The file system type from /proc/self/mountinfo; None where the system has no such file."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return None
     best, kind = "", None
@@ -318,7 +318,7 @@ def engine_names() -> frozenset[str]:
 
 
 def _schema() -> str:
-    return files("geode_client.store").joinpath("schema.sql").read_text()
+    return files("geode_client.store").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
 def _create_tables(connection: apsw.Connection) -> None:

@@ -113,7 +113,7 @@ async def test_what_is_in_hand_is_settled_before_the_new_order_begins(client: Cl
         result = await client.execute(f"ALTER SUBSCRIPTION g ON t SET ORDER BY {new.upper()}")
         assert "in hand" in result.notices[0]
         assert await order_of(client) == "none"
-        waiting = asyncio.create_task(member.get())
+        waiting = asyncio.create_task(next_of(member))
         for message in held[:-1]:
             await message.ack()
         await asyncio.sleep(0.05)
@@ -270,7 +270,7 @@ async def test_a_consumer_that_dies_with_messages_in_hand_does_not_hold_up_the_n
         await client.execute("ALTER SUBSCRIPTION g ON t SET ORDER BY PRIORITY")
         assert await order_of(client) == "none"
         async with client.subscribe("t", consumer_group="g", auto_ack=False, prefetch=1) as member:
-            waiting = asyncio.create_task(member.get())
+            waiting = asyncio.create_task(next_of(member))
             await asyncio.sleep(0.05)
             assert not waiting.done()
             other.process.kill()

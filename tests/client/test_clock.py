@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import next_of
 from settings import long_rounds
 
 from geode_client import Client
@@ -87,10 +88,10 @@ async def test_new_messages_of_a_clock_set_back_reach_a_live_subscriber(director
     async with Client(directory) as client:
         await client.publish("t", {"n": 0})
         async with client.subscribe("t", since=timedelta(minutes=1), follow=True) as subscription:
-            assert (await subscription.get(timeout=5))["n"] == 0
+            assert (await next_of(subscription, timeout=5))["n"] == 0
             wall.seconds = -YEAR
             await client.publish("t", {"n": 1})
-            assert (await subscription.get(timeout=5))["n"] == 1
+            assert (await next_of(subscription, timeout=5))["n"] == 1
 
 
 async def test_a_step_is_remembered_when_the_store_is_opened_again(directory: Path, wall: WallClock) -> None:
@@ -112,7 +113,7 @@ async def test_check_names_a_batch_whose_place_in_time_is_wrong(directory: Path)
     async with Client(directory) as client:
         await client.publish("t", {"n": 0})
         await client.publish("t", {"n": 1})
-        client.broker._database.cursor.execute(  # type: ignore[attr-defined]
+        client._broker._database.cursor.execute(  # type: ignore[attr-defined]
             "UPDATE batches SET timestamp_us = timestamp_us - 1000000 WHERE batch_id = 2"
         )
     assert "times" in {problem.check for problem in verify.verify(directory).problems}
@@ -120,7 +121,7 @@ async def test_check_names_a_batch_whose_place_in_time_is_wrong(directory: Path)
 
 # ── what is removed ──
 async def sweep(client: Client) -> None:
-    await client.broker._sweeper.sweep()  # type: ignore[attr-defined]
+    await client._broker._sweeper.sweep()  # type: ignore[attr-defined]
 
 
 async def kept(client: Client) -> list[int]:

@@ -12,6 +12,7 @@ import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import next_of
 from settings import long_rounds
 
 from geode_client import Client, GeodeError, SchemaViolation
@@ -43,7 +44,7 @@ def set_clock() -> Iterator[Clock]:
 
 async def moved(client: Client) -> None:
     """What the next tick does, and wait until all that is due has been appended."""
-    due: Any = client.broker._delays  # type: ignore[attr-defined]
+    due: Any = client._broker._delays  # type: ignore[attr-defined]
     due.tick()
     while due._moving is not None:
         await due._moving
@@ -88,11 +89,11 @@ async def test_the_timer_brings_them_by_itself(directory: Path) -> None:
     async with Client(directory) as client, client.subscribe("t") as subscription:
         started = time.time()
         first = await client.publish("t", 1, delay_seconds=0.05)
-        message = await subscription.get()
+        message = await next_of(subscription)
         assert time.time() - started >= 0.05, "never before its time"
         assert (message.data, message.id, message.offset) == (1, first.id, 0)
         await client.execute("PUBLISH TO t 2 WITH OPTIONS (delay: '20ms', key: 'k', priority: 'high')")
-        message = await subscription.get()
+        message = await next_of(subscription)
         assert (message.data, message.key, message.priority) == (2, "k", 7)
 
 
@@ -191,8 +192,8 @@ async def test_purge_and_drop_remove_what_waits(directory: Path) -> None:
             assert await waiting(client) == [("a", 1, 1), ("b", 1, 0)]
             await client.publish("a", 0, message_id="z", delay_seconds=1000)
             await client.execute("PURGE TOPIC a")
-            await client.broker._sweeper.sweep()  # type: ignore[attr-defined]
-            rows = client.broker._log.rows  # type: ignore[attr-defined]
+            await client._broker._sweeper.sweep()  # type: ignore[attr-defined]
+            rows = client._broker._log.rows  # type: ignore[attr-defined]
             assert rows("SELECT count(*) FROM delayed") == [(1,)]
             assert rows("SELECT message_id FROM message_ids") == [("x",)], "ids go with their messages"
             clock.us += 15_000_000
@@ -231,7 +232,7 @@ async def test_a_topic_may_change_while_messages_wait(directory: Path) -> None:
             clock.us += 10_000_000
             async with client.subscribe("t") as live:
                 await moved(client)
-                assert [(await live.get()).data for _ in range(2)] == [{"n": 1, "m": 7}, {"n": 2, "m": 7}]
+                assert [(await next_of(live)).data for _ in range(2)] == [{"n": 1, "m": 7}, {"n": 2, "m": 7}]
             assert await stored(client) == [{"n": 1, "m": 7}, {"n": 2, "m": 7}]
             await client.publish("t", {"n": 3}, delay_seconds=10)
             await client.execute("PURGE TOPIC t")
@@ -276,7 +277,7 @@ async def test_the_clock_may_be_set(directory: Path) -> None:
             assert await stored(client) == [2]
             clock.us += 3600_000_000
             async with client.subscribe("t") as subscription:
-                assert (await subscription.get()).data == 1
+                assert (await next_of(subscription)).data == 1
 
 
 async def test_many_at_once_leave_publishers_their_turn(directory: Path) -> None:
@@ -285,8 +286,8 @@ async def test_many_at_once_leave_publishers_their_turn(directory: Path) -> None
         async with Client(directory) as client, client.subscribe("t") as subscription:
             await client.publish_batch("t", list(range(100_000)), delay_seconds=1)
             clock.us += 1_000_000
-            client.broker._delays.tick()  # type: ignore[attr-defined]
-            assert (await subscription.get()).data == 0
+            client._broker._delays.tick()  # type: ignore[attr-defined]
+            assert (await next_of(subscription)).data == 0
             assert ((await client.publish("t", "mine")).offset or 0) < 50_000
             found = [
                 message.data async for message in client.subscribe("t", from_beginning=True, follow=True, limit=100_001)
@@ -306,7 +307,7 @@ async def test_a_cancelled_publish_is_there_once_or_not_at_all(directory: Path) 
         async with client.subscribe("t", from_beginning=True, follow=True) as subscription:
             seen: list[int] = []
             while not kept <= set(seen):
-                seen.append((await subscription.get()).data)
+                seen.append((await next_of(subscription)).data)
         assert len(seen) == len(set(seen))
 
 
@@ -366,7 +367,7 @@ async def _compare(steps: list[Step]) -> None:
                     held = [one for one in held if one[0] > clock.us]
                     log += [one[2] for one in due]
                 elif kind == "again":
-                    await client.broker._sweeper.sweep()  # type: ignore[attr-defined]
+                    await client._broker._sweeper.sweep()  # type: ignore[attr-defined]
                 else:
                     statement = "PURGE TOPIC t" if kind == "purge" else "DROP TOPIC t"
                     await client.execute(statement)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import next_of
 from settings import long_rounds
 
 from geode_client import Client, Conflict, GeodeError, GqlError, Receipt, SyncClient
@@ -113,7 +114,7 @@ async def test_a_transaction_that_conflicts_stores_nothing(directory: Path) -> N
         assert [message["n"] for message in await stored(client)] == [0, 1, 2, 3, 4]
         async with client.transaction() as tx:
             assert (await tx.execute("SELECT count(*) FROM own")).rows == [(0,)]
-        assert "other" not in [topic.name for topic in await client.broker.topics()]
+        assert "other" not in [topic.name for topic in await client._broker.topics()]
 
 
 async def test_a_known_id_is_a_duplicate_and_no_conflict(directory: Path) -> None:
@@ -202,7 +203,7 @@ async def test_a_wrong_object_given_to_ack_is_named(directory: Path) -> None:
     async with Client(directory) as client:
         receipt = await client.publish("t", {"n": 0})
         async with client.subscribe("t", consumer_group="g", from_beginning=True, auto_ack=False) as subscription:
-            message = await subscription.get(timeout=5)
+            message = await next_of(subscription, timeout=5)
             for wrong, named in (
                 (receipt, "Receipt"),
                 ([message], r"tx\.ack\(\*messages\)"),

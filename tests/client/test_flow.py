@@ -39,7 +39,7 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def under_way(client: Client) -> int:
-    found: int = client.broker._outbox.bytes_under_way  # type: ignore[attr-defined]
+    found: int = client._broker._outbox.bytes_under_way  # type: ignore[attr-defined]
     return found
 
 
@@ -115,14 +115,14 @@ async def test_a_topic_that_changes_under_those_who_wait(directory: Path) -> Non
     async with Client(directory) as client, Client(directory) as other:
         await client.execute("CREATE TOPIC t SCHEMA (n INT)")
         await client.publish("t", {"n": -1})
-        with client.broker._outbox._writer._mutex:  # type: ignore[attr-defined]
+        with client._broker._outbox._writer._mutex:  # type: ignore[attr-defined]
             waiting = [asyncio.ensure_future(client.publish("t", {"n": n, "text": TEXT})) for n in range(400)]
             await turns()
             await other.execute("ALTER TOPIC t ADD COLUMN m INT DEFAULT 7")
             await client.execute("DESCRIBE TOPIC t")  # the client knows; what waits in its queue does not
         await asyncio.gather(*waiting)
         sql = "SELECT schema_version, sum(count) FROM batches GROUP BY 1 ORDER BY 1"
-        rows = client.broker._log.rows(sql)  # type: ignore[attr-defined]
+        rows = client._broker._log.rows(sql)  # type: ignore[attr-defined]
         assert rows == [(1, 1), (2, 400)], "all are checked against the new schema"
 
 
@@ -155,14 +155,14 @@ async def main():
         done = await asyncio.gather(*calls, return_exceptions=True)
         failed = [one for one in done if isinstance(one, BaseException)]
         print(len(done) - len(failed), len(failed), {type(one).__name__ for one in failed})
-        print(client.broker._outbox.bytes_under_way)
+        print(client._broker._outbox.bytes_under_way)
 asyncio.run(main())
 """
 
 
 def test_a_store_that_fails_tells_everybody_who_waits(directory: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(directory)], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", FULL, str(directory)], capture_output=True, encoding="utf-8", timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
     figures, left = done.stdout.splitlines()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reading import next_of
 from settings import rounds
 
 from geode_client import Client, compile_filter
@@ -226,9 +227,9 @@ async def test_what_is_kept_for_those_who_keep_up_is_bounded(directory: Path, mo
         async with client.subscribe("t", filter="n >= 0") as subscription:
             for n in range(400):
                 await client.publish("t", {"n": n})
-                message = await subscription.get()
+                message = await next_of(subscription)
                 assert message["n"] == n
-            kept = list(client.broker._subscriptions.follower._recent.values())  # type: ignore[attr-defined]
+            kept = list(client._broker._subscriptions.follower._recent.values())  # type: ignore[attr-defined]
             assert len(kept) <= 200_000 // follower.CHUNK_BYTES
             decoded = [one for one in kept if one.chunk._rows is not None or one.chunk.projections]
             assert 0 < len(decoded) <= 20_000 // follower.CHUNK_BYTES

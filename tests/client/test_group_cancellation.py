@@ -54,7 +54,7 @@ async def member(client: Client, how: dict[str, Any], acknowledged: Counter[int]
 
 def held(client: Client) -> int:
     """Claims that somebody holds."""
-    broker: Any = client.broker
+    broker: Any = client._broker
     return int(broker._log.rows("SELECT count(*) FROM claims WHERE owner IS NOT NULL")[0][0])
 
 

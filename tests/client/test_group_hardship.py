@@ -470,11 +470,12 @@ def test_groups_without_await(directory: Path) -> None:
         assert client.get_consumer_lag("t", "g") == 0
         client.publish("t", 4)
         with client.subscribe("t", consumer_group="g", auto_ack=False) as member:
-            message = member.get(timeout=PROMPT_SECONDS)
-            message.extend(5)
-            message.nack(requeue=False, reason="no")
+            last = member.get(timeout=PROMPT_SECONDS)
+            assert last is not None
+            last.extend(5)
+            last.nack(requeue=False, reason="no")
             with pytest.raises(AlreadySettled):
-                message.ack()
+                last.ack()
         assert client.query("SELECT count(*) FROM _dlq/t").scalar() == 1
 
 
@@ -495,7 +496,7 @@ async def test_a_lane_that_one_process_leaves_is_read_by_the_other(directory: Pa
             for n in range(1, 5):
                 assert found.data == n
                 await found.ack()
-                found = await next_of(second) if n < 4 else None
+                found = await next_of(second) if n < 4 else found
         assert (await conserved(one))["g"].acknowledged == 5
 
 
@@ -526,17 +527,17 @@ async def test_who_waits_for_a_failed_message_of_another_waits_quietly(directory
 
 def written(client: Client) -> int:
     """A number that each commit of another connection raises."""
-    return client.broker._log.data_version()  # type: ignore[attr-defined,no-any-return]
+    return client._broker._log.data_version()  # type: ignore[attr-defined,no-any-return]
 
 
 async def test_private_groups_of_the_dead_are_removed(directory: Path) -> None:
     async with Client(directory) as client:
         await client.publish("t", 1)
-        broker: Any = client.broker
+        broker: Any = client._broker
         gone = GroupDefinition("_private-x", "t", private_to="1-gone")
         await broker.write(JoinGroup(gone, starts=0))
         async with client.subscribe("t", auto_ack=False):
-            assert len((await client.broker.report(["groups"], "t")).groups) == 2
+            assert len((await client._broker.report(["groups"], "t")).groups) == 2
             await broker._sweeper.sweep()
-            (left,) = (await client.broker.report(["groups"], "t")).groups
+            (left,) = (await client._broker.report(["groups"], "t")).groups
             assert left.name != "_private-x"

@@ -81,7 +81,7 @@ def test_a_client_without_await_is_refused_in_a_forked_child(directory: Path) ->
             os._exit(0)
         os.close(writing)
         os.waitpid(child, 0)
-        with os.fdopen(reading) as stream:
+        with os.fdopen(reading, encoding="utf-8") as stream:
             assert "forked" in stream.read()
         assert client.publish("t", 3).offset == 1
 
@@ -90,10 +90,10 @@ async def test_a_folder_in_the_place_of_a_file_stops_no_client(directory: Path) 
     async with Client(directory) as client:
         await client.publish("t", 1)
         (directory / "geode.sweep").mkdir()
-        client.broker._sweeper.sweep_soon()  # type: ignore[attr-defined]
+        client._broker._sweeper.sweep_soon()  # type: ignore[attr-defined]
         for _ in range(5):
             await asyncio.sleep(0)
     shutil.rmtree(directory / "wake")
-    (directory / "wake").write_text("")
+    (directory / "wake").write_text("", encoding="utf-8")
     with pytest.raises(StoreError, match="wake"):
         await Client(directory).open()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reading import next_of
 
 from geode_client import Client
 
@@ -23,11 +24,11 @@ async def test_nothing_lower_is_handed_over_once_the_publish_has_returned(
         ]
         for _ in range(BEFORE):
             for subscription in subscriptions:
-                assert (await subscription.get(timeout=20)).priority == 2
+                assert (await next_of(subscription, timeout=20)).priority == 2
         chosen = client if publisher == "own" else other
         await chosen.publish_batch("t", [{"n": -1}] * members, priority="critical")
-        assert [(await subscription.get(timeout=20)).priority for subscription in subscriptions] == [9] * members
-        assert [(await subscription.get(timeout=20)).priority for subscription in subscriptions] == [2] * members
+        assert [(await next_of(subscription, timeout=20)).priority for subscription in subscriptions] == [9] * members
+        assert [(await next_of(subscription, timeout=20)).priority for subscription in subscriptions] == [2] * members
         for subscription in subscriptions:
             await subscription.close()
 
@@ -41,11 +42,11 @@ async def test_new_messages_go_on_while_many_fail(directory: Path) -> None:
             "t", consumer_group="g", from_beginning=True, auto_ack=False, prefetch=1
         ) as subscription:
             for _ in range(450):
-                await (await subscription.get(timeout=20)).nack()
+                await (await next_of(subscription, timeout=20)).nack()
             await client.publish_batch("t", [{"bad": False}] * 10)
             good = handed = 0
             while good < 10:
-                message = await subscription.get(timeout=20)
+                message = await next_of(subscription, timeout=20)
                 handed += 1
                 if message["bad"]:
                     await message.nack()

@@ -405,7 +405,7 @@ async def test_cancelled_publishers_harm_nobody(directory: Path) -> None:
 
 async def test_a_parent_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_text("x")
+    path.write_text("x", encoding="utf-8")
     for target in (path, path / "below"):
         with pytest.raises(StoreError, match=r"file|directory"):
             await Client(target).open()

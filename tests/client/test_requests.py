@@ -30,7 +30,7 @@ Handler = Callable[[Request], Awaitable[None]]
 async def add(request: Request) -> None:
     match request.method:
         case "add":
-            await request.reply(sum(request.params))
+            await request.reply(sum(request.message["params"]))
         case "fail":
             await request.fail(ValueError(f"cannot do {request.params}"))
         case "ignore":
@@ -56,7 +56,7 @@ async def serving(client: Client, topic: str = "rpc", handler: Handler = add) ->
 
 
 async def topics(client: Client) -> set[str]:
-    return {topic.name for topic in [*await client.broker.topics(), *await client.broker.topics("_replies/*")]}
+    return {topic.name for topic in [*await client._broker.topics(), *await client._broker.topics("_replies/*")]}
 
 
 @pytest.mark.parametrize("target", [":memory:", "directory"])
@@ -313,7 +313,7 @@ def test_without_await(directory: Path) -> None:
                     if request.method == "stop":
                         request.reply(None)
                         return
-                    request.reply(request.params * 2)
+                    request.reply(request.message["params"] * 2)
 
             thread = threading.Thread(target=serve)
             thread.start()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reading import next_of
 
 from geode_client import Client, MessageTooLarge, SchemaViolation, TopicNotFound
 from geode_client.delivery import claiming
@@ -13,7 +14,7 @@ from geode_client.store.database import Layout
 
 async def alone(client: Client, topic: str = "t") -> Any:
     """Publish until messages are committed in the call; the client's outbox."""
-    outbox: Any = client.broker._outbox  # type: ignore[attr-defined]
+    outbox: Any = client._broker._outbox  # type: ignore[attr-defined]
     for _ in range(50):
         await client.publish(topic, {"n": 0})
         if outbox._comes_alone:
@@ -146,11 +147,11 @@ async def test_lanes_without_messages_do_not_stay_behind(directory: Path, monkey
             for _ in range(60):
                 assert await subscription.get() is not None
             sql = "SELECT lane, frontier FROM lanes ORDER BY lane"
-            frontiers = dict(client.broker._log.rows(sql))  # type: ignore[attr-defined]
+            frontiers = dict(client._broker._log.rows(sql))  # type: ignore[attr-defined]
             assert frontiers[5] > 50
             assert frontiers[2] > 50
             await client.publish("t", {"low": True}, priority=2)
-            found = [(await subscription.get()).data for _ in range(41)]
+            found = [(await next_of(subscription)).data for _ in range(41)]
     assert found[-1] == {"low": True}
 
 
@@ -163,7 +164,7 @@ async def test_a_higher_lane_comes_first_also_where_a_claim_took_a_part_of_it(di
             core = subscription._feed.driver.core  # type: ignore[union-attr]
 
             async def next_one() -> int:
-                message = await subscription.get(timeout=20)
+                message = await next_of(subscription, 20)
                 await message.ack()
                 number: int = message["n"]
                 return number

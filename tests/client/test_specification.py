@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from language.statements import SPECIFICATION
+from reading import next_of
 
 from geode_client import Client, SyncClient
 
@@ -86,9 +87,9 @@ async def test_topic_hierarchies(directory: Path) -> None:
         async with client.subscribe("users/*") as everything, client.subscribe("users/created") as created:
             for event in ("created", "updated", "deleted", "verified"):
                 await client.publish(f"users/{event}", {"event": event})
-            found = [(await everything.get())["event"] for _ in range(4)]
+            found = [(await next_of(everything))["event"] for _ in range(4)]
             assert found == ["created", "updated", "deleted", "verified"]
-            assert (await created.get())["event"] == "created"
+            assert (await next_of(created))["event"] == "created"
             assert await created.get(timeout=0.01) is None
 
 

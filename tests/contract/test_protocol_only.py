@@ -9,23 +9,25 @@ from typing import Any
 import pytest
 from contract.protocol_only import names_of, protocol_only
 from query.test_scripts import SCRIPTS, transcript
+from reading import next_of
 
 from geode_client import Client, GeodeError
 from geode_client.broker import Broker, Feed
+from geode_client.client import wrap_broker
 from geode_client.metrics import families
 from geode_client.repl import top
 
 # What each of the client's own methods is called by below; a method that is added must be added here.
 CALLED = set(
     "open close publish publish_batch subscribe request serve transaction connection execute query run_script"
-    " get_throughput get_error_rate get_consumer_lag health wrap_broker broker session".split()
+    " get_throughput get_error_rate get_consumer_lag health target".split()
 )
 
 
 @pytest.fixture
 async def client(directory: Path) -> AsyncIterator[Client]:
     made = Client(directory)
-    made.wrap_broker(protocol_only)
+    wrap_broker(made, protocol_only)
     async with made as opened:
         yield opened
 
@@ -37,9 +39,9 @@ def test_the_seam_is_narrow() -> None:
 
 async def test_what_is_not_in_the_protocol_raises(client: Client) -> None:
     with pytest.raises(AssertionError, match="past the seam"):
-        client.broker._log  # type: ignore[attr-defined]  # noqa: B018
+        client._broker._log  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(AssertionError, match="set from above"):
-        client.broker.open = None  # type: ignore[method-assign, assignment]
+        client._broker.open = None  # type: ignore[method-assign, assignment]
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -68,8 +70,8 @@ async def test_publishing_subscribing_and_figures(client: Client) -> None:
     assert await client.get_throughput("t") > 0
     assert await client.get_error_rate("t") == 0
     assert await client.health("t", throughput_min=0.0)
-    assert await families(client.broker)
-    assert (await top.look(client.broker, "**")).topics
+    assert await families(client._broker)
+    assert (await top.look(client._broker, "**")).topics
 
 
 async def _first(batches: AsyncIterator[list[Any]]) -> AsyncIterator[list[Any]]:
@@ -84,7 +86,10 @@ async def test_requests(client: Client) -> None:
 
         task = asyncio.ensure_future(asked)
         async for request in service:
-            await request.reply(request.params["a"] + 1)
+            assert isinstance(request.params, dict)
+            number = request.params["a"]
+            assert isinstance(number, int)
+            await request.reply(number + 1)
             break
         assert await task == 2
 
@@ -93,7 +98,7 @@ async def test_transactions(client: Client, tmp_path: Path) -> None:
     await client.publish("t", 1)
     async with client.subscribe("t", consumer_group="g", from_beginning=True, auto_ack=False) as subscription:
         async with client.transaction() as tx:
-            await tx.ack(await subscription.get())
+            await tx.ack(await next_of(subscription))
             await tx.publish("u", 2)
             await tx.execute("CREATE TABLE own (a)")
             with pytest.raises(GeodeError, match="past the open transaction"):

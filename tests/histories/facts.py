@@ -53,5 +53,5 @@ async def facts_of(client: Client) -> Facts:
         rows = await tx.execute("SELECT partition, offset, by, n FROM done")
         found.done = list(rows.rows)
     found.out = list((await client.query(f"SELECT by, n FROM {EFFECTS}")).rows)
-    found.groups = {group.name: group for group in (await client.broker.report(["groups"])).groups}
+    found.groups = {group.name: group for group in (await client._broker.report(["groups"])).groups}
     return found

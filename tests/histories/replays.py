@@ -19,7 +19,7 @@ async def wrong_replays(client: Client) -> list[str]:
     for what, found in (("copies", copies), ("dead letters", letters)):
         wrong += [f"{place} has {found.get(place, 0)} {what}" for place in broken if found.get(place) != 1]
         wrong += [f"{place} has {what} and was not broken" for place in found if place not in broken]
-    groups = {one.name: one for one in (await client.broker.report(["groups"], REPAIRS)).groups}
+    groups = {one.name: one for one in (await client._broker.report(["groups"], REPAIRS)).groups}
     repaired, watching = groups["repaired"], groups["watching"]
     if (repaired.dead_lettered, repaired.filtered) != (len(broken), 0):
         wrong.append(f"repaired counts {repaired.dead_lettered} dead letters, {repaired.filtered} filtered")

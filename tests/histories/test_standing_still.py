@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from laws import conserved
 from processes.running import worker
+from reading import next_of
 
 from geode_client import Client
 
@@ -32,7 +33,7 @@ async def test_what_others_have_settled_is_not_handed_over(directory: Path, topi
                 found: list[int] = []
                 async with asyncio.timeout(PROMPT_SECONDS):
                     while len(found) < 7:
-                        found.append((await member.get()).data)
+                        found.append((await next_of(member)).data)
             assert sorted(found) == list(range(3, 10))
             stopped.process.send_signal(signal.SIGCONT)
             stopped.go()

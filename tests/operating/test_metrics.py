@@ -45,11 +45,11 @@ def counters(samples: Samples) -> Samples:
 
 def start(role: str, directory: Path, name: str) -> "subprocess.Popen[str]":
     command = [sys.executable, str(WORKER), role, str(directory), name]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 async def rows(client: Client, table: str) -> list[dict[str, Any]]:
-    found = await system.rows_of(client.broker, table)
+    found = await system.rows_of(client._broker, table)
     return [dict(zip(system.TABLES[table], row, strict=True)) for row in found]
 
 

@@ -170,7 +170,7 @@ async def test_what_does_not_exist_yet_has_rates_of_0(directory: Path, caplog: p
         assert len(told) == 5
         assert all("orders" in text for text in told[:3])
         assert all("workers" in text for text in told[2:])
-        assert [topic.name for topic in await client.broker.topics()] == ["orders"], "asking makes no topic"
+        assert [topic.name for topic in await client._broker.topics()] == ["orders"], "asking makes no topic"
 
 
 @pytest.mark.parametrize("window", [0, -1, 0.5, float("nan"), float("inf"), "60", True, None])

@@ -31,8 +31,8 @@ async def fill(directory: Path) -> None:
 async def test_a_look_has_topics_groups_and_what_became_of_messages(directory: Path) -> None:
     await fill(directory)
     async with Client(directory) as client:
-        picture = await look(client.broker, "**")
-        again = await look(client.broker, "**", picture)
+        picture = await look(client._broker, "**")
+        again = await look(client._broker, "**", picture)
     assert [topic.topic.name for topic in rows_of(picture, "topics", None)] == ["clicks", "orders", "users/created"]
     assert rows_of(picture, "topics", "messages")[0].topic.name == "clicks"
     (group,) = picture.groups
@@ -57,10 +57,10 @@ def test_a_column_that_no_screen_has_is_named() -> None:
 def test_once_as_tables_and_as_rows(directory: Path) -> None:
     asyncio.run(fill(directory))
     run = [GEODE, "-t", str(directory), "top", "--once"]
-    done = subprocess.run([*run, "--format", "table"], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([*run, "--format", "table"], capture_output=True, encoding="utf-8", check=True, timeout=60)
     assert "3 topics · 1 groups · 0 subscribers" in done.stdout
     assert "billing" in done.stdout
-    done = subprocess.run([*run, "--sort", "messages"], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([*run, "--sort", "messages"], capture_output=True, encoding="utf-8", check=True, timeout=60)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["topic"] for row in found if row["kind"] == "topic"] == ["clicks", "orders", "users/created"]
     assert [(row["group"], row["lag"]) for row in found if row["kind"] == "group"] == [("billing", 9)]

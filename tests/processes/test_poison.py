@@ -36,7 +36,7 @@ async def test_a_message_that_kills_its_consumers_ends_alone(directory: Path) ->
             )
             codes.append(await consumer.wait())
             assert len(codes) <= 6 + 4 + 1, "max_retries attempts, and four losses to find the message"
-        (group,) = (await client.broker.report(["groups"], "t")).groups
+        (group,) = (await client._broker.report(["groups"], "t")).groups
         dead = [row[0] for row in (await client.query("SELECT _headers FROM DEAD LETTERS OF t")).rows]
     assert set(codes[:-1]) == {9}
     assert [(letter["dead_letter_offset"], letter["dead_letter_reason"]) for letter in dead] == [

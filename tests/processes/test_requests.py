@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from processes.running import worker
 
@@ -16,7 +17,7 @@ async def test_servers_of_several_processes_share_the_requests(directory: Path) 
     ):
         await a.until("ready")
         await b.until("ready")
-        answers = await asyncio.gather(*[client.request("rpc", n, timeout=60) for n in range(200)])
+        answers: list[Any] = await asyncio.gather(*[client.request("rpc", n, timeout=60) for n in range(200)])
         assert [n for _, n in answers] == list(range(200))
         assert {name for name, _ in answers} == {"a", "b"}
         a.process.kill()
@@ -34,7 +35,7 @@ async def test_another_server_answers_when_one_dies(directory: Path) -> None:
         await first.rest()
         async with worker("serve", str(directory), "lives", "0") as second:
             await second.until("ready")
-            answers = await asyncio.gather(*asked)
+            answers: list[Any] = await asyncio.gather(*asked)
     assert answers == [["lives", n] for n in range(3)]
 
 
@@ -43,12 +44,12 @@ async def test_the_reply_topic_of_a_client_that_was_killed_goes(directory: Path)
         await server.until("ready")
         async with worker("ask_for_ever", str(directory)) as asking:
             await asking.until("answer")
-            assert len(await client.broker.topics("_replies/*")) == 1
-            (topic,) = await client.broker.topics("_replies/*")
+            assert len(await client._broker.topics("_replies/*")) == 1
+            (topic,) = await client._broker.topics("_replies/*")
             await client.execute(f"ALTER TOPIC {topic.name} SET OPTIONS (expire_when_idle: '1us')")
-            await client.broker._sweeper.sweep()  # type: ignore[attr-defined]
-            assert len(await client.broker.topics("_replies/*")) == 1, "somebody subscribes to it"
+            await client._broker._sweeper.sweep()  # type: ignore[attr-defined]
+            assert len(await client._broker.topics("_replies/*")) == 1, "somebody subscribes to it"
             asking.process.kill()
             await asking.rest()
-        await client.broker._sweeper.sweep()  # type: ignore[attr-defined]
-        assert await client.broker.topics("_replies/*") == []
+        await client._broker._sweeper.sweep()  # type: ignore[attr-defined]
+        assert await client._broker.topics("_replies/*") == []

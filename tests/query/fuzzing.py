@@ -72,12 +72,12 @@ async def check(client: Client, text: str) -> None:
 
 async def _plan_and_run(client: Client, statement: ast.Statement, source: Source) -> None:
     try:
-        planned = await client.session.plan(statement, source, PARAMETERS)
+        planned = await client._session.plan(statement, source, PARAMETERS)
         plan.lines(planned)
         if isinstance(planned, plan.Query):
-            await Runner(client.session.broker, PARAMETERS, Bounds(rows_max=50_000)).run(planned)
+            await Runner(client._session.broker, PARAMETERS, Bounds(rows_max=50_000)).run(planned)
         elif isinstance(statement, _ASKING) and not isinstance(planned, plan.Analyze):
-            await client.session.execute_statement(statement, source, PARAMETERS)
+            await client._session.execute_statement(statement, source, PARAMETERS)
     except GeodeError as error:
         str(error)
 

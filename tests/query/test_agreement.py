@@ -75,7 +75,7 @@ def test_queries_agree_with_sqlite(both: Both, made: tuple[str, bool]) -> None:
 
 
 async def run_both_ways(client: Any, text: str) -> None:
-    broker = client.session.broker
+    broker = client._session.broker
     try:
         query = await SelectPlanner(broker, {}).plain(select_of(text))
     except GqlError:
@@ -122,4 +122,4 @@ def test_rules_change_no_result(text: str, bodies: list[object]) -> None:
     with SyncClient(":memory:") as client:
         client.execute("CREATE TOPIC m")
         client.publish_batch("m", bodies, batch_size=3)
-        client._run(run_both_ways(client._client, text))
+        client.run(lambda within: run_both_ways(within, text))

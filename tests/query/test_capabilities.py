@@ -8,6 +8,7 @@ import pytest
 from geode_client import Client, Unsupported
 from geode_client.broker import Broker, Capabilities
 from geode_client.broker.capabilities import NAMES
+from geode_client.client import wrap_broker
 
 NEEDS = {
     "PUBLISH TO t {\"n\": 1} WITH OPTIONS (delay: '5s')": "delays",
@@ -47,7 +48,7 @@ class Bare:
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
     made = Client(":memory:")
-    made.wrap_broker(lambda broker: cast(Broker, Bare(broker)))
+    wrap_broker(made, lambda broker: cast(Broker, Bare(broker)))
     async with made as opened:
         await opened.execute("CREATE TOPIC t")
         yield opened

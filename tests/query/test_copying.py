@@ -114,7 +114,7 @@ async def test_what_is_no_text_is_named(tmp_path: Path) -> None:
 async def test_batches_before_a_bad_line_stay(tmp_path: Path) -> None:
     async with Client(":memory:") as client:
         path = tmp_path / "in.csv"
-        path.write_text("n\n" + "".join(f"{n}\n" for n in range(25)) + "1,2\n")
+        path.write_text("n\n" + "".join(f"{n}\n" for n in range(25)) + "1,2\n", encoding="utf-8")
         with pytest.raises(
             GeodeError,
             match=r":27: the row has 2 cells; the header has 1 \(lines 22 to 27 were not stored; 20 messages were stored before\)",
@@ -143,7 +143,7 @@ async def test_a_topic_becomes_a_file(tmp_path: Path) -> None:
             "t", [{"n": 1, "id": "a,b"}, {"id": 'q"', "deep": {"x": [1, None]}, "ok": True, "f": 0.5}]
         )
         told: list[tuple[int, int, int]] = []
-        client.session.progress = lambda *how_far: told.append(how_far)
+        client._session.progress = lambda *how_far: told.append(how_far)
         done = await client.execute(f"COPY t TO '{tmp_path / 'out.csv'}'")
         text = (tmp_path / "out.csv").read_bytes()
         assert text.decode() == 'id,n,deep,ok,f\n"a,b",1,,,\n"q""",,"{""x"":[1,null]}",true,0.5\n'
@@ -162,7 +162,7 @@ async def test_messages_that_are_no_objects_have_a_column(tmp_path: Path) -> Non
     async with Client(":memory:") as client:
         await client.publish_batch("t", [{"a": 1}, 5, [1, 2], None])
         await client.execute(f"COPY t TO '{tmp_path / 'out.csv'}'")
-        assert (tmp_path / "out.csv").read_text() == 'a,value\n1,\n,5\n,"[1,2]"\n,\n'
+        assert (tmp_path / "out.csv").read_text(encoding="utf-8") == 'a,value\n1,\n,5\n,"[1,2]"\n,\n'
 
 
 cells = st.one_of(

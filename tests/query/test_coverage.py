@@ -26,7 +26,7 @@ def test_every_function_is_shown() -> None:
 
 
 def test_every_operator_of_a_plan_is_shown() -> None:
-    found = (GOLDEN / "rules.txt").read_text()
+    found = (GOLDEN / "rules.txt").read_text(encoding="utf-8")
     lines = {line.strip().split(" ")[0] for line in found.splitlines()}
     # Own tables are made from Python: tests/query/test_own_tables.py shows the plan.
     for operator in set(get_args(operators.Operator)) - {operators.OwnTableScan}:

@@ -14,6 +14,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from query.reading import read_back
+from reading import next_of
 from settings import long_rounds
 
 from geode_client import Client, GeodeError
@@ -305,7 +306,7 @@ async def test_a_pipe_gives_its_lines_as_they_come_and_may_close(tmp_path: Path)
         writer.start()
         copying = asyncio.ensure_future(client.execute(f"COPY t FROM '{pipe}'"))
         async with client.subscribe("t", from_beginning=True, follow=True) as subscription:
-            assert [(await subscription.get(timeout=60))["n"] for _ in range(2)] == [1, 2]
+            assert [(await next_of(subscription, timeout=60))["n"] for _ in range(2)] == [1, 2]
         stored.set()
         with pytest.raises(GeodeError, match=r"p\.jsonl:3: not valid JSON.*2 messages were stored before"):
             await copying

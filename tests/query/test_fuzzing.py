@@ -79,5 +79,7 @@ def test_conditions_over_declared_columns(asker: Asker, text: str) -> None:
 def test_fuzzing_finds_nothing(tmp_path: Path) -> None:
     pytest.importorskip("atheris")
     run: list[Any] = [sys.executable, fuzzing.__file__, f"-max_total_time={FUZZING_SECONDS}", "-timeout=60", tmp_path]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=2 * FUZZING_SECONDS)
+    done = subprocess.run(
+        run, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False, timeout=2 * FUZZING_SECONDS
+    )
     assert done.returncode == 0, done.stderr[-5000:]

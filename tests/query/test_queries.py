@@ -15,7 +15,7 @@ from geode_client.query.selecting import SelectPlanner
 
 
 async def planned(client: Client, text: str) -> plan.Query:
-    return await SelectPlanner(client.session.broker, {}).query(select_of(text))
+    return await SelectPlanner(client._session.broker, {}).query(select_of(text))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ async def test_what_would_keep_too_much_is_refused(text: str, what: str, bounds:
     async with Client(":memory:") as client:
         await client.publish_batch("t", ({"n": n} for n in range(5000)))
         with pytest.raises(QueryTooLarge, match=f"^{what} would keep more than"):
-            await Runner(client.session.broker, {}, bounds).run(await planned(client, text))
+            await Runner(client._session.broker, {}, bounds).run(await planned(client, text))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ async def test_what_would_keep_too_much_is_refused(text: str, what: str, bounds:
 async def test_what_streams_keeps_little(text: str) -> None:
     async with Client(":memory:") as client:
         await client.publish_batch("t", ({"n": n} for n in range(20_000)))
-        _, found = await Runner(client.session.broker, {}, Bounds(rows_max=8_500)).run(await planned(client, text))
+        _, found = await Runner(client._session.broker, {}, Bounds(rows_max=8_500)).run(await planned(client, text))
         assert 1 <= found.count <= 5
 
 
@@ -92,16 +92,14 @@ def test_control_c_ends_a_query_of_the_client_without_await() -> None:
     with SyncClient(":memory:") as client:
         client.publish_batch("t", [{"n": n} for n in range(5_000)])
 
-        async def interrupted() -> None:
-            task = asyncio.ensure_future(
-                client._client.query("SELECT count(*) FROM t a JOIN t b ON TRUE JOIN t c ON TRUE")
-            )
+        async def interrupted(within: Client) -> None:
+            task = asyncio.ensure_future(within.query("SELECT count(*) FROM t a JOIN t b ON TRUE JOIN t c ON TRUE"))
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled()
 
-        client._run(interrupted())
+        client.run(interrupted)
         assert client.query("SELECT count(*) FROM t").scalar() == 5_000
 
 
@@ -110,7 +108,7 @@ async def test_ranges_spare_reading_and_change_nothing() -> None:
         await client.execute("CREATE TOPIC t WITH OPTIONS (partitions: 4)")
         for n in range(40):
             await client.publish_batch("t", [{"n": n}] * 3, partition_key=f"k{n % 7}")
-        broker = client.session.broker
+        broker = client._session.broker
         topic = await broker.topic("t")
 
         async def read(**wanted: Any) -> int:

@@ -60,7 +60,7 @@ def select_of(text: str) -> Any:
 
 
 async def rows_of(client: Client, query: plan.Query) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    columns, batch = await Runner(client.session.broker, {}).run(query)
+    columns, batch = await Runner(client._session.broker, {}).run(query)
     return columns, list(zip(*batch.columns, strict=True))
 
 
@@ -70,7 +70,7 @@ async def test_what_each_rule_does(golden: Callable[[Path, str], None]) -> None:
         for text in TOPICS:
             await client.execute(text)
         for text in QUERIES:
-            query = await SelectPlanner(client.session.broker, {}).plain(select_of(text))
+            query = await SelectPlanner(client._session.broker, {}).plain(select_of(text))
             wanted = await rows_of(client, query)
             told += [f"> {text}", *plan.lines(query)]
             before = query.root

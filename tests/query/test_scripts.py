@@ -13,6 +13,7 @@ import pytest
 
 from geode_client import Client, GeodeError
 from geode_client.broker import Broker
+from geode_client.client import wrap_broker
 from geode_client.grammar.parser import parse_script
 from geode_client.grammar.scan import pieces
 from geode_client.grammar.source import Source
@@ -33,7 +34,7 @@ def steady(text: str) -> str:
 
 def statements_of(path: Path) -> list[tuple[str, bool]]:
     """Texts of the statements, and whether each is to fail."""
-    source = Source(path.read_text(), path.name)
+    source = Source(path.read_text(encoding="utf-8"), path.name)
     texts: list[str] = []
     for piece in pieces(source):
         text = source.text[piece.start : piece.end].strip()
@@ -55,13 +56,13 @@ async def transcript(path: Path, directory: Path, wrap: Callable[[Broker], Broke
     )
     made = Client(directory)
     if wrap is not None:
-        made.wrap_broker(wrap)
+        wrap_broker(made, wrap)
     async with made as client:
         for text, fails in statements_of(path):
             stream.write(f"> {text}\n")
             try:
                 # One statement at a time, so that errors do not end the rest; SUBSCRIBE lasts as long as its script.
-                await Script(Source(text, path.name)).run(client.session, listener=listener)
+                await Script(Source(text, path.name)).run(client._session, listener=listener)
                 assert not fails, f"this should have failed: {text}"
             except GeodeError as error:
                 assert fails, error.render()
@@ -102,7 +103,7 @@ async def test_a_live_subscription_prints_what_later_statements_publish() -> Non
         on_end=lambda subscription, note: told.append(f"end {subscription.received} {note}"),
     )
     async with Client(":memory:") as client:
-        await script.run(client.session, listener=listener)
+        await script.run(client._session, listener=listener)
     assert told == [
         *["Publish", "Subscribe", "1", "2", "Publish", "0", "1", "Subscribe", "3", "Publish", "DropTopic"],
         *["end 3 its topic was dropped", "end 2 None"],
@@ -114,7 +115,7 @@ async def test_a_subscription_with_timeout_is_waited_for() -> None:
     script = Script(Source("SUBSCRIBE TO t TIMEOUT '200ms';"))
     async with Client(":memory:") as client:
         running = asyncio.create_task(
-            script.run(client.session, listener=Listener(on_message=lambda _, message: told.append(message.data)))
+            script.run(client._session, listener=Listener(on_message=lambda _, message: told.append(message.data)))
         )
         while not await client.query("SELECT 1 FROM SYSTEM.subscribers"):
             await asyncio.sleep(0)
@@ -125,7 +126,7 @@ async def test_a_subscription_with_timeout_is_waited_for() -> None:
 
 async def test_a_script_is_parsed_whole_before_anything_runs(tmp_path: Path) -> None:
     path = tmp_path / "broken.gql"
-    path.write_text("CREATE TOPIC t;\nPUBLISH TO t {'a': 1};")
+    path.write_text("CREATE TOPIC t;\nPUBLISH TO t {'a': 1};", encoding="utf-8")
     async with Client(":memory:") as client:
         with pytest.raises(GeodeError) as caught:
             await client.run_script(path)
@@ -135,7 +136,7 @@ async def test_a_script_is_parsed_whole_before_anything_runs(tmp_path: Path) -> 
 
 async def test_run_script_gives_a_result_a_statement(tmp_path: Path) -> None:
     path = tmp_path / "fine.gql"
-    path.write_text('PUBLISH TO t {"n": $n}; SELECT n FROM t; SUBSCRIBE TO t FROM BEGINNING;')
+    path.write_text('PUBLISH TO t {"n": $n}; SELECT n FROM t; SUBSCRIBE TO t FROM BEGINNING;', encoding="utf-8")
     async with Client(":memory:") as client:
         results = await client.run_script(path, {"n": 7})
         assert results[1].scalar() == 7

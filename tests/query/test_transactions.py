@@ -13,7 +13,7 @@ from geode_client.query.script import Listener, Script, ScriptError
 
 
 async def run(client: Client, text: str) -> list[Any]:
-    return [result.message for result in await Script(Source(text, "s.gql")).run(client.session)]
+    return [result.message for result in await Script(Source(text, "s.gql")).run(client._session)]
 
 
 async def failing(client: Client, text: str) -> str:
@@ -23,7 +23,7 @@ async def failing(client: Client, text: str) -> str:
 
 
 async def topics(client: Client) -> list[str]:
-    return [topic.name for topic in await client.broker.topics()]
+    return [topic.name for topic in await client._broker.topics()]
 
 
 async def test_all_of_it_or_nothing() -> None:
@@ -61,7 +61,7 @@ async def test_a_subscription_gets_it_at_the_commit() -> None:
         on_message=lambda _, message: told.append(str(message.data)),
     )
     async with Client(":memory:") as client:
-        await script.run(client.session, listener=listener)
+        await script.run(client._session, listener=listener)
     assert told == ["Subscribe", "Begin", "Publish", "Publish", "1", "2", "Commit", "3", "Publish"]
 
 
@@ -107,14 +107,14 @@ async def test_looking_inside_says_what_is_not_seen() -> None:
         script = Script(
             Source("BEGIN; SELECT count(*) FROM a; PUBLISH TO a 2; SELECT count(*) FROM a; SHOW TOPICS; COMMIT")
         )
-        results = await script.run(client.session)
+        results = await script.run(client._session)
         assert results[1].notices == ()
         assert (results[3].rows, "before COMMIT" in results[3].notices[0]) == ([(1,)], True)
 
 
 async def test_two_scripts_do_not_meet(directory: Path) -> None:
     async with Client(directory) as client:
-        first = client.session.exclusive()
+        first = client._session.exclusive()
         await first.execute("BEGIN")
         await first.execute("PUBLISH TO t 1")
         await run(client, "PUBLISH TO t 2; BEGIN; PUBLISH TO t 3; COMMIT")
@@ -125,26 +125,28 @@ async def test_two_scripts_do_not_meet(directory: Path) -> None:
 def test_on_the_command_line(directory: Path) -> None:
     code = "from geode_client.repl.cli import main; main()"
     command = [sys.executable, "-c", code, "-t", str(directory), "--format", "table", "-c"]
-    done = subprocess.run([*command, "BEGIN; PUBLISH TO t {}; COMMIT"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "BEGIN; PUBLISH TO t {}; COMMIT"], capture_output=True, encoding="utf-8", check=True
+    )
     assert "committed: 1 message published" in done.stdout
-    failed = subprocess.run([*command, "BEGIN; PUBLISH TO t {}"], capture_output=True, text=True, check=False)
+    failed = subprocess.run([*command, "BEGIN; PUBLISH TO t {}"], capture_output=True, encoding="utf-8", check=False)
     assert failed.returncode == 1
     assert "never committed" in failed.stderr
     assert "Traceback" not in failed.stderr
-    seen = subprocess.run([*command, "SELECT count(*) AS n FROM t"], capture_output=True, text=True, check=True)
+    seen = subprocess.run([*command, "SELECT count(*) AS n FROM t"], capture_output=True, encoding="utf-8", check=True)
     assert "1" in seen.stdout
 
 
 async def test_the_session_of_a_shell_begins_one_and_the_client_goes_past_it() -> None:
     async with Client(":memory:") as client:
         for text in ("BEGIN", "PUBLISH TO t 1"):
-            await client.session.execute(text)
+            await client._session.execute(text)
         await client.execute("PUBLISH TO t 2")
-        await client.session.execute("COMMIT")
+        await client._session.execute("COMMIT")
         assert [m.data async for m in client.subscribe("t", from_beginning=True)] == [2, 1]
-        await client.session.execute("BEGIN")
+        await client._session.execute("BEGIN")
         with pytest.raises(GqlError, match="cannot take part") as caught:
-            await client.session.execute("PURGE TOPIC t")
+            await client._session.execute("PURGE TOPIC t")
         assert "note: the transaction that began in line 1 was rolled back" in caught.value.render()
         with pytest.raises(GqlError, match="no open transaction"):
-            await client.session.execute("COMMIT")
+            await client._session.execute("COMMIT")

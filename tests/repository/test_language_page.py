@@ -12,6 +12,7 @@ import pytest
 from repository.language_page import OPTION_TABLES, PAGE, WIDTH, alternatives, page, syntax
 
 from geode_client import Client, GeodeError
+from geode_client.client import session_of
 from geode_client.conditions.rows import VIRTUAL_COLUMNS, VIRTUAL_HELP
 from geode_client.grammar import ast, parse_script, reference, scan, types
 from geode_client.grammar.functions import AGGREGATES, ALIASES, FUNCTIONS, SCALARS, WINDOW_FUNCTIONS
@@ -35,8 +36,8 @@ def run(text: str) -> list[Result]:
 
     async def running() -> list[Result]:
         async with Client(":memory:") as client:
-            await Script(Source(PREPARED, "prepared")).run(client.session, PARAMETERS)
-            return await Script(Source(text, "example")).run(client.session, PARAMETERS)
+            await Script(Source(PREPARED, "prepared")).run(session_of(client), PARAMETERS)
+            return await Script(Source(text, "example")).run(session_of(client), PARAMETERS)
 
     return asyncio.run(running())
 

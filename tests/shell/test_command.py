@@ -1,6 +1,7 @@
 """The command `geode` as a person runs it: output, errors with their place, exit codes."""
 
 import json
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_messages_in_formats_for_programs(store: str) -> None:
     ("text", "place", "says"),
     [
         ("CREATE TOPIC a;\n  SUBSCRBE TO a;", "2:3", "SUBSCRIBE"),
-        ("SHOW TOPICS;\nSELECT * FROM missing;", "2:1", "no topic missing"),
+        ("SHOW TOPICS;\nSELECT * FROM missing;", "2:15", "no topic missing"),
         ("SELECT nothing FROM SYSTEM.topics;", "1:8", "no column nothing"),
         ('PUBLISH TO t {"a": };', "1:20", "JSON"),
         ("ASSERT (SELECT 1) = 2;", "1:1", "found 1"),
@@ -62,7 +63,7 @@ def test_messages_in_formats_for_programs(store: str) -> None:
 )
 def test_errors_have_a_place_and_an_exit_code(tmp_path: Path, store: str, text: str, place: str, says: str) -> None:
     path = tmp_path / "script.gql"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     code, _, err = geode("-t", store, "run", str(path))
     assert code == 1
     assert f"{path}:{place}: " in err
@@ -77,30 +78,32 @@ def test_json_lines_where_a_program_reads(store: str) -> None:
 
 def test_a_script_goes_on_after_errors_where_that_is_wanted(tmp_path: Path, store: str) -> None:
     path = tmp_path / "script.gql"
-    path.write_text("CREATE TOPIC a;\nCREATE TOPIC a;\nSELCT 1;\nSELECT n FROM b;\nSELECT 1 AS done;\n")
+    path.write_text(
+        "CREATE TOPIC a;\nCREATE TOPIC a;\nSELCT 1;\nSELECT n FROM b;\nSELECT 1 AS done;\n", encoding="utf-8"
+    )
     code, out, err = geode("-t", store, "run", "--continue-on-error", str(path))
     assert (code, out) == (1, '{"done":1}\n')
-    for place in (":2:1: ", ":3:1: ", ":4:1: "):
+    for place in (":2:14: ", ":3:1: ", ":4:15: "):
         assert f"{path}{place}" in err
 
 
 def test_scripts_run_scripts_beside_them(tmp_path: Path, store: str) -> None:
     (tmp_path / "inner").mkdir()
-    (tmp_path / "outer.gql").write_text("SELECT 1 AS n;\n\\i inner/middle.gql\nSELECT 4 AS n;")
-    (tmp_path / "inner" / "middle.gql").write_text("-- first\n\\i last.gql;\nSELECT 3 AS n;\n")
-    (tmp_path / "inner" / "last.gql").write_text("SELECT 2 AS n")
+    (tmp_path / "outer.gql").write_text("SELECT 1 AS n;\n\\i inner/middle.gql\nSELECT 4 AS n;", encoding="utf-8")
+    (tmp_path / "inner" / "middle.gql").write_text("-- first\n\\i last.gql;\nSELECT 3 AS n;\n", encoding="utf-8")
+    (tmp_path / "inner" / "last.gql").write_text("SELECT 2 AS n", encoding="utf-8")
     code, out, _ = geode("-t", store, "run", str(tmp_path / "outer.gql"))
     assert (code, out) == (0, "".join(f'{{"n":{n}}}\n' for n in (1, 2, 3, 4)))
-    (tmp_path / "inner" / "last.gql").write_text("\n  SELECT n FROM missing")
+    (tmp_path / "inner" / "last.gql").write_text("\n  SELECT n FROM missing", encoding="utf-8")
     code, _, err = geode("-t", store, "run", str(tmp_path / "outer.gql"))
     assert code == 1
-    assert f"{tmp_path / 'inner' / 'last.gql'}:2:3: there is no topic missing" in err
-    (tmp_path / "inner" / "last.gql").write_text("\\i ../outer.gql")
+    assert f"{tmp_path / 'inner' / 'last.gql'}:2:17: there is no topic missing" in err
+    (tmp_path / "inner" / "last.gql").write_text("\\i ../outer.gql", encoding="utf-8")
     code, _, err = geode("-t", store, "run", str(tmp_path / "outer.gql"))
     assert code == 1
     assert "last.gql:1:1: " in err
     assert "again and again" in err
-    (tmp_path / "outer.gql").write_text("SELECT 1;\n\\i nothing.gql")
+    (tmp_path / "outer.gql").write_text("SELECT 1;\n\\i nothing.gql", encoding="utf-8")
     code, _, err = geode("-t", store, "run", str(tmp_path / "outer.gql"))
     assert code == 1
     assert "outer.gql:2:1: " in err
@@ -108,7 +111,7 @@ def test_scripts_run_scripts_beside_them(tmp_path: Path, store: str) -> None:
 
 def test_a_script_stops_at_its_first_error(tmp_path: Path, store: str) -> None:
     path = tmp_path / "script.gql"
-    path.write_text("CREATE TOPIC a; CREATE TOPIC a; CREATE TOPIC b;")
+    path.write_text("CREATE TOPIC a; CREATE TOPIC a; CREATE TOPIC b;", encoding="utf-8")
     assert geode("-t", store, "run", str(path))[0] == 1
     _, out, _ = geode("-t", store, "--format", "csv", "-c", "SELECT topic_name FROM SYSTEM.topics")
     assert out == "topic_name\na\n"
@@ -116,25 +119,25 @@ def test_a_script_stops_at_its_first_error(tmp_path: Path, store: str) -> None:
 
 def test_check_runs_nothing(tmp_path: Path, store: str) -> None:
     path = tmp_path / "script.gql"
-    path.write_text('CREATE TOPIC a; PUBLISH TO a {"n": 1}; SELECT n FROM a;')
+    path.write_text('CREATE TOPIC a; PUBLISH TO a {"n": 1}; SELECT n FROM a;', encoding="utf-8")
     code, _, err = geode("-t", store, "run", "--check", str(path))
     assert (code, err) == (0, "3 statements\n")
     assert not Path(store).exists()
-    path.write_text("CREATE TOPIC a;\nSELECT n FROM b;")
+    path.write_text("CREATE TOPIC a;\nSELECT n FROM b;", encoding="utf-8")
     code, _, err = geode("-t", store, "run", "--check", str(path))
     assert code == 1
-    assert ":2:1: " in err
-    path.write_text("SELCT 1;\nCREATE TOPIC a;\nSELECT n FROM b;")
+    assert ":2:15: there is no topic b" in err
+    path.write_text("SELCT 1;\nCREATE TOPIC a;\nSELECT n FROM b;", encoding="utf-8")
     code, _, err = geode("-t", store, "run", "--check", str(path))
     assert code == 1
     assert ":1:1: " in err
-    assert ":3:1: " in err
+    assert ":3:15: " in err
     assert err.endswith("3 statements, 2 errors\n")
 
 
 def test_parameters(tmp_path: Path, store: str) -> None:
     path = tmp_path / "script.gql"
-    path.write_text('PUBLISH TO t {"a": $a, "b": $b, "c": $c}; SELECT a, b, c FROM t WHERE a = $a;')
+    path.write_text('PUBLISH TO t {"a": $a, "b": $b, "c": $c}; SELECT a, b, c FROM t WHERE a = $a;', encoding="utf-8")
     arguments = ("--param", "a=5", "--param", "b=x'; DROP TOPIC t; --", "--param", 'c=["q"]', "--format", "jsonl")
     code, out, _ = geode("-t", store, "run", str(path), *arguments)
     assert (code, json.loads(out)) == (0, {"a": 5, "b": "x'; DROP TOPIC t; --", "c": ["q"]})
@@ -176,7 +179,7 @@ def test_the_target_comes_from_the_environment(tmp_path: Path) -> None:
 
 
 def test_a_target_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     for target, says in (
         (str(tmp_path / "file"), "is a file"),
         ("nats://localhost", "not built yet"),
@@ -202,8 +205,8 @@ def test_messages_cannot_write_to_the_terminal(store: str) -> None:
 
 def test_a_closed_pipe_is_no_error(store: str) -> None:
     geode("-t", store, stdin="INSERT INTO t (a) VALUES " + ", ".join(["('" + "x" * 500 + "')"] * 500))
-    command = f"{GEODE} -t {store} --format jsonl -c 'SELECT * FROM t' | head -1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    command = f"{shlex.quote(GEODE)} -t {shlex.quote(str(store))} --format jsonl -c 'SELECT * FROM t' | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", timeout=60, check=False)
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
 
@@ -211,12 +214,12 @@ def test_a_closed_pipe_is_no_error(store: str) -> None:
 def test_copy_there_and_back(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = "".join(json.dumps({"n": n, "s": "é\u2028"}, ensure_ascii=False) + "\n" for n in range(2500))
-    (tmp_path / "in.jsonl").write_text(lines)
+    (tmp_path / "in.jsonl").write_text(lines, encoding="utf-8")
     code, out, _ = geode("-t", store, "-c", "COPY t FROM 'in.jsonl'; COPY t TO 'out.jsonl'")
     assert code == 0, out
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
     assert found == [json.loads(line) for line in lines.split("\n")[:-1]]
-    (tmp_path / "bad.jsonl").write_text('{"n": 1}\n' * 1500 + "{'n': 2}\n")
+    (tmp_path / "bad.jsonl").write_text('{"n": 1}\n' * 1500 + "{'n': 2}\n", encoding="utf-8")
     code, _, err = geode("-t", store, "-c", "COPY u FROM 'bad.jsonl'")
     assert code == 1
     assert "bad.jsonl:1501: " in err
@@ -225,7 +228,7 @@ def test_copy_there_and_back(tmp_path: Path, store: str, monkeypatch: pytest.Mon
 
 def test_ctrl_c_ends_a_script_that_follows(store: str) -> None:
     arguments = [GEODE, "-t", store, "--format", "table", "-c", "SUBSCRIBE TO t FOLLOW"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "subscribed to t\n"
         geode("-t", store, "-c", 'PUBLISH TO t {"n": 1}')

@@ -1,6 +1,7 @@
 """`geode publish` and `geode subscribe`: pipes, files, exit codes."""
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -23,13 +24,13 @@ def bodies(store: str, *options: str) -> list[object]:
 def bash(line: str) -> tuple[list[str], str, str]:
     """Run a line of bash; exit codes of the last pipe, output, errors."""
     command = ["bash", "-c", f'{line}; echo "${{PIPESTATUS[@]}}" >&2']
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, check=False)
     *errors, codes = done.stderr.splitlines()
     return codes.split(), done.stdout, "\n".join(errors)
 
 
 def test_publish_from_the_command_line_files_and_pipes(tmp_path: Path, store: str) -> None:
-    (tmp_path / "m.jsonl").write_text('{"n": 2}\n\n{"n": 3}')
+    (tmp_path / "m.jsonl").write_text('{"n": 2}\n\n{"n": 3}', encoding="utf-8")
     code, out, _ = geode_process(
         "-t", store, "publish", "t", '{"n": 1}', str(tmp_path / "m.jsonl"), "-", stdin="4\n5\n"
     )
@@ -69,14 +70,16 @@ def test_what_cannot_be_published_is_named(store: str, arguments: tuple[str, ...
 
 def test_subscribe_into_head_ends_quietly(store: str) -> None:
     geode_process("-t", store, "publish", "t", stdin="".join(f"{n}\n" for n in range(20_000)))
-    codes, out, err = bash(f"{GEODE} -t {store} subscribe t --from-beginning --follow | head -3")
+    codes, out, err = bash(
+        f"{shlex.quote(GEODE)} -t {shlex.quote(str(store))} subscribe t --from-beginning --follow | head -3"
+    )
     assert ([json.loads(line)["data"] for line in out.splitlines()], err) == ([0, 1, 2], "")
     assert codes[1] == "0"
 
 
 def test_a_live_subscription_ends_when_its_reader_has_gone_though_nothing_comes(store: str) -> None:
     geode("-t", store, "-c", "CREATE TOPIC t")
-    codes, out, err = bash(f"{GEODE} -t {store} subscribe t | true")
+    codes, out, err = bash(f"{shlex.quote(GEODE)} -t {shlex.quote(str(store))} subscribe t | true")
     assert (codes, out, err) == (["141", "0"], "", "")
 
 

@@ -101,7 +101,7 @@ def test_ctrl_c_gives_up_the_line_and_ctrl_d_leaves(shell: Terminal, tmp_path: P
     assert shell.ends() == 0
     history = tmp_path / ".local" / "state" / "geode" / "history"
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
-    assert "SELECT 5 * 5;" in history.read_text()
+    assert "SELECT 5 * 5;" in history.read_text(encoding="utf-8")
 
 
 def test_history_is_searched_and_suggested_in_the_next_shell(opened: Open) -> None:
@@ -195,8 +195,10 @@ def test_commands(shell: Terminal, tmp_path: Path) -> None:
     shell.run(f"\\o {tmp_path / 'out.csv'}", "results go to")
     shell.run("SELECT 7 AS seven;")
     shell.run("\\o", "to the screen")
-    assert (tmp_path / "out.csv").read_text() == "seven\n7\n"
-    (tmp_path / "script.gql").write_text('PUBLISH TO orders {"total": 10}; SELECT count(*) AS messages FROM orders;')
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8") == "seven\n7\n"
+    (tmp_path / "script.gql").write_text(
+        'PUBLISH TO orders {"total": 10}; SELECT count(*) AS messages FROM orders;', encoding="utf-8"
+    )
     shell.run(f"\\i {tmp_path / 'script.gql'}", "messages\n4")
     shell.run("\\fromat", "did you mean \\format?")
     shell.run("\\timing off", "timing is off")
@@ -206,7 +208,7 @@ def test_commands(shell: Terminal, tmp_path: Path) -> None:
 
 def test_the_editor_gives_the_statement(opened: Open, tmp_path: Path) -> None:
     editor = tmp_path / "editor"
-    editor.write_text("#!/bin/sh\necho \"SELECT 'edited' AS how;\" > $1\n")
+    editor.write_text("#!/bin/sh\necho \"SELECT 'edited' AS how;\" > $1\n", encoding="utf-8")
     editor.chmod(0o700)
     opened(EDITOR=str(editor)).run("\\e", "│ edited │")
 
@@ -219,7 +221,7 @@ def test_help_is_there(shell: Terminal) -> None:
 def test_the_settings_come_from_a_file_and_variables_go_before_it(opened: Open, tmp_path: Path) -> None:
     folder = tmp_path / ".config" / "geode"
     folder.mkdir(parents=True)
-    (folder / "config.toml").write_text('format = "csv"\nprompt = "mine geode> "\nconfirm = false\n')
+    (folder / "config.toml").write_text('format = "csv"\nprompt = "mine geode> "\nconfirm = false\n', encoding="utf-8")
     shell = opened()
     shell.sees("mine geode>")
     shell.run("SELECT 1 AS a, 2 AS b;", "a,b\n1,2")
@@ -227,15 +229,23 @@ def test_the_settings_come_from_a_file_and_variables_go_before_it(opened: Open, 
     opened(GEODE_FORMAT="jsonl").run("SELECT 1 AS a;", '{"a":1}')
 
 
+def test_a_home_that_is_no_directory_has_no_settings(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("", encoding="utf-8")
+    code, out, err = command.geode_process(
+        "-t", ":memory:", "-c", "SELECT 1 AS n", environment={"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": ""}
+    )
+    assert (code, out, err) == (0, '{"n":1}\n', "")
+
+
 def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text("formt = 1")
+    (tmp_path / "config.toml").write_text("formt = 1", encoding="utf-8")
     terminal = Terminal(command.GEODE, ["-t", ":memory:"], home=tmp_path, GEODE_CONFIG=str(tmp_path / "config.toml"))
     assert terminal.ends() == 1
     assert "unknown key formt: did you mean format?" in terminal.unwrapped
 
 
 def test_a_store_that_cannot_be_opened_ends_the_shell_with_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "store").write_text("no directory")
+    (tmp_path / "store").write_text("no directory", encoding="utf-8")
     terminal = Terminal(command.GEODE, ["-t", str(tmp_path / "store")], home=tmp_path)
     assert terminal.ends() == 1
     assert "is a file" in terminal.unwrapped

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -102,7 +103,9 @@ def test_no_store_is_made_by_looking(tmp_path: Path) -> None:
 def test_a_copy_made_while_others_write_is_whole_and_becomes_a_store(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = f"while true; do echo '{{\"n\": 1}}'; done | {GEODE} -t {store} publish busy -"
+    command = (
+        f"while true; do echo '{{\"n\": 1}}'; done | {shlex.quote(GEODE)} -t {shlex.quote(str(store))} publish busy -"
+    )
     with subprocess.Popen(
         ["bash", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as writer:
@@ -133,7 +136,7 @@ def test_nothing_is_written_over(store: Path, tmp_path: Path) -> None:
     code, _, err = geode("-t", str(store), "restore", str(copy))
     assert code == 1
     assert "holds a store already" in err
-    (tmp_path / "text").write_text("no store")
+    (tmp_path / "text").write_text("no store", encoding="utf-8")
     code, _, err = geode("-t", str(tmp_path / "new"), "restore", str(tmp_path / "text"))
     assert code == 1
     assert "text" in err

@@ -123,6 +123,6 @@ async def test_a_clock_that_was_set_back_before_the_migration_is_noted(old: Path
     connection.execute("UPDATE batches SET timestamp_us = ? WHERE batch_id = ?", (before_us - 3_600_000_000, newest))
     connection.close()
     async with Client(old) as client:
-        found = client.broker._log.rows("SELECT behind_us FROM batches WHERE batch_id = ?", (newest,))  # type: ignore[attr-defined]
+        found = client._broker._log.rows("SELECT behind_us FROM batches WHERE batch_id = ?", (newest,))  # type: ignore[attr-defined]
     assert found[0][0] >= 3_600_000_000
     assert "times" not in {problem.check for problem in verify(old).problems}

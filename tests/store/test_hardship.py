@@ -36,7 +36,7 @@ async def test_publishing_goes_on_without_the_folder_of_wake_ups(directory: Path
 
 
 def turn_is_free(path: Path) -> bool:
-    with path.open() as turnstile:
+    with path.open(encoding="utf-8") as turnstile:
         try:
             fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -98,7 +98,7 @@ async def main():
         if child == 0:
             os.close(1)
             time.sleep(600)
-        client.broker._outbox._writer._lock.acquire()
+        client._broker._outbox._writer._lock.acquire()
         print(child, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
@@ -176,9 +176,9 @@ async def test_a_damaged_batch_is_told_once_and_reading_goes_on(directory: Path)
         assert await subscription.get(timeout=0.01) is None
         for n in range(3):
             await client.publish("t", n)
-        follower = client.broker._subscriptions.follower  # type: ignore[attr-defined]
+        follower = client._broker._subscriptions.follower  # type: ignore[attr-defined]
         follower._recent.clear()
-        client.broker._database.connection.execute(  # type: ignore[attr-defined]
+        client._broker._database.connection.execute(  # type: ignore[attr-defined]
             "UPDATE batches SET payload = zeroblob(length(payload)) WHERE base_offset = 1"
         )
         assert getattr(await promptly(subscription.get()), "data", None) == 0
@@ -238,7 +238,7 @@ asyncio.run(main())
 def test_what_the_disk_did_not_confirm_is_not_acknowledged(directory: Path) -> None:
     """An fsync fails, truly, below SQLite: nothing is said to be stored from there on until the store is opened again."""
     done = subprocess.run(
-        [sys.executable, "-c", UNSYNCED, str(directory)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", UNSYNCED, str(directory)], capture_output=True, encoding="utf-8", timeout=60, check=False
     )
     held, *told = done.stdout.splitlines()
     assert held == "True True True", done.stdout + done.stderr
@@ -300,7 +300,7 @@ def test_a_child_forked_in_the_loop_is_refused_by_name(directory: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CHILD, str(directory)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
         check=False,
     )

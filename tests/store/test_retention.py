@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from reading import next_of
 from settings import rounds
 
 from geode_client import Client
@@ -14,7 +15,7 @@ from geode_client.options import TopicOptions
 
 async def swept(client: Client) -> None:
     """Let the sweeper do now what it would do within seconds."""
-    await client.broker._sweeper.sweep()  # type: ignore[attr-defined]
+    await client._broker._sweeper.sweep()  # type: ignore[attr-defined]
 
 
 async def numbers(client: Client, topic: str = "t") -> list[int]:
@@ -64,7 +65,7 @@ async def test_purged_and_dropped_messages_leave_the_file(directory: Path) -> No
         assert (await client.execute("PURGE TOPIC a")).message == "topic a purged: 1000 messages removed"
         await client.execute("DROP TOPIC b")
         await swept(client)
-        rows = client.broker._log.rows("SELECT count(*) FROM batches")  # type: ignore[attr-defined]
+        rows = client._broker._log.rows("SELECT count(*) FROM batches")  # type: ignore[attr-defined]
         assert rows == [(0,)]
         assert (await client.publish("a", {"n": 7})).offset == 1000
         assert (await client.publish("b", {"n": 8})).offset == 0
@@ -95,7 +96,7 @@ async def test_a_purged_id_is_unknown_again(directory: Path) -> None:
 async def test_a_subscriber_that_retention_overtakes_is_told(directory: Path) -> None:
     async with Client(directory) as client, client.subscribe("t") as subscription:
         await client.publish_batch("t", [{"n": n} for n in range(5)], batch_size=5)
-        assert (await subscription.get() or {})["n"] == 0
+        assert (await next_of(subscription))["n"] == 0
         await client.publish_batch("t", [{"n": n} for n in range(5, 400)], batch_size=1)
         await client.execute("PURGE TOPIC t")
         await client.publish("t", {"n": 400})
@@ -121,25 +122,25 @@ async def test_reply_topics_that_come_and_go_leave_nothing(directory: Path, monk
     monkeypatch.setattr(sweeping_task, "SWEEP_SECONDS", 86_400.0)  # only when the test says so
     monkeypatch.setattr(sweeping_task.Sweeper, "sweep_soon", lambda _: None)
     async with Client(directory) as client:
-        sweeper = client.broker._sweeper  # type: ignore[attr-defined]
-        rows = client.broker._log.rows  # type: ignore[attr-defined]
+        sweeper = client._broker._sweeper  # type: ignore[attr-defined]
+        rows = client._broker._log.rows  # type: ignore[attr-defined]
         sizes = []
         for number in range(rounds(8, soak=100)):
             for n in range(rounds(50, soak=1000)):
                 definition = reply_topic(f"_replies/{number}-{n}")
                 definition = replace(definition, options=TopicOptions(expire_when_idle_us=1))
-                await client.broker.create_topic(definition)
+                await client._broker.create_topic(definition)
                 await client.publish(definition.name, {"n": n, "text": "x" * 500}, message_id="m")
                 async with client.subscribe(definition.name, from_beginning=True) as subscription:
                     assert [message["n"] async for message in subscription] == [n]
-            client.broker._reports.write()  # type: ignore[attr-defined]
+            client._broker._reports.write()  # type: ignore[attr-defined]
             await swept(client)
             sweeper._counts_due_us = 0
             await swept(client)
             sizes.append(rows("PRAGMA page_count")[0][0])
         tables = ("topics", "partitions", "batches", "message_ids", "schema_versions", "delayed")
         assert [rows(f"SELECT count(*) FROM {table}") for table in tables] == [[(0,)]] * len(tables)
-        assert client.broker._reports.presence.consumed() == {}  # type: ignore[attr-defined]
+        assert client._broker._reports.presence.consumed() == {}  # type: ignore[attr-defined]
         assert max(sizes[2:]) <= max(sizes[:2]) * 1.3, sizes
 
 

@@ -17,7 +17,7 @@ async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def progress(client: Client) -> GroupStatistics:
-    (one,) = (await client.broker.report(["groups"], "t")).groups
+    (one,) = (await client._broker.report(["groups"], "t")).groups
     assert one.published == one.acknowledged + one.pending + one.dead_lettered
     return one
 

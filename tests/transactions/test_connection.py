@@ -148,7 +148,7 @@ async def test_leaving_it_open_is_said(target: str) -> None:
                 await conn.begin()
                 await conn.execute("PUBLISH TO t {}")
                 raise ZeroDivisionError
-        assert [topic.name for topic in await client.broker.topics()] == []
+        assert [topic.name for topic in await client._broker.topics()] == []
         await client.publish("t", 1)
 
 

@@ -86,9 +86,9 @@ async def test_refused_it_refuses_everything_and_nobody_else(
         assert (await client.publish("t", "after")).offset == 2
         async with client.subscribe("t", from_beginning=True) as subscription:
             assert [message.data async for message in subscription] == ["before", "beside", "after"]
-        assert [topic.name for topic in await client.broker.topics()] == ["others", "t"]
-        batches = (await client.broker.report(["partitions"])).partitions
-        assert client.broker._log.last_batch_id() == sum(one.batches or 0 for one in batches)  # type: ignore[attr-defined]
+        assert [topic.name for topic in await client._broker.topics()] == ["others", "t"]
+        batches = (await client._broker.report(["partitions"])).partitions
+        assert client._broker._log.last_batch_id() == sum(one.batches or 0 for one in batches)  # type: ignore[attr-defined]
         settled = Settlement()
         await run(client, settled, sql=sql)
         assert settled.heard == [True]

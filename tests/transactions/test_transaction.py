@@ -42,7 +42,7 @@ async def rows(client: Client, sql: str) -> list[tuple[Any, ...]]:
 
 
 async def topics(client: Client) -> list[str]:
-    return [topic.name for topic in await client.broker.topics()]
+    return [topic.name for topic in await client._broker.topics()]
 
 
 async def test_everything_is_stored_together(target: str) -> None:
@@ -176,7 +176,7 @@ async def test_single_messages_share_a_row_and_keep_their_order(directory: Path)
                 )
             await tx.publish("t", {"n": 100, "k": "z"}, priority=9, ttl_seconds=60)
             await tx.publish_batch("t", [{"n": 101, "k": "q"}, {"n": 102, "k": "q"}], message_ids=["x", None])
-        (found,) = (await client.broker.report(["partitions"], "t")).partitions
+        (found,) = (await client._broker.report(["partitions"], "t")).partitions
         assert found.batches == 3
         async with client.subscribe("t", from_beginning=True) as subscription:
             messages = [message async for message in subscription]
@@ -202,7 +202,7 @@ async def test_a_topic_that_changes_meanwhile_is_seen_at_the_commit(target: str)
             await beside(client.execute("ALTER TOPIC t SET OPTIONS (max_retries: 3)"))
             await beside(client.execute("CREATE TOPIC new WITH OPTIONS (partitions: 4)"))
         assert len(await stored(client, "t")) == 2
-        assert (await client.broker.topic("new")).partitions == 4
+        assert (await client._broker.topic("new")).partitions == 4
 
 
 async def test_a_topic_that_another_process_changes_before_the_lock_is_seen_at_the_commit(directory: Path) -> None:
