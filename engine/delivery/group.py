@@ -17,6 +17,7 @@ from geode_client.delivery.claims import (
     ACKNOWLEDGED,
     DEAD,
     FAILED,
+    RESERVED,
     HeldClaim,
 )
 from geode_client.delivery.intake import Intake, expire
@@ -487,7 +488,9 @@ class GroupCore:
         return made
 
     def _is_in_hand(self, claim: HeldClaim, offset: int) -> bool:
-        """Whether a message of the claim at or behind the offset was taken and is not settled."""
+        """Whether a message of the claim at or behind the offset was taken and is not settled; or a transaction has it."""
+        if RESERVED in claim.state[max(0, offset - claim.first) :]:
+            return True  # its reader may have gone on meanwhile
         return any(
             claim.is_open(one.chunk.base_offset + index) and one.chunk.base_offset + index >= offset
             for member in self.members.values()

@@ -147,10 +147,16 @@ class Scheduler:
         self.group_moved(now)
 
     def fail(self, error: GeodeError) -> None:
-        """End all members with an error."""
+        """End all members with an error. What they still hold no longer keeps the other groups waiting."""
         self.failure = self.failure or error
+        self._quarantine.leave(self)
         for member_id in list(self._waiting):
             self._wake(member_id)
+
+    @property
+    def takes_members(self) -> bool:
+        """Whether a member may join: not once all is given back, or after an error that ended the members."""
+        return not self._is_closed and self.failure is None
 
     def _look_at_everything(self) -> None:
         self._look = True
@@ -200,6 +206,8 @@ class Scheduler:
         self._now = now
         if self._is_closed or self.failure is not None:
             return
+        if not self._quarantine.is_open:
+            self._end_if_over()
         if not self._quarantine.is_open:
             self._drain()
         if not self._waiting:
@@ -380,12 +388,15 @@ class Scheduler:
         if not self._quarantine.is_begun:
             self._write(self.core.not_begun())
 
-    def _end_quarantine(self) -> None:
+    def _end_if_over(self) -> None:
+        """Let the others go on once the message that we wanted to be alone is settled or lost, however that happened."""
+        if self._quarantine.wanted_by is not self:
+            return
         if self._alone is not None and self.core.holds_only(None):
             self._alone = None
             self._quarantine.end(settled=True)
-        else:
-            self._quarantine.look()
+        elif self._alone is None and self.core.set_apart is None:
+            self._quarantine.end(settled=False)
 
     # ── settling ──
     def settle_wanted(self, now: Now) -> int:
@@ -448,9 +459,8 @@ class Scheduler:
         self._wake_if_ended()
         if self._waits_for_order:
             self._look_at_everything()
-        if not self._quarantine.is_open:
-            self._end_quarantine()
         self._decide(now)
+        self._quarantine.look()
 
     def _went_on(self, one: Settlement) -> None:
         """What a settlement makes way for."""
@@ -480,11 +490,13 @@ class Scheduler:
             self._look_at_everything()
         self._expect_flush(now)
         self._decide(now)
+        self._quarantine.look()
 
     # ── leases ──
     def leases_lost(self, claim_ids: Iterable[int], now: Now) -> None:
         self._passed_on(claim_ids)
         self._decide(now)
+        self._quarantine.look()
 
     def renewed(self, deadlines: dict[int, int], lost: Sequence[int], now: Now) -> None:
         """The backend has these deadlines, but for claims that have passed to others."""
@@ -492,6 +504,7 @@ class Scheduler:
         self._passed_on(lost)
         self._expect_renewal(now)
         self._decide(now)
+        self._quarantine.look()
 
     def _passed_on(self, claim_ids: Iterable[int]) -> None:
         if self.core.lost(claim_ids):
@@ -501,8 +514,9 @@ class Scheduler:
         lease_us = self.core.shortest_lease_us()
         if lease_us is None:
             self._renew_at = None
-        elif self._renew_at is None:
-            self._renew_at = now.boot_us + min(lease_us // LEASE_RENEWALS, RENEWAL_US_MAX)
+            return
+        at = now.boot_us + min(lease_us // LEASE_RENEWALS, RENEWAL_US_MAX)
+        self._renew_at = at if self._renew_at is None else min(self._renew_at, at)
 
     # ── time ──
     def tick(self, now: Now) -> None:

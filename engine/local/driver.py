@@ -169,8 +169,8 @@ class GroupDriver:
         return self.scheduler.is_caught_up(self._could_claim)
 
     def _could_claim(self) -> bool:
-        log, group = self._around.log, self.group
-        return outlook.is_ahead(log, group) or outlook.is_due(log, group)
+        log, group, partition = self._around.log, self.group, self.partition
+        return outlook.is_ahead(log, group, partition) or outlook.is_due(log, group, partition)
 
     # ── actions ──
     def act(self) -> None:
@@ -250,17 +250,17 @@ class GroupDriver:
 
     # ── looking ──
     def _probe(self, probe: actions.Probe) -> None:
-        log, group = self._around.log, self.group
+        log, group, partition = self._around.log, self.group, self.partition
         try:
             match probe.what:
                 case "lost":
-                    found = outlook.has_orphans(log, group) or bool(self._around.dead_owners(group.group_id))
+                    found = outlook.has_orphans(log, group, partition) or bool(self._around.dead_owners(group.group_id))
                     next_retry_us = None
                 case "retry":
-                    found, next_retry_us = False, outlook.next_retry_us(log, group)
+                    found, next_retry_us = False, outlook.next_retry_us(log, group, partition)
                 case _:
                     found = self._is_anything_there(probe)
-                    next_retry_us = None if found else outlook.next_retry_us(log, group)
+                    next_retry_us = None if found else outlook.next_retry_us(log, group, partition)
         except GeodeError as error:
             self.scheduler.fail(error)
             return

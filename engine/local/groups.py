@@ -191,6 +191,10 @@ class Groups:
     ) -> _Open:
         key = (group.group_id, request.partition)
         found = self._open.get(key)
+        if found is not None and not found.driver.scheduler.takes_members:
+            # Its last member is leaving, and what it gives back is being written; or it has failed.
+            self._forget(found)
+            found = None
         if found is None:
             condition = request.condition if request.condition is not None else self.compiled(group)
             driver = GroupDriver(self, group, condition, self._quarantine, partition=request.partition, through=through)
@@ -257,11 +261,15 @@ class Groups:
             return
         found = self._open.get((driver.group.group_id, driver.partition))
         if found is not None and found.driver is driver:
-            del self._open[found.key]
-            for topic_id, news in found.news.items():
-                self.follower.unfollow(topic_id, news)
+            self._forget(found)
         if driver.group.private_to is not None:
             await self.write([DropPrivateGroups([driver.group.group_id])])
+
+    def _forget(self, found: _Open) -> None:
+        """Tell a driver of nothing new from now on."""
+        del self._open[found.key]
+        for topic_id, news in found.news.items():
+            self.follower.unfollow(topic_id, news)
 
     # ── what statements do ──
     async def drop(self, name: str, topic: str | None, *, if_exists: bool) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from geode_client.delivery.claiming import (
+    LOSSES_ALONE,
     Claimed,
     ClaimOutcome,
     ClaimRequest,
@@ -92,9 +93,16 @@ class SqlClaims:
         bindings = (self._group_id, self._request.owner, boot_us, *dead)
         owners = [row[0] for row in self._database.rows(sql, bindings)]
         gone = set(dead)
-        return [
+        found = [
             one for owner in owners for one in self._claims_of(owner, FOR_EVER_US + 1 if owner in gone else boot_us)
         ]
+        for process in {one.process for one in found}:
+            # What it holds besides, as other clients or with a longer lease, is lost later and was not alone either.
+            self._database.cursor.execute(
+                "UPDATE claims SET begun = 0 WHERE begun = 1 AND owner >= ? AND owner < ?",
+                (f"{process}-", f"{process}."),
+            )
+        return found
 
     def _claims_of(self, owner: str, before_us: int) -> Iterator[LostClaim]:
         """The claims of an owner, of all groups, whose deadline is before a time."""
@@ -132,8 +140,11 @@ class SqlClaims:
         self._transaction.announce = True
 
     def suspect_lanes(self, owner: str) -> Sequence[int]:
-        sql = "SELECT DISTINCT lane FROM claims WHERE group_id = ? AND owner = ? AND losses > 0"
-        return [row[0] for row in self._database.rows(sql, (self._group_id, owner))]
+        sql = (
+            "SELECT DISTINCT lane FROM claims WHERE group_id = ?1 AND owner = ?2 AND losses > 0"
+            " AND (?3 IS NULL OR partition = ?3)"
+        )
+        return [row[0] for row in self._database.rows(sql, (self._group_id, owner, self._request.partition))]
 
     # ── what waits ──
     def lanes_with_something(self, now_us: int) -> Sequence[int]:
@@ -168,7 +179,10 @@ class SqlClaims:
         return found
 
     def unowned(self, partition: int | None, lane: int | None) -> Sequence[Unowned]:
-        rows = self._database.rows(_UNOWNED, (self._group_id, partition, lane))
+        if self.order_by == KEY:
+            rows = self._database.rows(_UNOWNED_IN_ORDER, (self._group_id, partition, lane))
+        else:
+            rows = self._database.rows(_UNOWNED, (self._group_id, partition, lane, self._request.alone))
         return [Unowned(claim_id, _run(*rest)) for claim_id, *rest in rows]
 
     def lanes_in_hand(self) -> set[Place]:
@@ -354,25 +368,30 @@ _DUE = (
     " WHERE group_id = ?1 AND not_before_us <= ?2 AND (?3 IS NULL OR partition = ?3) AND (?5 IS NULL OR lane = ?5)"
     " ORDER BY not_before_us, offset LIMIT ?4"
 )
-# Of each key only the earliest, and that only while no other message of the key is claimed.
+# The first offset of a claim, and of a parked run, that is still pending: what was settled before it stays in the row.
+_EARLIEST_C = "c.first + instr(c.pending, x'01') - 1"
+_EARLIEST_W = "w.first + instr(w.pending, x'01') - 1"
+# Of each key only the earliest, and that only while no other message of the key is in hand, and no earlier one unowned.
 FREE_IN_ORDER = (
     "(key IS NULL OR NOT EXISTS"
     " (SELECT 1 FROM retries AS e WHERE e.group_id = r.group_id AND e.topic_id = r.topic_id AND e.partition = r.partition"
     "  AND e.key = r.key AND e.offset < r.offset)"
     " AND NOT EXISTS (SELECT 1 FROM claims AS c WHERE c.group_id = r.group_id AND c.topic_id = r.topic_id"
-    "  AND c.partition = r.partition AND c.lane = r.lane AND c.key = r.key))"
+    "  AND c.partition = r.partition AND c.lane = r.lane AND c.key = r.key"
+    f"  AND (c.owner IS NOT NULL OR {_EARLIEST_C} < r.offset)))"
 )
 _DUE_IN_ORDER = (
     "SELECT topic_id, partition, offset, lane, key, attempts, error FROM retries AS r"
     " WHERE group_id = ?1 AND not_before_us <= ?2 AND (?3 IS NULL OR partition = ?3) AND (?5 IS NULL OR lane = ?5)"
     f" AND {FREE_IN_ORDER} ORDER BY not_before_us, offset LIMIT ?4"
 )
-# Of each key the earliest run, while nothing of the key waits for a retry or is claimed.
+# Of each key the earliest run, while nothing of the key waits for a retry or is in hand, and nothing earlier is unowned.
 FREE_PARKED = (
     "NOT EXISTS (SELECT 1 FROM retries AS r WHERE r.group_id = w.group_id AND r.topic_id = w.topic_id"
     "  AND r.partition = w.partition AND r.key = w.key)"
     " AND NOT EXISTS (SELECT 1 FROM claims AS c WHERE c.group_id = w.group_id AND c.topic_id = w.topic_id"
-    "  AND c.partition = w.partition AND c.lane = w.lane AND c.key = w.key)"
+    "  AND c.partition = w.partition AND c.lane = w.lane AND c.key = w.key"
+    f"  AND (c.owner IS NOT NULL OR {_EARLIEST_C} < {_EARLIEST_W}))"
 )
 _FREE_PARKED = (
     "SELECT topic_id, partition, key, first, lane, pending FROM parked AS w WHERE group_id = ?1"
@@ -381,9 +400,22 @@ _FREE_PARKED = (
     "  AND e.partition = w.partition AND e.key = w.key AND e.first < w.first)"
     f" AND {FREE_PARKED} LIMIT ?3"
 )
+# Suspects come last, so that a page full of those that have to wait does not hide what was only given back.
 _UNOWNED = (
     f"SELECT claim_id, {_RUN} FROM claims WHERE group_id = ?1 AND owner IS NULL AND (?2 IS NULL OR partition = ?2)"
-    f" AND (?3 IS NULL OR lane = ?3) ORDER BY topic_id, partition, first LIMIT {UNOWNED_AT_ONCE}"
+    " AND (?3 IS NULL OR lane = ?3) ORDER BY losses > 0,"
+    f" NOT ?4 AND losses >= {LOSSES_ALONE} AND length(pending) = 1, topic_id, partition, first LIMIT {UNOWNED_AT_ONCE}"
+)
+# Messages of a single key were claimed apart from their lane because earlier ones had failed. When they are given back, or
+# lost, an earlier one may wait for a retry again, or be parked: it goes first.
+_UNOWNED_IN_ORDER = (
+    f"SELECT claim_id, {_RUN} FROM claims AS c WHERE group_id = ?1 AND owner IS NULL AND (?2 IS NULL OR partition = ?2)"
+    " AND (?3 IS NULL OR lane = ?3) AND (key IS NULL OR retried OR NOT EXISTS"
+    " (SELECT 1 FROM retries AS r WHERE r.group_id = c.group_id AND r.topic_id = c.topic_id"
+    f"  AND r.partition = c.partition AND r.key = c.key AND r.offset < {_EARLIEST_C})"
+    " AND NOT EXISTS (SELECT 1 FROM parked AS w WHERE w.group_id = c.group_id AND w.topic_id = c.topic_id"
+    f"  AND w.partition = c.partition AND w.key = c.key AND {_EARLIEST_W} < {_EARLIEST_C}))"
+    f" ORDER BY topic_id, partition, first LIMIT {UNOWNED_AT_ONCE}"
 )
 # Keys of which an earlier message waits, or is claimed apart from its lane.
 _BLOCKED = (
