@@ -252,20 +252,22 @@ class Rim:
 
     def _probe(self, probe: actions.Probe) -> None:
         log, group_id, world = self.world.log, self.group.group_id, self.world
-        is_parked = self.group.order_by == KEY and bool(log.rows(outlook._UNPARKED, (group_id,)))
+        is_parked = self.group.order_by == KEY and bool(log.rows(outlook._UNPARKED, (group_id, None)))
+        is_orphaned = bool(log.rows(outlook._ORPHANS, (group_id, None, world.boot_us)))
         dead = bool(self._dead_owners())
         sql = outlook._NEXT_RETRY_IN_ORDER if self.group.order_by == KEY else outlook._NEXT_RETRY
-        next_retry_us = log.rows(sql, (group_id,))[0][0]
+        next_retry_us = log.rows(sql, (group_id, None))[0][0]
         found = False
         match probe.what:
             case "lost":
-                found = bool(log.rows(outlook._ORPHANS, (group_id, world.boot_us))) or is_parked or dead
+                found = is_orphaned or is_parked or dead
             case "work":
                 known = log.rows("SELECT revision FROM groups WHERE group_id = ?", (group_id,))
                 found = (
                     known != [(self.revision,)]
                     or outlook.is_ahead(log, self.group)  # type: ignore[arg-type]
-                    or bool(log.rows(outlook._DUE, (group_id, world.wall_us, world.boot_us)))
+                    or bool(log.rows(outlook._DUE, (group_id, None, world.wall_us)))
+                    or is_orphaned
                     or is_parked
                     or (probe.looks_at_owners and dead)
                 )
