@@ -12,7 +12,8 @@ from reading import next_of
 from settings import long_rounds
 
 from geode_client import Client
-from geode_client.clock import JUMP_BELIEVED_US, PatientClock, datetime_of
+from geode_client.broker import OutgoingBatch
+from geode_client.clock import JUMP_BELIEVED_US, PatientClock, datetime_of, microseconds_of
 from geode_client.store import verify
 
 HOUR, DAY, YEAR = 3600, 86_400, 365 * 86_400
@@ -81,6 +82,52 @@ async def search(directory: Path, steps: list[int], partitions: int, after: int,
             assert await since(client, moment) == wanted
             grouped = await since(client, moment, consumer_group="g", timeout=0.1)
             assert set(grouped) >= set(wanted)
+    assert not verify.verify(directory).problems
+
+
+@given(steps=steps, partitions=st.integers(1, 3), after=st.integers(0, 23), nudge=st.sampled_from([-1, 0, 1]))
+@long_rounds(30)
+def test_times_of_messages_and_a_clock_that_is_set_agree(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[int], partitions: int, after: int, nudge: int
+) -> None:
+    asyncio.run(own_times(tmp_path_factory.mktemp("clock") / "store", steps, partitions, after, nudge))
+
+
+async def own_times(directory: Path, steps: list[int], partitions: int, after: int, nudge: int) -> None:
+    """Conditions on _timestamp, FIRST and LAST go by a message's own time; `since` goes by when it was accepted."""
+    clock = WallClock()
+    own: dict[int, int] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time_ns", clock.time_ns)
+        async with Client(directory) as client:
+            await client.execute(f"CREATE TOPIC t WITH OPTIONS (partitions: {partitions})")
+            accepted: dict[int, int] = {}
+            for number, step in enumerate(steps):
+                clock.seconds += step
+                before_us = clock.time_ns() // 1000
+                # In one batch: one message is older than the other, which has no time of its own.
+                times = [before_us - abs(step) * 1_000_000, None]
+                bodies = [{"n": 2 * number}, {"n": 2 * number + 1}]
+                await client.broker.publish_batch(OutgoingBatch("t", bodies, times_us=times))
+                own[2 * number] = times[0] or 0
+            shown = {number: microseconds_of(at) for number, at in (await stamps(client)).items()}
+            assert {number: shown[number] for number in own} == own
+            async with client.subscribe("t", from_beginning=True) as subscription:
+                async for message in subscription:
+                    accepted[message["n"]] = message._chunk.timestamp_us
+            moment_us = shown[after % len(shown)] + nudge
+            moment = datetime_of(moment_us)
+            for sign, meant in (
+                (">=", {n for n, at in shown.items() if at >= moment_us}),
+                (">", {n for n, at in shown.items() if at > moment_us}),
+                ("=", {n for n, at in shown.items() if at == moment_us}),
+                ("<", {n for n, at in shown.items() if at < moment_us}),
+            ):
+                found = (await client.query(f"SELECT n FROM t WHERE _timestamp {sign} $m", {"m": moment})).rows
+                assert {n for (n,) in found} == meant, sign
+            assert await since(client, moment) == sorted(n for n, at in accepted.items() if at >= moment_us)
+            ends = (await client.query("SELECT first(n), last(n) FROM t")).rows[0]
+            assert (shown[ends[0]], shown[ends[1]]) == (min(shown.values()), max(shown.values()))
     assert not verify.verify(directory).problems
 
 
