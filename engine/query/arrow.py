@@ -48,7 +48,7 @@ def _array(pyarrow: Any, values: Sequence[Any], declared: TypeNode | None) -> An
         if make is not None:
             return make(pyarrow, values)
         if kinds & {list, dict}:
-            return pyarrow.array([_without_uuids(value) for value in values])
+            return pyarrow.array([without_uuids(value) for value in values])
         return pyarrow.array(values) if kinds <= {bool, int, float, str} else _texts(pyarrow, values)
     except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):
         pass
@@ -97,7 +97,7 @@ _OF_KIND: Mapping[type, Callable[[Any, Sequence[Any]], Any]] = {
 }
 
 
-def _without_uuids(value: Any) -> Any:
+def without_uuids(value: Any) -> Any:
     """The value with UUIDs and intervals of months as text, which Arrow has no type for inside others."""
     kind = value.__class__
     if kind is UUID:
@@ -105,8 +105,8 @@ def _without_uuids(value: Any) -> Any:
     if kind is CalendarInterval:
         return _text(value)
     if kind is list:
-        return [_without_uuids(item) for item in value]
-    return {name: _without_uuids(item) for name, item in value.items()} if kind is dict else value
+        return [without_uuids(item) for item in value]
+    return {name: without_uuids(item) for name, item in value.items()} if kind is dict else value
 
 
 def _declared_type(pyarrow: Any, declared: TypeNode | None) -> Any:

@@ -17,8 +17,9 @@ from geode_client import codec, letters
 from geode_client.broker import Broker, OutgoingBatch, ScanRequest
 from geode_client.catalog import Topic
 from geode_client.clock import now_us
+from geode_client.conditions.declared import floated
 from geode_client.errors import GeodeError, InvalidMessage
-from geode_client.grammar.ast import Scalar
+from geode_client.grammar.ast import ListType, MapType, Scalar, StructType, TypeNode
 from geode_client.message import Chunk
 from geode_client.query import plan
 from geode_client.query.exporting import (
@@ -144,27 +145,36 @@ async def _write_parquet(broker: Broker, topic: Topic, output: Output, told: Tol
 
 
 class _ArrowValues:
-    """Values of messages as Parquet has them: declared decimals, times and dates as such, other numbers as floats."""
+    """Values of messages as Parquet has them: declared decimals, times and dates as such, also inside lists, maps and
+    structs; other numbers as floats."""
 
     def __init__(self, topic: Topic) -> None:
         columns = topic.schema.columns if topic.schema is not None else ()
-        self._kinds = {column.name: column.type.name for column in columns if isinstance(column.type, Scalar)}
+        self._types: dict[str, TypeNode] = {column.name: column.type for column in columns}
 
     def of(self, bodies: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
         """The values of messages by column."""
         columns = zip(names, as_columns(bodies, names), strict=True)
-        return {name: [self._value(self._kinds.get(name), one) for one in found] for name, found in columns}
+        return {name: [_as_declared(self._types.get(name), one) for one in found] for name, found in columns}
 
-    def _value(self, kind: str | None, value: Any) -> Any:
-        match kind:
-            case "DECIMAL" if isinstance(value, int | Decimal) and not isinstance(value, bool):
-                return Decimal(value)
-            case "TIMESTAMP" if isinstance(value, str):
-                return as_timestamp(value) or value
-            case "DATE" if isinstance(value, str):
-                return _date(value)
-            case _:
-                return _floats(value)
+
+def _as_declared(kind: TypeNode | None, value: Any) -> Any:
+    match kind:
+        case Scalar("DECIMAL") if isinstance(value, int | Decimal) and not isinstance(value, bool):
+            return Decimal(value)
+        case Scalar("TIMESTAMP") if isinstance(value, str):
+            return as_timestamp(value) or value
+        case Scalar("DATE") if isinstance(value, str):
+            return _date(value)
+        case ListType(element) if isinstance(value, list):
+            return [_as_declared(element, item) for item in value]
+        case MapType(inner) if isinstance(value, dict):
+            return {name: _as_declared(inner, item) for name, item in value.items()}
+        case StructType(fields) if isinstance(value, dict):
+            types = {field.name: field.type for field in fields}
+            return {name: _as_declared(types.get(name), item) for name, item in value.items()}
+        case _:
+            return floated(value)
 
 
 def _date(text: str) -> date | str:
@@ -172,18 +182,6 @@ def _date(text: str) -> date | str:
         return date.fromisoformat(text)
     except ValueError:
         return text
-
-
-def _floats(value: Any) -> Any:
-    match value:
-        case Decimal():
-            return float(value)
-        case dict():
-            return {name: _floats(item) for name, item in value.items()}
-        case list():
-            return [_floats(item) for item in value]
-        case _:
-            return value
 
 
 async def _bodies(broker: Broker, topic: Topic, ends: Mapping[int, int]) -> AsyncIterator[list[Any]]:

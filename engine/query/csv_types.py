@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import Enum
+from math import isinf
 from typing import Any
 
 import msgspec
@@ -80,10 +81,20 @@ def widened(kind: Kind, cells: Cells) -> Kind:
 NO_JSON = object()
 
 
+def _exact(text: str) -> Decimal:
+    """A fraction with all its digits; raises ValueError for one that is too large for a message."""
+    if isinf(float(text)):
+        raise ValueError("number out of range")
+    return Decimal(text)
+
+
+_exact_decoder = msgspec.json.Decoder(float_hook=_exact)
+
+
 def json_value(cell: str) -> Any:
-    """The value of a JSON text, or NO_JSON."""
+    """The value of a JSON text, its fractions as Decimals with all their digits; or NO_JSON."""
     try:
-        return msgspec.json.decode(cell)
+        return _exact_decoder.decode(cell)
     except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
         return NO_JSON
 
@@ -97,7 +108,7 @@ _CASTS: dict[Kind, Callable[[str], Any]] = {
     Kind.BOOL: lambda cell: cell.strip().lower() == "true",
     Kind.INT: int,
     Kind.FLOAT: _number,
-    Kind.JSON: msgspec.json.decode,
+    Kind.JSON: json_value,
 }
 
 
@@ -141,8 +152,6 @@ def _declared_cast(kind: TypeNode) -> Callable[[str], Any]:
             return _declared_truth
         case Scalar():
             return _as_it_is
-        case _ if type(kind).__name__.startswith("Decimal"):
-            return _declared_decimal
         case _:
             return _declared_nested
 

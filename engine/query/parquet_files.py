@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from geode_client import codec
 from geode_client.errors import GeodeError, InvalidMessage, Unsupported
+from geode_client.query.arrow import without_uuids
 from geode_client.query.inputs import PIECE_BYTES, BadInput, Input
 from geode_client.query.records import BadLine, Record
 
@@ -137,7 +138,7 @@ class ParquetWriter:
             self._types.setdefault(name, None)
             if name in self._as_text:
                 continue
-            found = self._type_of(values)
+            found = self._type_of(_nested_as_arrow(values))
             if found is None:
                 self._as_text.add(name)
             elif found != self._arrow.null():
@@ -190,12 +191,19 @@ class ParquetWriter:
             values = columns.get(field.name) or [None] * count
             if field.name in self._as_text:
                 values = [_text(value) for value in values]
+            else:
+                values = _nested_as_arrow(values)
             arrays.append(self._arrow.array(values, field.type))
         self._writer.write_batch(self._arrow.record_batch(arrays, schema=self._schema))
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def _nested_as_arrow(values: Sequence[Any]) -> Sequence[Any]:
+    """The values with what Arrow has no type for inside arrays and objects as text."""
+    return [without_uuids(value) if value.__class__ in (list, dict) else value for value in values]
 
 
 def _is_empty_struct(arrow: Any, kind: Any) -> bool:

@@ -413,6 +413,71 @@ async def test_digits_are_kept(tmp_path: Path) -> None:
         assert "0.123456789012345678901234567890," in (tmp_path / "o.csv").read_text()
 
 
+DIGITS = "0.123456789012345678901234567890"
+NESTED_DECIMALS = (
+    ("DECIMAL", (DIGITS, "123456789012345678901234567890", "-0.10", "7")),
+    (
+        "LIST<DECIMAL>",
+        (f"[{DIGITS},1]", "[123456789012345678901234567890]", "[]", "[-12345678901234567890.0123456789]"),
+    ),
+    ("STRUCT<m: DECIMAL, f: FLOAT, w: INT>", ('{"m":%s,"f":0.5,"w":3}' % DIGITS, '{"m":2,"f":1.5,"w":4}')),
+    ("MAP<STRING, DECIMAL>", ('{"a":%s,"b":1}' % DIGITS, '{"a":12,"b":0.5}')),
+    ("LIST<STRUCT<m: DECIMAL, at: TIMESTAMP>>", ('[{"m":%s,"at":"2026-01-01T00:00:00Z"}]' % DIGITS, "[]")),
+    ("LIST<LIST<DECIMAL>>", (f"[[{DIGITS}],[1,2]]", "[[3]]")),
+    ("STRUCT<m: DECIMAL, u: LIST<UUID>>", ('{"m":%s,"u":["6f1c2f70-7a0f-4b3a-9f3e-0c2b7c1e9a11"]}' % DIGITS,)),
+)
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.json", "m.csv", "m.tsv", "m.csv.gz", "m.parquet"])
+@pytest.mark.parametrize("source", ["t", "(SELECT id, d FROM t ORDER BY id)"])
+@pytest.mark.parametrize(("kind", "values"), NESTED_DECIMALS)
+async def test_decimals_come_back_with_all_their_digits(
+    tmp_path: Path, kind: str, values: tuple[str, ...], source: str, name: str
+) -> None:
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    lines = "".join(f'{{"id":{number},"d":{value}}}\n' for number, value in enumerate(values))
+    (tmp_path / "given.jsonl").write_text(lines)
+    async with Client(":memory:") as client:
+        for topic in ("t", "u"):
+            await client.execute(f"CREATE TOPIC {topic} SCHEMA (id INT, d {kind})")
+        await client.execute(f"COPY t FROM '{tmp_path / 'given.jsonl'}'")
+        await client.execute(f"COPY {source} TO '{tmp_path / name}'")
+        await client.execute(f"COPY u FROM '{tmp_path / name}'")
+        given, found = [(await client.query(f"SELECT id, d FROM {topic} ORDER BY id")).rows for topic in ("t", "u")]
+        assert DIGITS in lines
+        assert found == given
+        # Whatever the values compare as, the text has the digits.
+        await client.execute(f"COPY u TO '{tmp_path / 'found.jsonl'}'")
+        assert DIGITS in (tmp_path / "found.jsonl").read_text()
+
+
+async def test_columns_of_wider_and_wider_decimals_are_written_to_parquet(tmp_path: Path) -> None:
+    """The type of a column is found batch by batch; the widest one holds for all."""
+    pytest.importorskip("pyarrow")
+    texts = [*(f"[{n}.5]" for n in range(1500)), f"[{DIGITS}]", "[12345678901234567890]"]
+    (tmp_path / "given.jsonl").write_text("".join(f'{{"d":{text}}}\n' for text in texts))
+    async with Client(":memory:") as client:
+        for topic in ("t", "u"):
+            await client.execute(f"CREATE TOPIC {topic} SCHEMA (d LIST<DECIMAL>)")
+        await client.execute(f"COPY t FROM '{tmp_path / 'given.jsonl'}'")
+        await client.execute(f"COPY t TO '{tmp_path / 'd.parquet'}'")
+        await client.execute(f"COPY u FROM '{tmp_path / 'd.parquet'}'")
+        given, found = [(await client.query(f"SELECT d FROM {topic} ORDER BY _offset")).rows for topic in ("t", "u")]
+        assert found == given
+        assert len(found) == len(texts)
+
+
+async def test_json_in_cells_keeps_its_digits_where_nothing_is_declared(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f'd,e\n"{{""x"":{DIGITS}}}",[1e400]\n')
+    async with Client(":memory:") as client:
+        await client.execute(f"COPY t FROM '{tmp_path / 'm.csv'}'")
+        await client.execute(f"COPY t TO '{tmp_path / 'm.jsonl'}'")
+        text = (tmp_path / "m.jsonl").read_text()
+        assert f'{{"x":{DIGITS}}}' in text
+        assert '"[1e400]"' in text, "a number that no message can hold makes the cell text"
+
+
 async def test_the_loop_runs_while_a_copy_runs(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("a,b\n" + "".join(f"{n},text {n}\n" for n in range(50_000)))
     async with Client(":memory:") as client:
