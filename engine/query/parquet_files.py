@@ -189,10 +189,7 @@ class ParquetWriter:
         arrays = []
         for field in self._schema:
             values = columns.get(field.name) or [None] * count
-            if field.name in self._as_text:
-                values = [_text(value) for value in values]
-            else:
-                values = _nested_as_arrow(values)
+            values = [_text(value) for value in values] if field.name in self._as_text else _nested_as_arrow(values)
             arrays.append(self._arrow.array(values, field.type))
         self._writer.write_batch(self._arrow.record_batch(arrays, schema=self._schema))
 

@@ -420,11 +420,11 @@ NESTED_DECIMALS = (
         "LIST<DECIMAL>",
         (f"[{DIGITS},1]", "[123456789012345678901234567890]", "[]", "[-12345678901234567890.0123456789]"),
     ),
-    ("STRUCT<m: DECIMAL, f: FLOAT, w: INT>", ('{"m":%s,"f":0.5,"w":3}' % DIGITS, '{"m":2,"f":1.5,"w":4}')),
-    ("MAP<STRING, DECIMAL>", ('{"a":%s,"b":1}' % DIGITS, '{"a":12,"b":0.5}')),
-    ("LIST<STRUCT<m: DECIMAL, at: TIMESTAMP>>", ('[{"m":%s,"at":"2026-01-01T00:00:00Z"}]' % DIGITS, "[]")),
+    ("STRUCT<m: DECIMAL, f: FLOAT, w: INT>", (f'{{"m":{DIGITS},"f":0.5,"w":3}}', '{"m":2,"f":1.5,"w":4}')),
+    ("MAP<STRING, DECIMAL>", (f'{{"a":{DIGITS},"b":1}}', '{"a":12,"b":0.5}')),
+    ("LIST<STRUCT<m: DECIMAL, at: TIMESTAMP>>", (f'[{{"m":{DIGITS},"at":"2026-01-01T00:00:00Z"}}]', "[]")),
     ("LIST<LIST<DECIMAL>>", (f"[[{DIGITS}],[1,2]]", "[[3]]")),
-    ("STRUCT<m: DECIMAL, u: LIST<UUID>>", ('{"m":%s,"u":["6f1c2f70-7a0f-4b3a-9f3e-0c2b7c1e9a11"]}' % DIGITS,)),
+    ("STRUCT<m: DECIMAL, u: LIST<UUID>>", (f'{{"m":{DIGITS},"u":["6f1c2f70-7a0f-4b3a-9f3e-0c2b7c1e9a11"]}}',)),
 )
 
 
