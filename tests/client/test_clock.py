@@ -108,7 +108,7 @@ async def own_times(directory: Path, steps: list[int], partitions: int, after: i
                 # In one batch: one message is older than the other, which has no time of its own.
                 times = [before_us - abs(step) * 1_000_000, None]
                 bodies = [{"n": 2 * number}, {"n": 2 * number + 1}]
-                await client.broker.publish_batch(OutgoingBatch("t", bodies, times_us=times))
+                await client._broker.publish_batch(OutgoingBatch("t", bodies, times_us=times))
                 own[2 * number] = times[0] or 0
             shown = {number: microseconds_of(at) for number, at in (await stamps(client)).items()}
             assert {number: shown[number] for number in own} == own
