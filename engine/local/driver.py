@@ -25,6 +25,7 @@ from geode_client.delivery.quarantine import Quarantine
 from geode_client.delivery.scheduler import Scheduler
 from geode_client.delivery.settlement import Settlement
 from geode_client.errors import CorruptData, GeodeError, StoreError
+from geode_client.grammar.names import is_pattern
 from geode_client.local.joining import JoinedAcknowledgements
 from geode_client.local.surroundings import Surroundings, Waiting
 from geode_client.store import outlook
@@ -282,13 +283,31 @@ class GroupDriver:
 
     # ── claiming ──
     async def _claim(self, action: actions.Claim) -> None:
+        works: list[Work] = []
+        claim: Claim | None = None
+        error: GeodeError | None = None
+        try:
+            claim = self._claim_work(action)
+            works = self._settle_works(action.settlements)
+            await self._around.write([*works, claim])
+        except Exception as failed:  # noqa: BLE001 - all members get it, and all who wait for the settlements
+            error = _as_geode_error(failed)
+        self._written(action.number, action.settlements, works, error)
+        if error is None and claim is not None:
+            self._take_in(claim)
+        elif error is not None:
+            self.scheduler.claim_failed(error)
+        self.act()
+
+    def _claim_work(self, action: actions.Claim) -> Claim:
         dead = self._around.dead_owners(self.group.group_id) if action.looks_at_owners else ()
         now = clocks()
-        claim = Claim(
+        return Claim(
             group_id=self.group.group_id,
             name=self.group.name,
             pattern=self.group.pattern,
             lease_us=self._lease_us(),
+            own_leases=is_pattern(self.group.pattern),
             request=ClaimRequest(
                 owner=self._around.process,
                 wanted=action.wanted,
@@ -303,18 +322,6 @@ class GroupDriver:
                 alone=action.alone,
             ),
         )
-        works = self._settle_works(action.settlements)
-        error: GeodeError | None = None
-        try:
-            await self._around.write([*works, claim])
-        except Exception as failed:  # noqa: BLE001 - all members get it
-            error = _as_geode_error(failed)
-        self._written(action.number, action.settlements, works, error)
-        if error is None:
-            self._take_in(claim)
-        else:
-            self.scheduler.claim_failed(error)
-        self.act()
 
     def _take_in(self, claim: Claim) -> None:
         assert claim.group is not None
@@ -386,8 +393,8 @@ class GroupDriver:
             return self.core.condition
 
     def _lease_us(self) -> int:
-        topics = self._around.topics.covered(self.group.pattern) if "*" not in self.group.pattern else ()
-        return max(LEASE_SHORTEST_US, min((t.options.ack_timeout_us for t in topics), default=LEASE_DEFAULT_US))
+        topic = None if is_pattern(self.group.pattern) else self._around.topics.get(self.group.pattern)
+        return LEASE_DEFAULT_US if topic is None else max(LEASE_SHORTEST_US, topic.options.ack_timeout_us)
 
     async def _begin(self, claim_id: int) -> None:
         begin = Begin(claim_id, self._around.process)
@@ -397,9 +404,10 @@ class GroupDriver:
 
     # ── settling ──
     async def _write(self, number: int, settlements: Sequence[Settlement]) -> None:
-        works = self._settle_works(settlements)
+        works: list[Work] = []
         error: GeodeError | None = None
         try:
+            works = self._settle_works(settlements)
             await self._around.write(works)
         except Exception as failed:  # noqa: BLE001 - all who wait for the settlement get it
             error = _as_geode_error(failed)

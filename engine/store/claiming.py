@@ -22,6 +22,7 @@ from geode_client.delivery.claiming import (
     claim,
     release_lost,
 )
+from geode_client.delivery.claims import LEASE_SHORTEST_US
 from geode_client.delivery.lanes import DEFAULT_PRIORITY, KEY, PRIORITY
 from geode_client.errors import GeodeError, GroupNotFound
 from geode_client.store import groups
@@ -39,7 +40,8 @@ FOR_EVER_US = 2**62
 class Claim(msgspec.Struct, eq=False):
     """Claim messages of a group. After the commit `claimed` has them; `group` is None when it is gone.
 
-    `leases_us` by topic id (default `lease_us`). `name` and `pattern` of the group are for errors.
+    The lease is `lease_us`; with `own_leases`, for groups of several topics, that of the topic of each claim, where it has
+    one. `name` and `pattern` of the group are for errors.
     """
 
     group_id: int
@@ -47,6 +49,7 @@ class Claim(msgspec.Struct, eq=False):
     lease_us: int
     name: str = ""
     pattern: str | None = None
+    own_leases: bool = False
     durable: bool = False
     error: GeodeError | None = None
     group: Group | None = None
@@ -65,7 +68,7 @@ class Claim(msgspec.Struct, eq=False):
             assert self.group is not None
         if self.group.paused or self.group.next_order is not None:
             return
-        port = SqlClaims(transaction, self.group, self.request, self.lease_us)
+        port = SqlClaims(transaction, self.group, self.request, self.lease_us, own_leases=self.own_leases)
         self.outcome = claim(port, self.request)
         self.claimed = port.claimed
 
@@ -73,13 +76,22 @@ class Claim(msgspec.Struct, eq=False):
 class SqlClaims:
     """One group's tables inside a transaction, as `ClaimPort` asks for them."""
 
-    def __init__(self, transaction: Transaction, group: Group, request: ClaimRequest, lease_us: int) -> None:
+    def __init__(
+        self,
+        transaction: Transaction,
+        group: Group,
+        request: ClaimRequest,
+        lease_us: int,
+        *,
+        own_leases: bool = False,
+    ) -> None:
         self._transaction = transaction
         self._database = transaction.database
         self._group_id = group.group_id
         self._request = request
-        self._deadline_us = request.boot_us + lease_us
-        self._settles_first: dict[int, bool] = {}
+        self._lease_us = lease_us
+        self._own_leases = own_leases
+        self._topics: dict[int, tuple[bool, int]] = {}
         self.order_by = group.order_by
         self.claimed: list[Claimed] = []
 
@@ -249,7 +261,8 @@ class SqlClaims:
 
     # ── claims ──
     def claim(self, run: Run) -> None:
-        deadline_us = FOR_EVER_US if self._settles(run.place[0]) else self._deadline_us
+        settles_first, lease_us = self._topic(run.place[0])
+        deadline_us = FOR_EVER_US if settles_first else self._request.boot_us + lease_us
         claim_id = self._insert(self._group_id, run, self._request.owner, deadline_us)
         blocked: frozenset[str] = frozenset()
         if self.order_by == KEY and not run.retried and run.key is None:
@@ -292,10 +305,17 @@ class SqlClaims:
 
     def _settles(self, topic_id: int) -> bool:
         """Whether messages of a topic are settled before they are handed over."""
-        found = self._settles_first.get(topic_id)
+        return self._topic(topic_id)[0]
+
+    def _topic(self, topic_id: int) -> tuple[bool, int]:
+        """Whether messages of a topic are settled before they are handed over, and the lease of its claims."""
+        found = self._topics.get(topic_id)
         if found is None:
-            row = self._database.row("SELECT delivery FROM topics WHERE topic_id = ?", (topic_id,))
-            found = self._settles_first[topic_id] = row is not None and row[0] == "at_most_once"
+            sql = "SELECT delivery, options ->> 'ack_timeout_us' FROM topics WHERE topic_id = ?"
+            delivery, own_us = self._database.row(sql, (topic_id,)) or (None, None)
+            has_own = self._own_leases and own_us is not None
+            lease_us = max(LEASE_SHORTEST_US, own_us) if has_own else self._lease_us
+            found = self._topics[topic_id] = delivery == "at_most_once", lease_us
         return found
 
 

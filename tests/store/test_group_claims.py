@@ -1,14 +1,16 @@
-"""What a claim takes of what lies unowned, and what a loss is blamed on, in a real store."""
+"""What a claim takes of what lies unowned, how long its lease is, and what a loss is blamed on, in a real store."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from geode_client import Client
+from geode_client import Client, StoreError
 from geode_client.delivery.claiming import LOSSES_ALONE, Claimed, ClaimRequest
 from geode_client.delivery.settlement import Settlement
+from geode_client.local.driver import clocks
 from geode_client.store.claiming import UNOWNED_AT_ONCE, Begin, Claim
 from geode_client.store.settling import Settle
 
@@ -38,8 +40,9 @@ class Store:
         return int(self.rows(f"SELECT group_id FROM groups WHERE name = '{group}'")[0][0])
 
     async def claim(self, owner: str, wanted: int, group: str = "g", **more: Any) -> list[Claimed]:
+        options = {"own_leases": more.pop("own_leases")} if "own_leases" in more else {}
         request = ClaimRequest(owner=owner, wanted=wanted, now_us=0, **{"boot_us": 0, **more})
-        made: Claim = await self.write(Claim(self.group_id(group), request, LEASE_US))
+        made: Claim = await self.write(Claim(self.group_id(group), request, LEASE_US, **options))
         return made.claimed
 
     async def lose(self, owner: str, group: str = "g") -> None:
@@ -87,6 +90,17 @@ async def test_what_was_only_given_back_does_not_wait_behind_what_must_be_alone(
     assert [one.losses for one in await store.claim("other-3", 1, alone=True)] == [LOSSES_ALONE]
 
 
+async def test_claims_of_a_pattern_have_the_lease_of_their_topic(store: Store) -> None:
+    await store.client.execute("CREATE TOPIC x/quick WITH OPTIONS (ack_timeout: '200ms')")
+    await store.client.execute("CREATE TOPIC x/slow WITH OPTIONS (ack_timeout: '5m')")
+    async with store.client.subscribe("x/*", consumer_group="g"):
+        pass
+    for topic in ("x/quick", "x/slow"):
+        await store.client.publish(topic, 0)
+    claimed = await store.claim("7-first", 10, own_leases=True)
+    assert sorted(one.deadline_us for one in claimed) == [200_000, 300_000_000]
+
+
 async def test_a_suspect_of_one_partition_holds_back_nothing_of_another(store: Store) -> None:
     await store.client.execute("CREATE TOPIC t WITH OPTIONS (partitions: 2)")
     await store.client.execute("CREATE SUBSCRIPTION g ON t")
@@ -98,3 +112,23 @@ async def test_a_suspect_of_one_partition_holds_back_nothing_of_another(store: S
     assert (suspect.first, suspect.losses) == (first.first, 1)
     assert await store.claim("8-first", 1, partition=0) == []
     assert await store.claim("8-first", 1, partition=1)
+
+
+async def test_who_waits_for_a_settlement_hears_of_a_claim_that_could_not_be_made(store: Store) -> None:
+    """Settlements go with the next claim: whatever goes wrong on the way to it, nobody waits for ever."""
+    async with asyncio.timeout(30), store.client.subscribe("t", consumer_group="g", auto_ack=False) as member:
+        await store.client.publish_batch("t", [1, 2])
+        message = await member.get()
+        assert message is not None
+        groups = store.groups
+        (driver,) = [found.driver for found in groups._open.values()]
+        driver.scheduler._start_claim(clocks())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(groups, "dead_owners", _unreadable)
+            driver.act()  # the claim is under way: what is settled now waits for it
+            with pytest.raises(StoreError, match="cannot be read"):
+                await message.ack()
+
+
+def _unreadable(group_id: int) -> list[str]:
+    raise StoreError("the log cannot be read")
