@@ -67,7 +67,7 @@ def _no_form(value: Any) -> str:
 
 
 class Lines(Sequence[Any]):
-    """Messages that are JSON lines already, each proved to be JSON by whoever made them: they are stored as they are."""
+    """Messages that are JSON lines already. Whoever makes them has checked that each is JSON; they are stored unchanged."""
 
     __slots__ = ("_count", "text")
 
@@ -190,19 +190,6 @@ def _localise(messages: Sequence[Any], lines: bytes) -> bytes:
             reason = "a datetime without offset that is no local time; give it an offset"
             raise InvalidMessage(reason, message_index=index) from error
     return _encoder.encode_lines(found)
-
-
-def encode_raw_lines(lines: Sequence[bytes]) -> bytes:
-    """Lines that hold JSON text already, checked and joined; raises InvalidMessage with the index of a bad one."""
-    for index, line in enumerate(lines):
-        try:
-            decode(line)
-        except InvalidMessage as error:
-            raise InvalidMessage(error.reason, message_index=index) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidMessage(f"no JSON: {error}", message_index=index) from error
-    # JSON has line breaks only between its tokens, where a blank is as good.
-    return b"".join(line.strip().replace(b"\n", b" ") + b"\n" for line in lines)
 
 
 def decode(text: bytes | str) -> Any:

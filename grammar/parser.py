@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -100,25 +99,6 @@ def parse_script(text: str, *, name: str = "<text>") -> tuple[ast.Statement, ...
     """All statements of a text; raises GqlSyntaxError for the first that is wrong."""
     source = Source(text, name)
     return tuple(parse_piece(source, piece) for piece in scan.pieces(source))
-
-
-def iterate_script(source: Source) -> Iterator[ast.Statement | GqlError]:
-    """The statements of a text one by one; a wrong one comes as its error, and the iteration goes on after it."""
-    place = 0
-    while place < len(source.text):
-        try:
-            piece, following = scan.next_piece(source, place)
-        except GqlError as error:
-            yield error
-            place = scan.after_error(source, place)
-            continue
-        place = following
-        if piece is not None:
-            try:
-                statement: ast.Statement | GqlError = parse_piece(source, piece)
-            except GqlError as error:
-                statement = error
-            yield statement
 
 
 def parse_condition(text: str, *, name: str = "<condition>") -> "exp.Expression":

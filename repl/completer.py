@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from geode_client.repl.known import Known
 
 OFFERED_MAX = 300
-DESCRIPTION_CHARACTERS_MAX = 48
 
 _DURATIONS = ("'30 seconds'", "'10 minutes'", "'1 hour'", "'7 days'")
 _SIZES = ("'64 KiB'", "'1 MiB'", "'512 MiB'", "'10 GiB'")

@@ -13,7 +13,7 @@ member gets what.
 | `take` | a slice, or a look |
 | `probed` | `Claim`, when there is something to claim; else the time of the next retry is noted |
 | `claimed`, `claim_failed` | `Wake`; members that have nothing take half of what another has not begun |
-| `settle_wanted`, `outcomes_noted` | `Write`, at once or FLUSH_US later |
+| `settle_wanted` | `Write` |
 | `written` | `Settled` for all who waited; leases that were lost; what waited behind a key goes on |
 | `renewed` | leases that were lost |
 | `begun` | a message that must be alone is handed over |
@@ -405,11 +405,6 @@ class Scheduler:
         self._start_flush()
         self._now = now
         return ticket
-
-    def outcomes_noted(self, now: Now) -> None:
-        """Outcomes are to be written a moment later, many at a time."""
-        self._expect_flush(now)
-        self._decide(now)
 
     def _expect_flush(self, now: Now) -> None:
         if self._flush_at is None and not self._is_closed:

@@ -40,8 +40,6 @@ LEASE_DEFAULT_US = 30_000_000
 ASK_FROM_MESSAGES = 1024
 ASKS_WITH_ONE_VIEW = 64
 
-NextRun = tuple[HeldClaim, list[Found], Sequence[tuple[int, int]]]
-
 
 def clocks() -> Now:
     """The present, on both clocks."""

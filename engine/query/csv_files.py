@@ -62,7 +62,6 @@ class CsvRows:
         self._given = dict(options.types or {})
         self._columns: list[CsvColumn] = []
         self._sample: list[bytes] = []
-        self._sampled = 0
         self._is_whole = False
         self._check = (
             Schema(tuple(ColumnDefinition(name, kind) for name, kind in self._given.items())) if self._given else None

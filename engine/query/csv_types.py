@@ -54,7 +54,6 @@ _WIDER = {
     Kind.INT: (Kind.FLOAT,),
     Kind.DATE: (Kind.TIMESTAMP,),
 }
-NULL_WORDS = frozenset(("nan",))
 
 Cells = Sequence[str]
 

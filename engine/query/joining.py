@@ -23,7 +23,6 @@ class HashTable:
     def __init__(self, columns: Sequence[Vector]) -> None:
         self._width = len(columns)
         self._places: dict[Any, Places] = {}
-        self._has_times = False
         self._times: dict[Any, Places] | None = None
         for place, key in enumerate(_keys(columns)):
             if key is not None:
