@@ -349,8 +349,9 @@ class Client:
             partition.
 
         Raises:
-            InvalidMessage: A message has no JSON form, does not fit the schema (SchemaViolation) or is too large
-                (MessageTooLarge); the error gives its position in `messages`.
+            InvalidMessage: A message has no JSON form; the error gives its position in `messages`, as the next two do.
+            SchemaViolation: A message does not fit the schema of the topic.
+            MessageTooLarge: A message has more bytes than the topic's `max_message_bytes`.
             Conflict: The first message would not become `expected_offset`; nothing is stored.
             TopicNotFound: There is no such topic, and the client has `auto_create=False`.
             GqlError: An option or the name of the topic is not valid.

@@ -207,8 +207,9 @@ class SyncClient(ClientBase):
             partition.
 
         Raises:
-            InvalidMessage: A message has no JSON form, does not fit the schema (SchemaViolation) or is too large
-                (MessageTooLarge); the error gives its position in `messages`.
+            InvalidMessage: A message has no JSON form; the error gives its position in `messages`, as the next two do.
+            SchemaViolation: A message does not fit the schema of the topic.
+            MessageTooLarge: A message has more bytes than the topic's `max_message_bytes`.
             Conflict: The first message would not become `expected_offset`; nothing is stored.
             TopicNotFound: There is no such topic, and the client has `auto_create=False`.
             GqlError: An option or the name of the topic is not valid.
@@ -618,7 +619,7 @@ class SyncSubscription(ReaderBase, Generic[T]):
     """A subscription to a topic or pattern; made by `client.subscribe` and by the statement SUBSCRIBE.
 
     Open it with `with`, then read with `for`, `get` or `batches`. With `auto_ack` a message is acknowledged when
-    the next one is requested. An exception that leaves the block is a failed attempt of the message at hand; cancellation
+    the next one is requested. An exception that leaves the block counts as a failed attempt of the current message; cancellation
     gives it back without counting an attempt. A subscriber that reads slowly costs no memory.
 
     Attributes:
@@ -672,7 +673,7 @@ class SyncSubscription(ReaderBase, Generic[T]):
         return self
 
     def close(self) -> None:
-        """End the subscription. With `auto_ack` the message at hand is acknowledged. Closing it again does nothing.
+        """End the subscription. With `auto_ack` the current message is acknowledged. Closing it again does nothing.
 
         Raises:
             StoreError: The acknowledgements could not be stored.
@@ -974,8 +975,9 @@ class SyncTransaction(TransactionBase):
             A `Pending`, whose `receipt` is known after the commit.
 
         Raises:
-            InvalidMessage: The message has no JSON form, does not fit the schema (SchemaViolation) or is too large
-                (MessageTooLarge).
+            InvalidMessage: The message has no JSON form.
+            SchemaViolation: The message does not fit the schema of the topic.
+            MessageTooLarge: The message has more bytes than the topic's `max_message_bytes`.
             Conflict: At the commit: the message would not become `expected_offset`; nothing is stored.
             TopicNotFound: There is no such topic, and the client has `auto_create=False`.
             GqlError: An option or the name of the topic is not valid.
@@ -1038,8 +1040,9 @@ class SyncTransaction(TransactionBase):
             A `Pending`, whose `receipt` is known after the commit.
 
         Raises:
-            InvalidMessage: A message has no JSON form, does not fit the schema (SchemaViolation) or is too large
-                (MessageTooLarge); the error gives its position in `messages`.
+            InvalidMessage: A message has no JSON form; the error gives its position in `messages`, as the next two do.
+            SchemaViolation: A message does not fit the schema of the topic.
+            MessageTooLarge: A message has more bytes than the topic's `max_message_bytes`.
             Conflict: At the commit: the first message would not become `expected_offset`; nothing is stored.
             TopicNotFound: There is no such topic, and the client has `auto_create=False`.
             GqlError: An option or the name of the topic is not valid.

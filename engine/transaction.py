@@ -149,8 +149,9 @@ class Transaction:
             A `Pending`, whose `receipt` is known after the commit.
 
         Raises:
-            InvalidMessage: The message has no JSON form, does not fit the schema (SchemaViolation) or is too large
-                (MessageTooLarge).
+            InvalidMessage: The message has no JSON form.
+            SchemaViolation: The message does not fit the schema of the topic.
+            MessageTooLarge: The message has more bytes than the topic's `max_message_bytes`.
             Conflict: At the commit: the message would not become `expected_offset`; nothing is stored.
             TopicNotFound: There is no such topic, and the client has `auto_create=False`.
             GqlError: An option or the name of the topic is not valid.
@@ -214,8 +215,9 @@ class Transaction:
             A `Pending`, whose `receipt` is known after the commit.
 
         Raises:
-            InvalidMessage: A message has no JSON form, does not fit the schema (SchemaViolation) or is too large
-                (MessageTooLarge); the error gives its position in `messages`.
+            InvalidMessage: A message has no JSON form; the error gives its position in `messages`, as the next two do.
+            SchemaViolation: A message does not fit the schema of the topic.
+            MessageTooLarge: A message has more bytes than the topic's `max_message_bytes`.
             Conflict: At the commit: the first message would not become `expected_offset`; nothing is stored.
             TopicNotFound: There is no such topic, and the client has `auto_create=False`.
             GqlError: An option or the name of the topic is not valid.

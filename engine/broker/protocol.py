@@ -56,7 +56,7 @@ class Feed(Protocol):
         ...
 
     async def is_ours(self, one: Slice) -> bool:
-        """Whether the messages of a fenced slice have not passed to somebody else, as far as can be known."""
+        """Whether the messages of a fenced slice still belong to this reader, as far as the backend can tell."""
         ...
 
     def expired(self, one: Slice, index: int) -> None:
@@ -177,7 +177,7 @@ class Broker(Protocol):
     async def alter_group(self, name: str, topic: str, change: GroupChange, *, dry_run: bool = False) -> int:
         """Give a group on a topic another condition or order. It keeps its position; what is claimed keeps the old ones.
 
-        Returns how many messages in hand have to be settled before the group has its new order, and goes on claiming.
+        Returns how many messages in hand must be settled before the new order takes effect and claiming continues.
         `dry_run` only says so. Raises GroupNotFound.
         """
         ...

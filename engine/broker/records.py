@@ -167,10 +167,10 @@ class SeekPreview:
 class ScanRequest:
     """What SELECT, COPY and TEST FILTER read: the retained messages of these topics in commit order.
 
-    `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending). The rest says
-    what is not needed: partitions but the one, or the one of a key; offsets before and from; what was accepted before a time;
-    messages that cannot meet `condition`. It spares reading; more than that may be given. `counts` is told what was read,
-    and what statistics have spared. With `letters` the chunks say which of their messages are dead letters that were replayed.
+    `newest_first` gives the chunks from the newest to the oldest (the messages inside a chunk stay ascending). The other
+    fields limit what is read: to one partition, or the one of a key; to offsets from `first_offset` up to, not including,
+    `end_offset`; to what was accepted since a time; to messages that may meet `condition`. They only save reading: a backend
+    may return more. `counts` is updated with what was read, and what statistics allowed to skip. With `letters` the chunks say which of their messages are dead letters that were replayed.
     """
 
     topics: Sequence[Topic]

@@ -51,7 +51,7 @@ class Subscription(Generic[T]):
     """A subscription to a topic or pattern; made by `client.subscribe` and by the statement SUBSCRIBE.
 
     Open it with `async with`, then read with `async for`, `get` or `batches`. With `auto_ack` a message is acknowledged when
-    the next one is requested. An exception that leaves the block is a failed attempt of the message at hand; cancellation
+    the next one is requested. An exception that leaves the block counts as a failed attempt of the current message; cancellation
     gives it back without counting an attempt. A subscriber that reads slowly costs no memory.
 
     Attributes:
@@ -136,7 +136,7 @@ class Subscription(Generic[T]):
                 logger.warning("%s", notice)
 
     async def close(self) -> None:
-        """End the subscription. With `auto_ack` the message at hand is acknowledged. Closing it again does nothing.
+        """End the subscription. With `auto_ack` the current message is acknowledged. Closing it again does nothing.
 
         Raises:
             StoreError: The acknowledgements could not be stored.
@@ -379,9 +379,9 @@ class Subscription(Generic[T]):
             return False
 
     def _taken(self, one: Slice, wanted: int, expiring: "_Expiring | None" = None) -> list[T]:
-        """Take up to `wanted` messages of a slice, up to the first that does not fit the type; that by itself is an error.
+        """Take up to `wanted` messages of a slice, ending before the first that does not fit the type.
 
-        `expiring` gets to know those of them that expire.
+        When that is the very first message, it raises. `expiring` collects the messages that have an expiry.
         """
         if self._limit is not None:
             wanted = min(wanted, self._limit - self.received)

@@ -138,4 +138,4 @@ class BrokerTransaction(Protocol):
 
 
 current_transaction: "ContextVar[BrokerTransaction | None]" = ContextVar("current_transaction", default=None)
-"""The transaction that the running task is inside of; whoever opens one sets it, and a broker refuses to write past it."""
+"""The open transaction of the running task, or None. A broker refuses writes that would bypass it."""

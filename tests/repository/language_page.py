@@ -314,10 +314,9 @@ Every statement, clause, operator, type, function and option, each with an examp
 
 ## How to read this page
 
-Words in capitals are written as they are, in capital or small letters. Words in small letters stand for something
-else: a name, a value, or a rule that this page describes. `[a]` may be left out, `{{a | b}}` is one of several,
-`{{a}}*` comes any number of times and `{{a}}+` at least once. Square brackets that are themselves written are in
-quotes: `"["`.
+Words in capitals are keywords; their case does not matter. Words in small letters are placeholders: a name, a value, or
+a rule that this page describes. `[a]` is optional, `{{a | b}}` is one of several alternatives, `{{a}}*` may be repeated or
+left out, and `{{a}}+` occurs at least once. A literal square bracket is in quotes: `"["`.
 
 A statement ends with `;`. `--` begins a comment that ends with the line; `/*` and `*/` enclose one. Text is written in
 single quotes. Durations are text such as `'90s'` and `'1 hour 30 minutes'`; sizes are text such as `'512 MiB'`.
