@@ -366,6 +366,11 @@ class WindowCall:
     arguments: tuple[int, ...] = ()
     call: Call | None = None
 
+    def moved(self, places: Mapping[int, int]) -> "WindowCall":
+        """The same over other positions."""
+        arguments = tuple(places[position] for position in self.arguments)
+        return replace(self, arguments=arguments, call=None if self.call is None else self.call.moved(places))
+
 
 @dataclass(frozen=True, slots=True)
 class Window:

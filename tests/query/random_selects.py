@@ -14,12 +14,8 @@ WINDOWS = (
     "lag({x})",
     "lead({x}, 2)",
     "lag({x}, 1, -7)",
-    "count(*)",
-    "sum({x})",
-    "min({x})",
-    "max({x})",
-    "avg({x})",
 )
+WINDOW_AGGREGATES = ("count(*)", "sum({x})", "min({x})", "max({x})", "avg({x})")
 SET_OPERATIONS = ("UNION", "UNION ALL", "EXCEPT", "EXCEPT ALL", "INTERSECT", "INTERSECT ALL")
 NAMES = ("x1", "x2")
 
@@ -174,7 +170,9 @@ class Maker:
         key = self.number(0)
         partition = f"PARTITION BY {self.number(0)} " if self.chance(2) else ""
         direction = f"{self.pick(('ASC', 'DESC'))} NULLS {self.pick(('FIRST', 'LAST'))}"
-        call = self.pick(WINDOWS).format(x=key)
+        call = self.pick((*WINDOWS, *WINDOW_AGGREGATES)).format(x=key)
+        if self.chance(3):
+            call = f"{self.pick(WINDOW_AGGREGATES).format(x=key)} FILTER (WHERE {self.condition(1)})"
         return f"SELECT {key} AS x1, {call} OVER ({partition}ORDER BY {key} {direction}) AS x2 {source}{self.where()}"
 
     def ranked(self) -> str:

@@ -49,6 +49,8 @@ QUERIES = (
     "SELECT id FROM orders EXCEPT SELECT id FROM customers INTERSECT ALL SELECT id FROM customers",
     "SELECT id FROM orders WHERE amount > (SELECT avg(amount) FROM orders) AND EXISTS (SELECT 1 FROM customers) AND amount > 0",
     "SELECT id, rank() OVER (PARTITION BY status ORDER BY amount DESC) AS r, sum(amount) OVER () AS s FROM orders",
+    "SELECT amount, sum(amount) FILTER (WHERE id <> 'o1') OVER (PARTITION BY status) AS s FROM orders",
+    "SELECT amount, string_agg(id, '-' ORDER BY amount DESC) OVER (PARTITION BY status) AS s FROM orders",
     "SELECT max(n) FROM (SELECT kind, count(*) AS n, sum(n) AS s FROM events GROUP BY kind) AS x WHERE kind = 'x'",
 )
 

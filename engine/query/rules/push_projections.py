@@ -190,17 +190,10 @@ def _window(node: nodes.Window, needed: Sequence[int]) -> nodes.Operator:
         _pruned(node.source, list(inner)),
         tuple(inner[position] for position in node.partition),
         tuple(replace(key, position=inner[key.position]) for key in node.order),
-        tuple(_moved_call(call, inner) for call in calls),
+        tuple(call.moved(inner) for call in calls),
         tuple(node.results[place] for place in kept),
     )
     return _narrowed(made, needed, {**inner, **{width + old: len(inner) + new for new, old in enumerate(kept)}})
-
-
-def _moved_call(call: nodes.WindowCall, places: dict[int, int]) -> nodes.WindowCall:
-    aggregate = call.call
-    if aggregate is not None and aggregate.argument is not None:
-        aggregate = replace(aggregate, argument=places[aggregate.argument])
-    return replace(call, arguments=tuple(places[position] for position in call.arguments), call=aggregate)
 
 
 def _aggregate(node: nodes.Aggregate, needed: Sequence[int]) -> nodes.Operator:
