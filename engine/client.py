@@ -831,7 +831,7 @@ def session_of(client: Client) -> "Session":
 
 
 def wrap_broker(client: Client, wrap: Callable[[Broker], Broker]) -> None:
-    """Put something between a client and its broker, such as what makes spans.
+    """Put something between a client and its broker, such as a tracer.
 
     Args:
         client: A client that was not used yet.

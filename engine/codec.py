@@ -368,6 +368,6 @@ def _with_offset(value: datetime) -> datetime:
     if value.tzinfo is not None:
         return value
     local = value.astimezone()
-    # JSON text has offsets of whole minutes; those of before the railways have seconds too.
+    # ISO 8601 text has offsets of whole minutes; local mean time, before zones were standardised, also has seconds.
     whole = (local.utcoffset() or timedelta()) % timedelta(minutes=1) == timedelta()
     return local if whole else local.astimezone(UTC)

@@ -17,7 +17,7 @@ PREFIX = "dead_letter_"
 REASON, TOPIC, GROUP, ERROR, ATTEMPTS, TIME = (
     PREFIX + name for name in ("reason", "topic", "group", "error", "attempts", "time")
 )
-TOLD_BY = (GROUP, TOPIC, REASON)
+COUNTED_BY = (GROUP, TOPIC, REASON)
 EXPIRED = "expired"
 PRIVATE_PREFIX = "_"
 """Groups of this prefix serve one subscription that has no group of its own."""

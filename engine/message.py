@@ -201,8 +201,7 @@ def _expires_at(chunk: Chunk, index: int) -> datetime | None:
 
 
 def _headers(chunk: Chunk, index: int) -> dict[str, Any]:
-    headers = chunk.attributes.headers
-    return dict(headers[index] or {}) if headers is not None else {}
+    return dict(letters.headers_of(chunk, index))
 
 
 _VIRTUAL: dict[str, Callable[[Chunk, int], Any]] = {

@@ -1023,12 +1023,10 @@ class SyncTransaction(TransactionBase):
             topic: The name of the topic.
             messages: The messages, from any iterable or async iterable.
             batch_size: The number of messages in one batch.
-            partition_key: The key of the message: text, a whole number or a UUID. Messages of one key stay in one
-                partition, in order. Without one the topic's `partition_key` field is used, if it has such an option.
-            priority: 0 to 9, or `'low'` (2), `'normal'` (5), `'high'` (7), `'critical'` (9).
-            ttl_seconds: Time to live in seconds; an expired message is not delivered. None: the topic's `message_ttl`.
-            delay_seconds: Append the message to the topic only after so many seconds. It is stored at once and
-                survives restarts; its time to live starts when it is appended.
+            partition_key: One key for all messages: text, a whole number or a UUID.
+            priority: 0 to 9, or `'low'`, `'normal'`, `'high'`, `'critical'`; for all messages.
+            ttl_seconds: Time to live in seconds. None: the topic's `message_ttl`.
+            delay_seconds: Append the messages to the topic only after so many seconds.
             compression: `'lz4'` or `'none'`. None: the topic's option.
             region: The region to publish in, for brokers that have regions.
             message_ids: One id (or None) for each message, for deduplication.

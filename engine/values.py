@@ -280,14 +280,15 @@ def as_uuid(value: Any) -> UUID | None:
 
 def _compare_intervals(left: Any, right: Any) -> int | None:
     """Months and days do not compare; intervals of equal months, or of an equal rest, do."""
-    first, second = _months_and_rest(left), _months_and_rest(right)
+    first, second = months_and_rest(left), months_and_rest(right)
     if first[0] == second[0] or first[1] == second[1]:
         return (first > second) - (first < second)
     months, rests = first[0] > second[0], first[1] > second[1]
     return None if months != rests else 1 if months else -1
 
 
-def _months_and_rest(value: Any) -> tuple[int, timedelta]:
+def months_and_rest(value: Any) -> tuple[int, timedelta]:
+    """The months of an interval, and what is not months."""
     return (0, value) if value.__class__ is timedelta else (value.months, value.rest)
 
 
@@ -354,7 +355,7 @@ def sort_key(value: Any) -> tuple[Any, ...]:
         case 3:
             return (rank, as_timestamp(value))
         case 4:
-            months, rest = _months_and_rest(value)
+            months, rest = months_and_rest(value)
             return (rank, (months * _DAYS_A_MONTH * 86_400_000_000 + rest // timedelta(microseconds=1), months))
         case 6:
             return (rank, [(1, ()) if item is None else (0, sort_key(item)) for item in value])

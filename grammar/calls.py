@@ -11,6 +11,7 @@ from sqlglot import exp
 from geode_client.grammar import functions
 from geode_client.grammar.errors import GqlError, did_you_mean
 from geode_client.grammar.source import Span
+from geode_client.grammar.trees import trees_of
 from geode_client.grammar.types import DECIMAL_DIGITS_MAX, SIZED, USUAL_NAMES, scalar_named
 
 _Tree = Tree[Token]
@@ -51,11 +52,6 @@ def unquoted(text: str) -> str:
     return text[1:-1].replace(quote * 2, quote)
 
 
-def trees(tree: _Tree) -> list[_Tree]:
-    """The children that are no tokens."""
-    return [child for child in tree.children if isinstance(child, Tree)]
-
-
 class CallBuilder:
     """The part of the builder of expressions that makes calls; the other part makes what is inside them."""
 
@@ -73,8 +69,8 @@ class CallBuilder:
 
     def _call(self, tree: _Tree) -> exp.Expression:
         function = self._function(tree)
-        arguments = [self.expression(child) for child in trees(tree) if child.data not in _CLAUSES]
-        within = next((child for child in trees(tree) if child.data == "call_within"), None)
+        arguments = [self.expression(child) for child in trees_of(tree) if child.data not in _CLAUSES]
+        within = next((child for child in trees_of(tree) if child.data == "call_within"), None)
         if within is not None:
             arguments = self._within_group(tree, function, arguments, within)
         if not function.least <= len(arguments) <= function.most:
@@ -104,7 +100,7 @@ class CallBuilder:
         """PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY x) as PERCENTILE_CONT(x, 0.5)."""
         if function.name != "PERCENTILE_CONT" or len(arguments) != 1:
             raise self._error("only PERCENTILE_CONT(fraction) takes WITHIN GROUP", within)
-        item = self._sort_item(trees(within)[0])
+        item = self._sort_item(trees_of(within)[0])
         fraction = arguments[0]
         if item.args.get("desc"):
             fraction = exp.Sub(this=exp.Literal.number("1"), expression=exp.Paren(this=fraction))
@@ -116,18 +112,18 @@ class CallBuilder:
         made: exp.Expression = AGGREGATES[function.name](this=argument)
         if more:
             made.set("more", more)
-        order = next((child for child in trees(tree) if child.data == "call_order"), None)
+        order = next((child for child in trees_of(tree) if child.data == "call_order"), None)
         if order is not None:
             if function.name not in functions.ORDERED:
                 raise self._error(f"{function.name} takes no ORDER BY: its result has no order", order)
-            made.set("order_by", [self._sort_item(item) for item in trees(order)])
-        where = next((child for child in trees(tree) if child.data == "call_filter"), None)
+            made.set("order_by", [self._sort_item(item) for item in trees_of(order)])
+        where = next((child for child in trees_of(tree) if child.data == "call_filter"), None)
         if where is not None:
-            made.set("where", self.expression(trees(where)[0]))
+            made.set("where", self.expression(trees_of(where)[0]))
         return made
 
     def _refuse_clauses(self, tree: _Tree, function: functions.Function) -> None:
-        found = next((child for child in trees(tree) if child.data in ("call_order", "call_filter")), None)
+        found = next((child for child in trees_of(tree) if child.data in ("call_order", "call_filter")), None)
         if found is not None:
             what = "ORDER BY" if found.data == "call_order" else "FILTER"
             raise self._error(f"{what} belongs to aggregates, and {function.name} is none", found)
@@ -142,13 +138,13 @@ class CallBuilder:
         function = self._function(tree)
         if not function.aggregate:
             raise self._error(f"DISTINCT belongs to aggregates, and {function.name} is none", tree)
-        argument, *more = [self.expression(child) for child in trees(tree) if child.data not in _CLAUSES]
+        argument, *more = [self.expression(child) for child in trees_of(tree) if child.data not in _CLAUSES]
         if 1 + len(more) != function.least:
             raise self._error(f"{function.name} takes {function.least} arguments, not {1 + len(more)}", tree)
         return self._aggregate(tree, function, exp.Distinct(expressions=[argument]), more)
 
     def _extract(self, tree: _Tree) -> exp.Expression:
-        part, value = trees(tree)
+        part, value = trees_of(tree)
         token = str(part.children[0])
         name = unquoted(token) if token.startswith("'") else token
         literal = exp.Literal.string(name.lower())

@@ -17,6 +17,7 @@ from geode_client.grammar import functions
 from geode_client.grammar.calls import AGGREGATES, TYPES, CallBuilder, unquoted
 from geode_client.grammar.errors import GqlError, GqlSyntaxError
 from geode_client.grammar.source import CONDITION_CHARACTERS_MAX, Source, Span, number_of, too_long
+from geode_client.grammar.trees import token_of, trees_of
 
 CONDITION_TOKENS_MAX = 2_000
 NESTING_MAX = 64
@@ -68,7 +69,7 @@ class Builder(CallBuilder):
                 raise self._error(f"this is nested more than {NESTING_MAX} deep", node)
             # What is computed in a list is nested in it.
             inside = depth + (node.data == "in_items")
-            waiting += [(child, inside) for child in _trees(node) if child.data not in _PLAIN_ITEMS]
+            waiting += [(child, inside) for child in trees_of(node) if child.data not in _PLAIN_ITEMS]
 
     def _check_size(self, tree: _Tree) -> None:
         """Characters and tokens, but for plain values in lists after IN: such a list counts as one token."""
@@ -92,11 +93,11 @@ class Builder(CallBuilder):
         waiting = [tree]
         while waiting:
             node = waiting.pop()
-            waiting += [child for child in _trees(node) if child.data not in _PLAIN_ITEMS]
+            waiting += [child for child in trees_of(node) if child.data not in _PLAIN_ITEMS]
             if node.data != "in_items":
                 continue
             first: Span | None = None
-            for item in [*_trees(node), None]:
+            for item in [*trees_of(node), None]:
                 if item is not None and _is_plain(item):
                     span = self.span(item)
                     first = Span(first.start if first is not None else span.start, span.end)
@@ -145,9 +146,9 @@ class Builder(CallBuilder):
         return self._likened(tree, exp.ILike)
 
     def _likened(self, tree: _Tree, kind: type[exp.Expression]) -> exp.Expression:
-        subject, pattern = (self.expression(child) for child in _trees(tree))
+        subject, pattern = (self.expression(child) for child in trees_of(tree))
         made = kind(this=subject, expression=pattern)
-        escape = _token(tree, "STRING")
+        escape = token_of(tree, "STRING")
         if escape is not None:
             character = unquoted(escape)
             if len(character) != 1:
@@ -156,25 +157,25 @@ class Builder(CallBuilder):
         return self._negated(tree, made)
 
     def _negated(self, tree: _Tree, made: exp.Expression) -> exp.Expression:
-        if _token(tree, "NOT") is None:
+        if token_of(tree, "NOT") is None:
             return made
         made.meta["span"] = self.span(tree)
         return exp.Not(this=made)
 
     def _in_list(self, tree: _Tree) -> exp.Expression:
-        subject, items = _trees(tree)
-        made = exp.In(this=self.expression(subject), expressions=[self.expression(item) for item in _trees(items)])
+        subject, items = trees_of(tree)
+        made = exp.In(this=self.expression(subject), expressions=[self.expression(item) for item in trees_of(items)])
         return self._negated(tree, made)
 
     def _in_parameter(self, tree: _Tree) -> exp.Expression:
-        name = _token(tree, "PARAMETER")
+        name = token_of(tree, "PARAMETER")
         assert name is not None
         items = exp.Parameter(this=exp.Var(this=str(name)[1:]))
         items.meta["span"] = self.span(name)
-        return self._negated(tree, exp.In(this=self.expression(_trees(tree)[0]), field=items))
+        return self._negated(tree, exp.In(this=self.expression(trees_of(tree)[0]), field=items))
 
     def _between(self, tree: _Tree) -> exp.Expression:
-        subject, low, high = (self.expression(child) for child in _trees(tree))
+        subject, low, high = (self.expression(child) for child in trees_of(tree))
         return self._negated(tree, exp.Between(this=subject, low=low, high=high))
 
     def _is_null(self, tree: _Tree) -> exp.Expression:
@@ -190,12 +191,12 @@ class Builder(CallBuilder):
         return self._is(tree, exp.Var(this="UNKNOWN"))
 
     def _is_distinct(self, tree: _Tree) -> exp.Expression:
-        left, right = (self.expression(child) for child in _trees(tree))
-        kind = exp.NullSafeNEQ if _token(tree, "NOT") is None else exp.NullSafeEQ
+        left, right = (self.expression(child) for child in trees_of(tree))
+        kind = exp.NullSafeNEQ if token_of(tree, "NOT") is None else exp.NullSafeEQ
         return kind(this=left, expression=right)
 
     def _is(self, tree: _Tree, what: exp.Expression) -> exp.Expression:
-        return self._negated(tree, exp.Is(this=self.expression(_trees(tree)[0]), expression=what))
+        return self._negated(tree, exp.Is(this=self.expression(trees_of(tree)[0]), expression=what))
 
     # ── values ──
     def _signed(self, tree: _Tree) -> exp.Expression:
@@ -233,9 +234,9 @@ class Builder(CallBuilder):
     def _case(self, tree: _Tree) -> exp.Expression:
         operand = default = None
         ifs: list[exp.Expression] = []
-        for child in _trees(tree):
+        for child in trees_of(tree):
             if child.data == "when":
-                condition, value = (self.expression(part) for part in _trees(child))
+                condition, value = (self.expression(part) for part in trees_of(child))
                 ifs.append(exp.If(this=condition, true=value))
             elif ifs:
                 default = self.expression(child)
@@ -247,10 +248,10 @@ class Builder(CallBuilder):
         return exp.Exists(this=self._last(tree))
 
     def _cast(self, tree: _Tree) -> exp.Expression:
-        return exp.Cast(this=self.expression(_trees(tree)[0]), to=self._type(tree.children[-1]))  # type: ignore[arg-type]
+        return exp.Cast(this=self.expression(trees_of(tree)[0]), to=self._type(tree.children[-1]))  # type: ignore[arg-type]
 
     def _try_cast(self, tree: _Tree) -> exp.Expression:
-        return exp.TryCast(this=self.expression(_trees(tree)[0]), to=self._type(tree.children[-1]))  # type: ignore[arg-type]
+        return exp.TryCast(this=self.expression(trees_of(tree)[0]), to=self._type(tree.children[-1]))  # type: ignore[arg-type]
 
     def _interval(self, tree: _Tree) -> exp.Expression:
         return exp.Interval(this=exp.Literal.string(unquoted(str(tree.children[-1]))))
@@ -298,7 +299,7 @@ class Builder(CallBuilder):
         return exp.Identifier(this=unquoted(str(node.children[0])), quoted=True)
 
     def _last(self, tree: _Tree) -> exp.Expression:
-        return self.expression(_trees(tree)[-1])
+        return self.expression(trees_of(tree)[-1])
 
 
 # The tokens of a text; what is no token has a name.
@@ -318,14 +319,6 @@ _CHAINS: dict[str, type[exp.Expression]] = {
     "remainder": exp.Mod,
     "comparison": exp.EQ,
 }
-
-
-def _trees(tree: _Tree) -> list[_Tree]:
-    return [child for child in tree.children if isinstance(child, Tree)]
-
-
-def _token(tree: _Tree, kind: str) -> Token | None:
-    return next((child for child in tree.children if isinstance(child, Token) and child.type == kind), None)
 
 
 def _deepens(node: _Tree) -> bool:

@@ -28,7 +28,7 @@ _SET_OPERATIONS: dict[str, type[exp.SetOperation]] = {
     "INTERSECT": exp.Intersect,
 }
 _SIDES = {"left": "LEFT", "right": "RIGHT", "full": "FULL"}
-# sqlglot has called these arguments otherwise.
+# The names of these arguments differ between versions of sqlglot.
 _FROM = "from_" if "from_" in exp.Select.arg_types else "from"
 _WITH = "with_" if "with_" in exp.Select.arg_types else "with"
 

@@ -10,6 +10,7 @@ from geode_client.grammar import ast
 from geode_client.grammar.errors import GqlError, GqlSyntaxError, did_you_mean
 from geode_client.grammar.names import validate_topic_name, validate_topic_pattern
 from geode_client.grammar.source import Source, Span, exact_number_of
+from geode_client.grammar.trees import token_of, trees_of
 from geode_client.grammar.types import DECIMAL_DIGITS_MAX, SIZED, TYPE_NAMES, USUAL_NAMES, scalar_named
 
 if TYPE_CHECKING:
@@ -38,12 +39,12 @@ class Transformer:
 
     def statement(self, tree: _Tree) -> ast.Statement:
         """The record for the rule `statement`."""
-        inner = _trees(tree)[0]
+        inner = trees_of(tree)[0]
         made: ast.Statement = getattr(self, f"_{inner.data}")(inner)
         return made
 
     def condition(self, tree: _Tree) -> "exp.Expression":
-        return self._builder.filter(_trees(tree)[0])
+        return self._builder.filter(trees_of(tree)[0])
 
     @property
     def _builder(self) -> "QueryBuilder":
@@ -90,7 +91,7 @@ class Transformer:
         return value
 
     def _whole(self, tree: _Tree) -> int:
-        token = _token(tree, "NUMBER")
+        token = token_of(tree, "NUMBER")
         assert token is not None
         if not token.isdigit() or len(token) > 18:
             raise self._error("a whole number is needed here", token)
@@ -103,14 +104,14 @@ class Transformer:
             case "scalar_string" | "option_string":
                 return unquoted(str(last))
             case "scalar_number" | "option_number":
-                sign = _token(tree, "SIGN")
+                sign = token_of(tree, "SIGN")
                 return self._number(last, str(sign) if sign else None)  # type: ignore[arg-type]
             case "json_true" | "json_false":
                 return tree.data == "json_true"
             case "json_null":
                 return None
             case "option_types":
-                return ast.StructType(tuple(self._struct_field(child, 0) for child in _trees(tree)))
+                return ast.StructType(tuple(self._struct_field(child, 0) for child in trees_of(tree)))
             case "parameter_value":
                 assert isinstance(last, Token)
                 return ast.ParameterReference(str(last)[1:], self._span(last))
@@ -118,21 +119,21 @@ class Transformer:
                 return str(last)
 
     def _options(self, tree: _Tree) -> tuple[ast.OptionEntry, ...]:
-        return tuple(self._option(child) for child in _trees(tree))
+        return tuple(self._option(child) for child in trees_of(tree))
 
     def _option(self, tree: _Tree) -> ast.OptionEntry:
-        name, value = _trees(tree)
+        name, value = trees_of(tree)
         return ast.OptionEntry(self._text(name), self._scalar(value), self._span(name), self._span(value))
 
     def _column(self, tree: _Tree) -> ast.ColumnDefinition:
         name = tree.children[0]
-        kind, *rules = [child for child in _trees(tree) if child.data != "quoted"]
+        kind, *rules = [child for child in trees_of(tree) if child.data != "quoted"]
         not_null, default = False, None
         for rule in rules:
             if rule.data == "rule_not_null":
                 not_null = self._once(not_null, True, rule, "NOT NULL")
             else:
-                value = ast.DefaultValue(self._scalar(_trees(rule)[0]))
+                value = ast.DefaultValue(self._scalar(trees_of(rule)[0]))
                 default = self._once(default, value, rule, "DEFAULT")
         return ast.ColumnDefinition(self._text(name), self._type(kind, 0), not_null, default, self._span(tree))
 
@@ -146,17 +147,17 @@ class Transformer:
             raise self._error(f"types are nested more than {TYPE_NESTING_MAX} deep", tree)
         match tree.data:
             case "type_list":
-                return ast.ListType(self._type(_trees(tree)[0], depth + 1))
+                return ast.ListType(self._type(trees_of(tree)[0], depth + 1))
             case "type_map":
-                key = _token(tree, "NAME")
+                key = token_of(tree, "NAME")
                 assert key is not None
                 if key.upper() != "STRING":
                     raise self._error("the keys of a MAP are STRING", key, "write MAP<STRING, …>")
-                return ast.MapType(self._type(_trees(tree)[0], depth + 1))
+                return ast.MapType(self._type(trees_of(tree)[0], depth + 1))
             case "type_struct":
-                return ast.StructType(tuple(self._struct_field(child, depth) for child in _trees(tree)))
+                return ast.StructType(tuple(self._struct_field(child, depth) for child in trees_of(tree)))
             case "type_array":
-                return ast.ListType(self._type(_trees(tree)[0], depth + 1))
+                return ast.ListType(self._type(trees_of(tree)[0], depth + 1))
             case _:
                 return ast.Scalar(self._scalar_type(tree))
 
@@ -189,7 +190,7 @@ class Transformer:
             )
 
     def _struct_field(self, tree: _Tree, depth: int) -> ast.StructField:
-        return ast.StructField(self._text(tree.children[0]), self._type(_trees(tree)[-1], depth + 1))
+        return ast.StructField(self._text(tree.children[0]), self._type(trees_of(tree)[-1], depth + 1))
 
     def _where(self, children: Iterable[_Tree]) -> "exp.Expression | None":
         """The condition among the children of a statement, if it has one."""
@@ -201,21 +202,21 @@ class Transformer:
     # ── topics ──
     def _create_topic(self, tree: _Tree) -> ast.CreateTopic:
         found: dict[str, Any] = {}
-        for clause in _trees(tree)[1:]:
+        for clause in trees_of(tree)[1:]:
             kind = clause.data.removeprefix("clause_")
-            inner = _trees(clause)[0]
+            inner = trees_of(clause)[0]
             if kind in found:
                 raise self._error(f"{kind.upper()} is given twice", clause)
             match kind:
                 case "options":
                     found[kind] = self._options(inner)
                 case "schema":
-                    found[kind] = tuple(self._column(column) for column in _trees(inner))
+                    found[kind] = tuple(self._column(column) for column in trees_of(inner))
                 case _:
                     found[kind] = self._delivery(inner)
         return ast.CreateTopic(
             self._topic(tree),
-            _token(tree, "IF_NOT_EXISTS") is not None,
+            token_of(tree, "IF_NOT_EXISTS") is not None,
             found.get("options", ()),
             found.get("schema"),
             found.get("delivery"),
@@ -233,14 +234,14 @@ class Transformer:
         return ast.AlterTopicDelivery(self._topic(tree), self._delivery(_child(tree, "delivery")), self._span(tree))
 
     def _alter_topic_rename(self, tree: _Tree) -> ast.AlterTopicRename:
-        name, new_name = [self._checked(child, validate_topic_name) for child in _trees(tree)]
+        name, new_name = [self._checked(child, validate_topic_name) for child in trees_of(tree)]
         return ast.AlterTopicRename(name, new_name, self._span(tree))
 
     def _alter_topic_add_column(self, tree: _Tree) -> ast.AlterTopicAddColumn:
         return ast.AlterTopicAddColumn(self._topic(tree), self._column(_child(tree, "column")), self._span(tree))
 
     def _drop_topic(self, tree: _Tree) -> ast.DropTopic:
-        return ast.DropTopic(self._topic(tree), _token(tree, "IF_EXISTS") is not None, self._span(tree))
+        return ast.DropTopic(self._topic(tree), token_of(tree, "IF_EXISTS") is not None, self._span(tree))
 
     def _purge_topic(self, tree: _Tree) -> ast.PurgeTopic:
         return ast.PurgeTopic(self._topic(tree), self._span(tree))
@@ -249,7 +250,7 @@ class Transformer:
     def _publish(self, tree: _Tree) -> ast.Publish:
         messages: list[Any] = []
         options: tuple[ast.OptionEntry, ...] = ()
-        for child in _trees(tree)[1:]:
+        for child in trees_of(tree)[1:]:
             if child.data == "json_message":
                 messages.append(self._values[child.children[0].start_pos])  # type: ignore[index,union-attr]
             elif child.data == "parameter_value":
@@ -261,10 +262,10 @@ class Transformer:
     def _insert(self, tree: _Tree) -> ast.Insert:
         columns = self._insert_columns(tree)
         rows: list[tuple[Any, ...]] = []
-        for row in _trees(tree):
+        for row in trees_of(tree):
             if row.data != "insert_row":
                 continue
-            values = tuple(self._scalar(value) for value in _trees(row))
+            values = tuple(self._scalar(value) for value in trees_of(row))
             if len(values) != len(columns):
                 raise self._error(f"{len(columns)} columns are named, but this row has {len(values)} values", row)
             rows.append(values)
@@ -272,7 +273,7 @@ class Transformer:
 
     def _insert_columns(self, tree: _Tree) -> tuple[str, ...]:
         columns: dict[str, None] = {}
-        for child in _trees(tree):
+        for child in trees_of(tree):
             if child.data == "insert_column":
                 name = self._text(child)
                 if name in columns:
@@ -298,7 +299,7 @@ class Transformer:
         return found
 
     def _subscribe(self, tree: _Tree) -> ast.Subscribe:
-        children = _trees(tree)
+        children = trees_of(tree)
         return ast.Subscribe(
             self._pattern(tree),
             self._where(children),
@@ -310,10 +311,10 @@ class Transformer:
     def _subscribe_clause(self, clause: _Tree) -> list[tuple[str, Any]]:
         match clause.data.removeprefix("clause_"):
             case "group":
-                words = [self._text(word) for word in _trees(clause)]
+                words = [self._text(word) for word in trees_of(clause)]
                 return list(zip(("group", "consumer"), words, strict=False))
             case "from":
-                return [("start", self._start(_trees(clause)[0]))]
+                return [("start", self._start(trees_of(clause)[0]))]
             case "order_priority":
                 return [("order", "priority")]
             case "order_none":
@@ -334,7 +335,7 @@ class Transformer:
                 return [(name, self._string(clause))]
 
     def _string(self, tree: _Tree) -> str:
-        token = _token(tree, "STRING")
+        token = token_of(tree, "STRING")
         assert token is not None
         return unquoted(token)
 
@@ -352,17 +353,17 @@ class Transformer:
                 return ast.StartInterval(self._string(tree))
 
     def _optional_start(self, tree: _Tree) -> ast.Start | None:
-        found = next((child for child in _trees(tree) if child.data.startswith("start_")), None)
+        found = next((child for child in trees_of(tree) if child.data.startswith("start_")), None)
         return None if found is None else self._start(found)
 
     def _group(self, tree: _Tree) -> str:
         return self._text(_child(tree, "word"))
 
     def _optional_topic(self, tree: _Tree) -> str | None:
-        return self._pattern(tree) if any(child.data == "topic" for child in _trees(tree)) else None
+        return self._pattern(tree) if any(child.data == "topic" for child in trees_of(tree)) else None
 
     def _create_subscription(self, tree: _Tree) -> ast.CreateSubscription:
-        children = _trees(tree)
+        children = trees_of(tree)
         return ast.CreateSubscription(
             self._group(tree),
             self._pattern(tree),
@@ -372,7 +373,7 @@ class Transformer:
         )
 
     def _alter_subscription_set(self, tree: _Tree) -> ast.AlterSubscriptionSet:
-        children = _trees(tree)
+        children = trees_of(tree)
         return ast.AlterSubscriptionSet(
             self._group(tree),
             self._pattern(tree),
@@ -393,12 +394,12 @@ class Transformer:
         return ast.ResumeSubscription(self._group(tree), self._optional_topic(tree), self._span(tree))
 
     def _drop_subscription(self, tree: _Tree) -> ast.DropSubscription:
-        exists = _token(tree, "IF_EXISTS") is not None
+        exists = token_of(tree, "IF_EXISTS") is not None
         return ast.DropSubscription(self._group(tree), self._optional_topic(tree), exists, self._span(tree))
 
     # ── queries and looking ──
     def _select_statement(self, tree: _Tree) -> ast.Select:
-        return ast.Select(self._builder.query(_trees(tree)[0]), self._span(tree))
+        return ast.Select(self._builder.query(trees_of(tree)[0]), self._span(tree))
 
     def _show_topics(self, tree: _Tree) -> ast.Show:
         return self._shown(tree, "topics")
@@ -413,7 +414,7 @@ class Transformer:
         return self._shown(tree, "regions")
 
     def _shown(self, tree: _Tree, kind: str) -> ast.Show:
-        like = _token(tree, "STRING")
+        like = token_of(tree, "STRING")
         return ast.Show(kind, None if like is None else unquoted(like), self._span(tree))
 
     def _describe(self, tree: _Tree) -> ast.DescribeTopic:
@@ -423,25 +424,25 @@ class Transformer:
         return ast.ShowCreateTopic(self._topic(tree), self._span(tree))
 
     def _explain(self, tree: _Tree) -> ast.Explain:
-        inner = _trees(tree)[0]
-        if _trees(inner)[0].data == "explain":
+        inner = trees_of(tree)[0]
+        if trees_of(inner)[0].data == "explain":
             raise self._error("EXPLAIN cannot explain an EXPLAIN", inner)
-        return ast.Explain(self.statement(inner), _token(tree, "ANALYZE") is not None, self._span(tree))
+        return ast.Explain(self.statement(inner), token_of(tree, "ANALYZE") is not None, self._span(tree))
 
     def _test_filter(self, tree: _Tree) -> ast.TestFilter:
-        condition = _token(tree, "STRING")
+        condition = token_of(tree, "STRING")
         assert condition is not None
-        limit = self._whole(tree) if _token(tree, "NUMBER") else None
+        limit = self._whole(tree) if token_of(tree, "NUMBER") else None
         return ast.TestFilter(unquoted(condition), self._topic(tree), limit, self._span(condition), self._span(tree))
 
     def _replay(self, tree: _Tree) -> ast.ReplayDeadLetters:
-        topics = [child for child in _trees(tree) if child.data == "topic"]
+        topics = [child for child in trees_of(tree) if child.data == "topic"]
         target = self._checked(topics[1], validate_topic_name) if len(topics) > 1 else None
-        to_all = _token(tree, "EVERYBODY") is not None
-        return ast.ReplayDeadLetters(self._topic(tree), self._where(_trees(tree)), target, to_all, self._span(tree))
+        to_all = token_of(tree, "EVERYBODY") is not None
+        return ast.ReplayDeadLetters(self._topic(tree), self._where(trees_of(tree)), target, to_all, self._span(tree))
 
     def _delete_letters(self, tree: _Tree) -> ast.DeleteDeadLetters:
-        return ast.DeleteDeadLetters(self._topic(tree), self._where(_trees(tree)), self._span(tree))
+        return ast.DeleteDeadLetters(self._topic(tree), self._where(trees_of(tree)), self._span(tree))
 
     def _begin(self, tree: _Tree) -> ast.Begin:
         return ast.Begin(self._span(tree))
@@ -464,18 +465,18 @@ class Transformer:
         return ast.CopyFrom(self._topic(tree), self._string(tree), self._with_options(tree), self._span(tree))
 
     def _copy_between(self, tree: _Tree) -> ast.CopyBetween:
-        first, second = [self._checked(child, validate_topic_name) for child in _trees(tree) if child.data == "topic"]
-        source, target = (first, second) if _token(tree, "TO") is not None else (second, first)
+        first, second = [self._checked(child, validate_topic_name) for child in trees_of(tree) if child.data == "topic"]
+        source, target = (first, second) if token_of(tree, "TO") is not None else (second, first)
         return ast.CopyBetween(source, target, self._with_options(tree), self._span(tree))
 
     def _with_options(self, tree: _Tree) -> tuple[ast.OptionEntry, ...]:
-        found = [child for child in _trees(tree) if child.data == "options"]
+        found = [child for child in trees_of(tree) if child.data == "options"]
         return self._options(found[0]) if found else ()
 
     def _assert_statement(self, tree: _Tree) -> ast.Assert:
-        query, value = _trees(tree)
-        operator = _token(tree, "COMPARISON")
-        within = _token(tree, "STRING")
+        query, value = trees_of(tree)
+        operator = token_of(tree, "COMPARISON")
+        within = token_of(tree, "STRING")
         return ast.Assert(
             self._builder.query(query),
             "<>" if operator == "!=" else str(operator),
@@ -501,13 +502,5 @@ _CLAUSE_WORDS = {
 }
 
 
-def _trees(tree: _Tree) -> list[_Tree]:
-    return [child for child in tree.children if isinstance(child, Tree)]
-
-
 def _child(tree: _Tree, data: str) -> _Tree:
-    return next(child for child in _trees(tree) if child.data == data)
-
-
-def _token(tree: _Tree, kind: str) -> Token | None:
-    return next((child for child in tree.children if isinstance(child, Token) and child.type == kind), None)
+    return next(child for child in trees_of(tree) if child.data == data)

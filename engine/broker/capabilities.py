@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
 from geode_client.broker.records import OutgoingBatch, OutgoingMessage, SubscriptionRequest
+from geode_client.delivery.lanes import DEFAULT_PRIORITY
 from geode_client.errors import Unsupported
-
-PRIORITY_DEFAULT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ def needs_of_publish(given: OutgoingMessage | OutgoingBatch) -> Iterator[str]:
         yield "regions"
     if given.delay_us:
         yield "delays"
-    if given.priority != PRIORITY_DEFAULT:
+    if given.priority != DEFAULT_PRIORITY:
         yield "priorities"
     if given.expected_offset is not None:
         yield "expected_offsets"

@@ -203,7 +203,9 @@ class BatchSender:
         # Let it encode and hand itself over before the next one is made: batches are stored in their order.
         await asyncio.sleep(0)
         if task.done() and not task.cancelled() and task.exception() is not None:
-            while self._on_the_way:  # it is refused: nothing more is sent, and what comes before it is told first
+            while (
+                self._on_the_way
+            ):  # it is refused: nothing more is sent, and errors of earlier batches are raised first
                 await self._await_oldest()
         if len(self._on_the_way) >= self._at_once(len(batch.bodies)) or task.done():
             await self._await_oldest()

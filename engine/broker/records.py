@@ -18,7 +18,7 @@ from geode_client.letters import Addressee, History
 class OutgoingMessage(msgspec.Struct, frozen=True):
     """One message on its way: `body` is any value that becomes JSON, `key` the text form of the partition key.
 
-    None for `priority`, `ttl_us` and `compression` means what the topic says. With `expected_offset` the message is stored
+    None for `ttl_us` and `compression` means the topic's option. With `expected_offset` the message is stored
     only if it gets this offset; else Conflict is raised.
     """
 
@@ -133,8 +133,7 @@ StartPosition = FromEnd | FromBeginning | FromOffset | FromTime
 class SubscriptionRequest:
     """What SUBSCRIBE and `client.subscribe` both become.
 
-    `follow` False ends the subscription with what was there when it started. `group` None is fan-out. `limit` counts
-    messages handed over. `prefetch` bounds what one consumer holds.
+    `follow` False ends the subscription with what was there when it started. `group` None is fan-out. `prefetch` bounds what one consumer holds.
     """
 
     pattern: str

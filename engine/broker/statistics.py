@@ -66,7 +66,7 @@ class SubscriberStatistics:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatistics:
-    """One group in one topic. `pending` counts all that it has not settled: ahead of it, in hands, waiting for a retry.
+    """One group in one topic. `pending` counts all that it has not settled: ahead of it, in flight, waiting for a retry.
 
     These counts are exact on every backend: published = acknowledged + filtered + dead_lettered + expired + removed +
     pending, counted from where the group started or was last moved to.

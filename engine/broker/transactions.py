@@ -90,7 +90,7 @@ class BrokerTransaction(Protocol):
 
     @property
     def identity(self) -> object:
-        """What the backend recognises its own transaction by, also when something wraps it (such as what makes spans)."""
+        """What the backend recognises its own transaction by, also when something such as a tracer wraps it."""
         ...
 
     @property

@@ -350,8 +350,8 @@ class Compiler:
             case exp.Boolean():
                 return self.false_form(node.this)
             case _:
-                either = [self.call(functions.truth, self.value(node.this))]
-                return ast.Compare(either[0], [ast.Is()], [ast.Constant(None)])
+                truth = self.call(functions.truth, self.value(node.this))
+                return ast.Compare(truth, [ast.Is()], [ast.Constant(None)])
 
     # ── values of single kinds of nodes ──
     def _chain(self, node: exp.Expression) -> ast.expr:
@@ -504,8 +504,6 @@ _VALUES: Mapping[type[exp.Expression], Callable[[Compiler, Any], ast.expr]] = {
     exp.Or: Compiler._logic,
     exp.Not: Compiler._not,
     exp.Is: Compiler._two_valued,
-    exp.NullSafeEQ: Compiler._distinct,
-    exp.NullSafeNEQ: Compiler._distinct,
     exp.Exists: Compiler._two_valued,
     exp.NullSafeEQ: Compiler._distinct,
     exp.NullSafeNEQ: Compiler._distinct,

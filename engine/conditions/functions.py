@@ -7,7 +7,6 @@ scalars.py and times.py, CAST is in casts.py.
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -28,6 +27,7 @@ from geode_client.values import (
     equal,
     group_key,
     interval_of,
+    months_and_rest,
     rounded_decimal,
 )
 
@@ -201,7 +201,7 @@ def _add_times(left: Any, right: Any) -> Any:
 
 
 def _add_intervals(left: Any, right: Any) -> Any:
-    one, other = ((0, side) if side.__class__ is timedelta else (side.months, side.rest) for side in (left, right))
+    one, other = months_and_rest(left), months_and_rest(right)
     return interval_of(one[0] + other[0], one[1] + other[1])
 
 

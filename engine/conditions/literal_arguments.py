@@ -1,5 +1,5 @@
 """Mistakes in the constant arguments of functions, found when a condition is compiled: an unknown part of a time, time zone,
-unit, format, or a regular expression that is none."""
+unit, format, or an invalid regular expression."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -67,7 +67,7 @@ def _with_offset(text: str, zone: ZoneInfo) -> str:
         return text
     local = moment.replace(tzinfo=zone)
     offset = local.utcoffset() or timedelta()
-    # JSON text has offsets of whole minutes; those of before the railways have seconds too.
+    # ISO 8601 text has offsets of whole minutes; local mean time, before zones were standardised, also has seconds.
     if offset % timedelta(minutes=1):
         try:
             return (moment - offset).isoformat() + "Z"

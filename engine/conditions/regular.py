@@ -16,7 +16,7 @@ FLAGS = "gims"
 
 
 class BadPattern(ValueError):
-    """A regular expression that is none, and why."""
+    """A text that is not a valid regular expression; the message says why."""
 
 
 @cache

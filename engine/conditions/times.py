@@ -25,6 +25,7 @@ from geode_client.values import (
     as_timestamp,
     in_utc,
     interval_of,
+    months_and_rest,
     plain_number,
 )
 
@@ -62,7 +63,7 @@ def scale_interval(interval: Any, factor: Any, *, divide: bool = False) -> Any:
     factor = plain_number(factor)
     if factor.__class__ not in NUMBERS:
         return None
-    months, rest = (0, interval) if interval.__class__ is timedelta else (interval.months, interval.rest)
+    months, rest = months_and_rest(interval)
     try:
         operation = ROUNDED.divide if divide else EXACT.multiply
         scaled_months = operation(Decimal(months), as_decimal(factor))
@@ -174,7 +175,7 @@ def extract(part: Any, value: Any) -> Any:
 
 def _part_of_interval(part: str, value: Any) -> int | None:
     """Months as years and months, the rest as days, hours and so on, each with the sign of the interval."""
-    months, rest = (0, value) if value.__class__ is timedelta else (value.months, value.rest)
+    months, rest = months_and_rest(value)
     total = abs(rest // _MICROSECOND)
     sign = -1 if rest < timedelta() else 1
     month_sign = -1 if months < 0 else 1

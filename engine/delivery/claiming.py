@@ -277,7 +277,7 @@ def cut_after_loss(run: Run) -> Iterator[Run]:
 def after(members: bytes, count: int) -> int:
     """The place after the `count`-th 1 of a row of bytes, or its end when it has no more than that."""
     ones = members.count(1)
-    if count >= len(members) or count >= ones:
+    if count >= ones:
         return len(members)
     if ones == len(members):
         return count

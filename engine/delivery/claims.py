@@ -11,7 +11,7 @@ One byte a message, indexed from the first offset of the claim:
 | ACKNOWLEDGED, FILTERED, EXPIRED, REMOVED, FAILED, DEAD | said, to be written with the next settlement | written |
 | the same + WRITTEN | a settlement that says it is with the store | |
 
-The first word said of a message counts. A claim that has passed to somebody else (`is_lost`) hears no more words.
+The first word said of a message counts. A claim that has passed to another consumer (`is_lost`) hears no more words.
 """
 
 from collections.abc import Iterable, Sequence

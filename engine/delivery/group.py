@@ -500,7 +500,7 @@ class GroupCore:
         )
 
     def lost(self, claim_ids: Iterable[int]) -> int:
-        """Claims have passed to somebody else; how many of ours those were."""
+        """Claims have passed to another consumer; how many of ours those were."""
         known = []
         for claim_id in claim_ids:
             claim = self.claims.pop(claim_id, None) or self._ended.get(claim_id)

@@ -30,7 +30,7 @@ class GroupSlice(Slice):
 
     `said`: places that were acknowledged by going on to the next; `given_back`: indices that its member had taken and left
     unsettled when it went; `is_untracked`: its keys are not noted,
-    because nothing else is in hand; `told_lost`: indices of which it was told that they have passed to somebody else.
+    because nothing else is in hand; `told_lost`: indices of which it was told that they have passed to another consumer.
     """
 
     __slots__ = ("claim", "given_back", "is_untracked", "keys", "member", "said", "told_lost")
@@ -161,7 +161,7 @@ class KeysInHand:
         }
 
     def forget_lost(self) -> None:
-        """Claims have passed to somebody else: what is parked of them is nobody's here."""
+        """Claims have passed to another consumer: what is parked of them is nobody's here."""
         self._parked = {
             place: [piece for piece in pieces if not piece.claim.is_lost] for place, pieces in self._parked.items()
         }

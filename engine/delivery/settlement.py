@@ -80,7 +80,6 @@ def dead_letter(
 
     `pattern` is that of the group; None for a subscriber without one. A copy that REPLAY made takes its earlier deaths along.
     """
-    headers = chunk.attributes.headers
     history = chunk.attributes.history(index)
     deaths = [] if history is None else history.deaths
     pattern = None if pattern == chunk.topic else pattern
@@ -90,7 +89,7 @@ def dead_letter(
         key=chunk.attributes.key(index),
         priority=chunk.priority,
         headers={
-            **((headers[index] or {}) if headers is not None else {}),
+            **letters.headers_of(chunk, index),
             letters.REASON: reason,
             letters.TOPIC: chunk.topic,
             "dead_letter_partition": chunk.partition,

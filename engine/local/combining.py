@@ -23,6 +23,9 @@ from geode_client.store.publishing import PublishWork
 from geode_client.store.topics import CreateTopic, require_topic
 from geode_client.store.writer import Transaction, Work
 
+# Columns of a batch that are put together as they are: a value for each message, or none at all.
+_PLAIN_COLUMNS = ("ids", "histories", "times_us", "expires_us")
+
 
 class Entry(msgspec.Struct, frozen=True, eq=False):
     """One publish or publish_batch of a transaction: encoded, so that nobody can change it any more."""
@@ -40,20 +43,8 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
         headers = batch.headers
         if headers is not None:
             headers = [codec.decode(codec.encode(dict(header))) if header else None for header in headers]
-        ids = None if batch.ids is None else list(batch.ids)
-        histories = None if batch.histories is None else list(batch.histories)
-        times_us = None if batch.times_us is None else list(batch.times_us)
-        expires_us = None if batch.expires_us is None else list(batch.expires_us)
-        kept = msgspec.structs.replace(
-            batch,
-            bodies=(),
-            keys=keys,
-            headers=headers,
-            ids=ids,
-            histories=histories,
-            times_us=times_us,
-            expires_us=expires_us,
-        )
+        columns = {name: None if (given := getattr(batch, name)) is None else list(given) for name in _PLAIN_COLUMNS}
+        kept = msgspec.structs.replace(batch, bodies=(), keys=keys, headers=headers, **columns)
         return cls(batch.topic, kept, lines, count, single)
 
     @property
@@ -114,11 +105,8 @@ def _combined(entries: Sequence[Entry]) -> OutgoingBatch:
     return msgspec.structs.replace(
         first,
         keys=_column(entries, "keys"),
-        ids=_column(entries, "ids"),
         headers=_column(entries, "headers"),
-        histories=_column(entries, "histories"),
-        times_us=_column(entries, "times_us"),
-        expires_us=_column(entries, "expires_us"),
+        **{name: _column(entries, name) for name in _PLAIN_COLUMNS},
     )
 
 

@@ -22,7 +22,7 @@ from geode_client.broker import (
 from geode_client.catalog import GroupChange, Topic
 from geode_client.conditions.requirements import Requirement
 from geode_client.delivery.claiming import ClaimRequest
-from geode_client.delivery.lanes import LANES_END, PRIORITY
+from geode_client.delivery.lanes import KEY, LANES_END, PLAIN, PRIORITY
 from geode_client.delivery.members import Member
 from geode_client.delivery.quarantine import Quarantine
 from geode_client.delivery.slices import Slice
@@ -53,7 +53,7 @@ from geode_client.store.writer import Work
 if TYPE_CHECKING:
     from geode_client.conditions import Condition
 
-PRIVATE_PREFIX = "_private-"
+PRIVATE_NAME = "_private-"
 
 Write = Callable[[Sequence[Work]], Awaitable[None]]
 
@@ -178,7 +178,7 @@ class Groups:
 
     def _definition(self, request: SubscriptionRequest, private_id: str | None) -> GroupDefinition:
         return GroupDefinition(
-            name=request.group if private_id is None else f"{PRIVATE_PREFIX}{private_id}",  # type: ignore[arg-type]
+            name=request.group if private_id is None else f"{PRIVATE_NAME}{private_id}",  # type: ignore[arg-type]
             pattern=request.pattern,
             condition=None if request.condition is None else request.condition.bound_text,
             key=request.key,
@@ -383,5 +383,5 @@ def _told(task: "asyncio.Task[Any]") -> None:
 def order_of(request: SubscriptionRequest) -> str:
     """The order in which a subscription's group delivers."""
     if request.priority_order:
-        return "priority"
-    return "key" if request.ordering else "none"
+        return PRIORITY
+    return KEY if request.ordering else PLAIN

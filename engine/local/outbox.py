@@ -31,9 +31,9 @@ from geode_client.store.writer import Append, Committed, Work, Writer
 
 # While commits in the calling thread stay this short they are made there; a slow disk gets the writer's thread.
 INLINE_SECONDS_MAX = 0.005
-# JSON text that waits for its commit; exceeded by no more than one batch, or by SINGLES_AT_ONCE_MAX single messages.
-# Of the store's own works (claims, settlements), so many go into one transaction.
+# How many of the store's own works (claims, settlements) go into one transaction.
 WORKS_AT_ONCE = 64
+# JSON text that waits for its commit; exceeded by no more than one batch, or by SINGLES_AT_ONCE_MAX single messages.
 BYTES_UNDER_WAY_MAX = 64 * 1024 * 1024
 SINGLES_AT_ONCE_MAX = 1024
 # For so long at most messages that come one by one are committed without a turn of the event loop in between.

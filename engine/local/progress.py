@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from geode_client.broker import GroupStatistics, GroupTotals
 from geode_client.catalog import Topic, dead_letter_topic_of
 from geode_client.delivery.lanes import KEY, PRIORITY
+from geode_client.letters import public_group
 from geode_client.store import wake
 from geode_client.store.groups import GROUP_COLUMNS, Group, group_of, slot_bytes
 from geode_client.store.log import LogReader
@@ -46,7 +47,7 @@ def totals(log: LogReader, topics: TopicReader) -> list[GroupTotals]:
     """One record for each group name in each topic that is still there; private groups together under an empty name."""
     found: dict[tuple[str, int], list[int]] = {}
     for name, topic_id, *numbers in log.rows("SELECT * FROM group_totals ORDER BY name, topic_id"):
-        key = ("" if name.startswith("_") else name, topic_id)
+        key = (public_group(name) or "", topic_id)
         found[key] = [a + b for a, b in zip(found.get(key, [0] * len(numbers)), numbers, strict=True)]
     made = []
     for (name, topic_id), numbers in found.items():

@@ -7,7 +7,7 @@ and `.5` and `1.`: a leading zero, a plus sign, or a bare exponent such as 1E5 m
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from math import isinf
@@ -113,12 +113,11 @@ _CASTS: dict[Kind, Callable[[str], Any]] = {
 
 @dataclass(slots=True)
 class CsvColumn:
-    """A column: its name, what it is declared as (None: found out, in `kind`), and whether anything was declared."""
+    """A column: its name, and its declared type. Without one its kind is inferred from its cells."""
 
     name: str
     declared: TypeNode | None = None
     kind: Kind = Kind.UNKNOWN
-    settled: bool = field(default=False)
 
     def learn(self, cells: Cells) -> None:
         """Widen the kind to that of more cells, none of them NULL."""

@@ -147,7 +147,7 @@ class Executor:
         )
 
     def _runner(self, measures: "Measures | None" = None) -> "Runner":
-        # What runs queries needs sqlglot, which statements of other kinds do not wait for.
+        # Imported here because it loads sqlglot, which other statements do not need.
         from geode_client.query.running import Runner
 
         return Runner(self._broker, self._parameters, measures=measures)

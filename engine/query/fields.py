@@ -126,7 +126,7 @@ def _read(value: Any, form: str) -> datetime | None:
 
 
 def time_format(value: object) -> str:
-    """The option `timestamp_format`; raises GqlError for one that is none."""
+    """The option `timestamp_format`; raises GqlError for an invalid format."""
     if isinstance(value, str):
         word = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}.get(value, value)
         if word.casefold() in _UNITS:

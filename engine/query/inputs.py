@@ -111,7 +111,7 @@ class _File:
         return piece
 
 
-class _Prefixed:
+class Prefixed:
     """A source whose first bytes have been looked at."""
 
     def __init__(self, first: bytes, source: _Source) -> None:
@@ -343,7 +343,7 @@ class Input:
         first = b""
         while len(first) < 4 and (piece := file.read(COMPRESSED_BYTES)):
             first += piece
-        source: _Source = _Prefixed(first, file)
+        source: _Source = Prefixed(first, file)
         ending = Path(self.path).suffix.lower()
         if first.startswith(GZIP_MAGIC):
             return _Gzip(source, self._expansion_max)
@@ -357,7 +357,7 @@ class Input:
         first = b""
         while len(first) < 4 and (piece := source.read(PIECE_BYTES)):
             first += piece
-        source = _Prefixed(first, source)
+        source = Prefixed(first, source)
         encoding = self._encoding or _encoding_of(first)
         return source if encoding in _UTF8 else _Recoded(source, encoding)
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 from geode_client import codec
 from geode_client.errors import GeodeError, InvalidMessage, Unsupported
 from geode_client.query.arrow import without_uuids
-from geode_client.query.inputs import PIECE_BYTES, BadInput, Input
+from geode_client.query.inputs import PIECE_BYTES, BadInput, Input, Prefixed
 from geode_client.query.records import BadLine, Record
 
 COLUMNS_MAX = 10_000
@@ -73,7 +73,7 @@ class ParquetRows:
         """The file itself, where it can be read from its end; else a copy that goes when it is closed."""
         source = self._source.binary()
         first = source.read(PIECE_BYTES)
-        if self._source.is_regular and first.startswith(MAGIC) and type(source).__name__ == "_Prefixed":
+        if self._source.is_regular and first.startswith(MAGIC) and isinstance(source, Prefixed):
             return open(self._source.path, "rb")
         if not first.startswith(MAGIC):
             raise BadInput("not a Parquet file: it does not begin with PAR1")

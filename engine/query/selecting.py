@@ -209,7 +209,7 @@ class SelectPlanner:
                 await self._plan_sub_queries([join.args["on"]], on)
                 refuse_aggregates(join.args["on"], "ON")
                 refuse_windows([join.args["on"]], "ON")
-                condition = scope.before(len(scope.sources)).resolved(join.args["on"])
+                condition = scope.resolved(join.args["on"])
             joins.append(Joined(kind, condition, join.args.get("kind") == "COMMA", join.meta.get("span")))
         return joins
 
@@ -226,7 +226,12 @@ class SelectPlanner:
                 refuse_aggregates(expression, "UNNEST")
                 refuse_windows([expression], "UNNEST")
                 columns = renamed([nodes.Column(alias or "unnest")], table)
-                source = Source(nodes.OneRow(), alias, columns=columns, unnested=scope.before(99).resolved(expression))
+                source = Source(
+                    nodes.OneRow(),
+                    alias,
+                    columns=columns,
+                    unnested=scope.before(len(scope.sources)).resolved(expression),
+                )
             case _:
                 source = await self._tables.source(table, around.commons)
         scope.add(source, table.meta.get("span"))

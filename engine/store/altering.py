@@ -15,8 +15,8 @@ class AlterGroup(msgspec.Struct, eq=False):
     """Set the condition or the order of the groups of a name on a topic.
 
     The order is taken at once where nobody holds a message of the group, else with the settlement of the last one. With
-    `dry_run` nothing changes. `in_hand`: messages that are settled first. `dead`: owners that are known to be gone, whose
-    messages are nobody's.
+    `dry_run` nothing changes. `in_hand`: messages that are settled first. The request names the owners known
+    to be gone, whose messages do not count as held.
     """
 
     name: str

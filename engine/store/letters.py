@@ -77,7 +77,7 @@ def _settled(transaction: Transaction, topic: str, attributes: Attributes, place
     for place in places:
         header = headers[place] if headers else None
         if header is not None and letters.REASON in header:
-            found[tuple(str(header.get(name)) for name in letters.TOLD_BY)] += 1
+            found[tuple(str(header.get(name)) for name in letters.COUNTED_BY)] += 1
     transaction.database.cursor.executemany(
         "UPDATE dead_letter_totals SET outstanding = max(0, outstanding - ?)"
         " WHERE name = ? AND topic = ? AND reason = ? AND letters = ?",

@@ -97,7 +97,7 @@ def _count_outstanding(connection: apsw.Connection) -> None:
             mark = (topic_id, partition, base + place)
             marked = "SELECT 1 FROM letter_marks WHERE topic_id = ? AND partition = ? AND offset = ?"
             if header and letters.REASON in header and connection.execute(marked, mark).fetchone() is None:
-                found[(*(str(header.get(key)) for key in letters.TOLD_BY), name)] += 1
+                found[(*(str(header.get(key)) for key in letters.COUNTED_BY), name)] += 1
     for key, number in found.items():
         connection.execute(
             "UPDATE dead_letter_totals SET outstanding = ? WHERE name = ? AND topic = ? AND reason = ? AND letters = ?",

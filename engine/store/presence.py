@@ -74,7 +74,7 @@ _COLUMNS = ", ".join(_FIELDS)
 
 
 class Presence:
-    """One client's end of the presence file; `folder` None keeps it in memory for a private store."""
+    """One client's end of the presence file; `directory` None keeps it in memory for a private store."""
 
     def __init__(self, directory: Path | None, process: str) -> None:
         self._directory = directory
@@ -148,7 +148,7 @@ class Presence:
         return [SubscriberRow(*row) for row in self._rows(f"SELECT {_COLUMNS} FROM subscribers")]
 
     def consumed(self) -> dict[int, int]:
-        """Deliveries settled, by topic id, since the presence file was made."""
+        """Messages handed over to subscribers without a group, by topic id, since the presence file was made."""
         return dict(self._rows("SELECT topic_id, messages FROM consumed"))
 
     def forget_counts(self, topic_ids: Iterable[int]) -> None:

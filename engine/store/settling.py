@@ -1,6 +1,6 @@
 """The work that writes down what became of claimed messages.
 
-Each `Settlement` speaks for one claim, names it by its id, and changes nothing when the claim has passed to somebody else.
+Each `Settlement` speaks for one claim, names it by its id, and changes nothing when the claim has passed to another consumer.
 Acknowledged, filtered, expired and removed messages are counted in their lane; failed ones get a row of `retries`; dead
 letters are published to the dead-letter topic, which is made when it is first needed, in the same transaction.
 """
@@ -24,7 +24,7 @@ from geode_client.store.writer import Append, Transaction
 
 
 class Settle(msgspec.Struct, eq=False):
-    """Write down settlements of a group. After the commit `lost` names the claims that had passed to somebody else.
+    """Write down settlements of a group. After the commit `lost` names the claims that had passed to another consumer.
 
     `dead_letter_topics`: name by topic id. `ordered`: the group delivers in the order of keys. With a `refusal` a lost claim refuses the whole work with it.
     """
@@ -170,7 +170,7 @@ def bury(transaction: Transaction, dead_letter_topic: str, buried: Sequence[Dead
     time = datetime_of(at_us).isoformat()
     runs: dict[tuple[int, int], list[DeadLetter]] = {}
     for letter in buried:
-        found = [str(letter.headers[name]) for name in letters.TOLD_BY]
+        found = [str(letter.headers[name]) for name in letters.COUNTED_BY]
         transaction.database.cursor.execute(_BURIED, (*found, topic.name))
         partition = partition_of(letter.key, topic.partitions) if letter.key is not None else 0
         runs.setdefault((partition, letter.priority), []).append(letter)

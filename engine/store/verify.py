@@ -13,6 +13,7 @@ changed. What is checked:
 | counts | stored + removed + expired = ever published, for each partition |
 | bytes | the sizes of a partition's batches add up to what it says |
 | ids | a message id that is remembered names a place that the partition has given out |
+| times | the highest timestamp so far of a partition never descends |
 | conservation | docs/delivery.md, for each group, topic and partition |
 """
 

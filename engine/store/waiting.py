@@ -4,6 +4,7 @@ claim without an owner.
 They are settled in the transaction that removes them, so that they are counted for what took them, and free their key.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,14 +37,13 @@ def settle_waiting(
     assert counter in ("removed", "expired")
     place = (topic_id, partition, first, end)
     found = [*_retries(transaction, place), *_parked(transaction, place), *_claims(transaction, place, boot_us)]
-    for one in found:
+    for (group_id, name, lane), count in Counter((one.group_id, one.name, one.lane) for one in found).items():
         transaction.database.cursor.execute(
-            f"UPDATE lanes SET {counter} = {counter} + 1 WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ?",
-            (one.group_id, topic_id, partition, one.lane),
+            f"UPDATE lanes SET {counter} = {counter} + ? WHERE group_id = ? AND topic_id = ? AND partition = ? AND lane = ?",
+            (count, group_id, topic_id, partition, lane),
         )
-        transaction.database.cursor.execute(
-            TOTAL, (one.name, topic_id, 0, 0, 0, counter == "expired", counter == "removed", 0, 0)
-        )
+        expired, removed = (count, 0) if counter == "expired" else (0, count)
+        transaction.database.cursor.execute(TOTAL, (name, topic_id, 0, 0, 0, expired, removed, 0, 0))
     transaction.announce |= bool(found)  # what waited behind them may go on
     return found
 
