@@ -411,12 +411,10 @@ class Scheduler:
             self._flush_at = now.boot_us + FLUSH_US
 
     def _start_flush(self) -> None:
-        while self._writes.may_flush:
+        if self._writes.may_flush:
             self._write(self.core.settlements())
             self._writes.flush()
             self._finish_flush()
-            if not self._writes.is_asked:
-                return
 
     def _finish_flush(self) -> None:
         done = self._writes.finished()

@@ -8,6 +8,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from functools import cached_property
 
 from geode_client.broker import OwnTable, TableRows
 from geode_client.errors import GqlError
@@ -23,7 +24,12 @@ class OwnTableReader:
 
     def __init__(self, database: Database, reader: Database) -> None:
         self._database = database
-        self._known = OwnTables(reader)
+        self._reader = reader
+
+    @cached_property
+    def _known(self) -> OwnTables:
+        """Made when it is needed: its guard lists the engine's own names, and most programs have no tables."""
+        return OwnTables(self._reader)
 
     async def names(self) -> list[OwnTable]:
         """The user's tables and views."""
